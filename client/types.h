@@ -1,0 +1,87 @@
+// Values of the client library's interface. Thread-safety: values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "common/status.h"
+
+namespace cairn::client {
+
+// Who calls: the master checks permissions with it. Groups are fetched only when an answer depends on them.
+struct Caller {
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  // Process whose supplementary groups count (read from /proc when asked for); 0: the groups below.
+  int32_t pid = 0;
+  std::vector<uint32_t> groups;
+};
+
+enum class FileType : uint8_t { kRegular = 1, kDirectory, kSymlink, kFifo, kSocket, kCharDevice, kBlockDevice };
+
+struct TimeSpec {
+  int64_t seconds = 0;
+  uint32_t nanos = 0;
+  auto operator<=>(const TimeSpec&) const = default;
+};
+
+struct Attributes {
+  InodeId inode;
+  FileType type = FileType::kRegular;
+  uint32_t mode = 0;       // 07777
+  uint32_t nlink = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint64_t rdev = 0;
+  uint64_t size = 0;       // bytes
+  uint64_t blocks_512 = 0;
+  uint64_t chunk_bytes = 0;
+  TimeSpec atime, mtime, ctime, btime;
+  uint64_t generation = 0;
+  bool has_acl = false;
+};
+
+// How long (nanoseconds) an answer may be cached by the kernel: what is left of the lease it rests on; 0 without one.
+struct Entry {
+  Attributes attr;
+  int64_t valid_ns = 0;        // attributes
+  int64_t entry_valid_ns = 0;  // the name
+};
+
+struct DirectoryEntry {
+  std::string name;
+  InodeId inode;
+  FileType type = FileType::kRegular;
+  uint64_t cursor = 0;         // pass to ReadDirectory to go on after this entry
+  std::optional<Entry> entry;  // with attributes when asked for
+};
+
+struct SetAttributes {
+  std::optional<uint32_t> mode, uid, gid;
+  std::optional<uint64_t> size;
+  std::optional<TimeSpec> atime, mtime;
+  bool atime_now = false;
+  bool mtime_now = false;
+  bool kill_priv = false;
+};
+
+struct SpaceUsage {
+  uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0, files = 0, files_free = 0;
+};
+
+struct OpenFlags {
+  bool read = true;
+  bool write = false;
+  bool append = false;
+  bool truncate = false;
+  bool direct = false;   // O_DIRECT: a write returns after W replicas applied it
+  bool sync = false;     // O_SYNC / O_DSYNC: a write returns after it is durable on W replicas
+};
+
+// Opaque handle of an open file.
+enum class Handle : uint64_t { kNone = 0 };
+
+}  // namespace cairn::client

@@ -1,0 +1,108 @@
+// The messages of the data plane: plain structs, each with an encoder of its meta part and a decoder that trusts
+// nothing (every length and count is checked against the bytes present and against its limit; failure is kMalformed).
+//
+// Integers are little endian; a string is u16 length + bytes; a list is u32 count + items; a Stamp is u64 epoch, u64 seq.
+// Thread-safety: values and pure functions.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/replication/types.h"
+#include "common/wire/frame.h"
+
+namespace cairn::wire {
+
+inline constexpr uint32_t kMaxBatchItems = 4096;
+inline constexpr uint32_t kDigestRangeBytes = 64 * 1024;
+// Largest data part of one mutation or read: 4 MiB minus room so that an unaligned range still fits.
+inline constexpr uint32_t kMaxTransferBytes = 2u << 20;
+
+enum class PeerKind : uint8_t { kClient = 1, kChunkserver = 2, kTool = 3 };
+
+struct HelloRequest {
+  Uuid cluster;             // zero: not known yet (first contact of a tool)
+  ServerId expected_server; // zero: any
+  PeerKind kind = PeerKind::kClient;
+  std::string name;         // for logs, at most 255 bytes
+};
+struct HelloReply {
+  Status status;
+  Uuid cluster;
+  ServerId server;
+  Uuid boot;                // changes when the machine boots
+  uint64_t incarnation = 0; // changes when the chunkserver process starts
+};
+
+// data part: the bytes of a kWrite. checksums: one piece checksum per touched block (common/checksum.h).
+struct MutateRequest {
+  replication::Mutation mutation;
+  std::vector<uint32_t> checksums;
+};
+struct MutateReply {
+  Status status;
+  replication::ReplicaInfo info;  // state after the mutation (or the present state on refusal)
+};
+
+struct ReadRequest {
+  ChunkId chunk;
+  Stamp want;
+  bool exact = true;      // see replication::CheckRead
+  uint64_t offset = 0;    // bytes in the chunk
+  uint32_t length = 0;    // 1..kMaxTransferBytes
+};
+// The data part starts at `offset` (a multiple of kBlockBytes, at or below the requested one) and ends at a block boundary
+// or at the chunk's length, whichever is lower. checksums: one BlockChecksum per block. Holes arrive as zeros with
+// the checksum of zeros. A request beyond the chunk's length gets no data.
+struct ReadReply {
+  Status status;
+  Stamp stamp;
+  uint64_t chunk_length = 0;
+  uint64_t offset = 0;
+  std::vector<uint32_t> checksums;
+};
+
+// kFlush: on success every chunk's accepted stamp at the time of the request is on disk (one data sync for the whole list).
+struct FlushRequest { std::vector<ChunkId> chunks; };
+struct SealItem { ChunkId chunk; Stamp stamp; };
+struct SealRequest { std::vector<SealItem> items; };
+struct BeginItem { ChunkId chunk; Epoch epoch; Stamp base; };
+struct BeginRequest { std::vector<BeginItem> items; };
+struct QueryRequest { std::vector<ChunkId> chunks; };
+// The reply to kFlush, kSeal, kBegin and kQuery: one item per requested item, in order.
+struct ReplicaItem {
+  Status status;
+  replication::ReplicaInfo info;
+};
+struct BatchReply {
+  Status status;                    // of the request as a whole (malformed, over limits)
+  std::vector<ReplicaItem> items;
+};
+
+struct DigestsRequest { ChunkId chunk; Stamp want; uint64_t offset = 0; uint64_t length = 0; };  // multiples of kDigestRangeBytes
+using Digest = std::array<uint8_t, 16>;  // first 16 bytes of SHA-256 over the range, zero-padded to its full size
+struct DigestsReply {
+  Status status;
+  uint64_t chunk_length = 0;
+  std::vector<Digest> digests;
+};
+
+using Bytes = std::vector<std::byte>;
+Bytes Encode(const HelloRequest&);    Result<HelloRequest> DecodeHelloRequest(std::span<const std::byte> meta);
+Bytes Encode(const HelloReply&);      Result<HelloReply> DecodeHelloReply(std::span<const std::byte> meta);
+Bytes Encode(const MutateRequest&);   Result<MutateRequest> DecodeMutateRequest(std::span<const std::byte> meta);
+Bytes Encode(const MutateReply&);     Result<MutateReply> DecodeMutateReply(std::span<const std::byte> meta);
+Bytes Encode(const ReadRequest&);     Result<ReadRequest> DecodeReadRequest(std::span<const std::byte> meta);
+Bytes Encode(const ReadReply&);       Result<ReadReply> DecodeReadReply(std::span<const std::byte> meta);
+Bytes Encode(const FlushRequest&);    Result<FlushRequest> DecodeFlushRequest(std::span<const std::byte> meta);
+Bytes Encode(const SealRequest&);     Result<SealRequest> DecodeSealRequest(std::span<const std::byte> meta);
+Bytes Encode(const BeginRequest&);    Result<BeginRequest> DecodeBeginRequest(std::span<const std::byte> meta);
+Bytes Encode(const QueryRequest&);    Result<QueryRequest> DecodeQueryRequest(std::span<const std::byte> meta);
+Bytes Encode(const BatchReply&);      Result<BatchReply> DecodeBatchReply(std::span<const std::byte> meta);
+Bytes Encode(const DigestsRequest&);  Result<DigestsRequest> DecodeDigestsRequest(std::span<const std::byte> meta);
+Bytes Encode(const DigestsReply&);    Result<DigestsReply> DecodeDigestsReply(std::span<const std::byte> meta);
+
+}  // namespace cairn::wire
