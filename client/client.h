@@ -109,6 +109,9 @@ class Client {
   virtual Status SetXattr(const Caller&, InodeId inode, const std::string& name, const std::string& value, uint32_t flags) = 0;
   virtual Status RemoveXattr(const Caller&, InodeId inode, const std::string& name) = 0;
   virtual Result<SpaceUsage> StatFs(InodeId inode) = 0;
+  // SetPolicyOp and GetPolicyOp. Set replaces what the directory has of its own; root of the cluster only (kNotPermitted).
+  virtual Result<PolicyPair> GetPolicy(const Caller&, InodeId directory) = 0;
+  virtual Result<PolicyPair> SetPolicy(const Caller&, InodeId directory, const Policy& own) = 0;
 
   // Files.
   virtual Result<Handle> Open(const Caller&, InodeId inode, OpenFlags) = 0;

@@ -81,6 +81,20 @@ struct OpenFlags {
   bool sync = false;     // O_SYNC / O_DSYNC: a write returns after it is durable on W replicas
 };
 
+// How files below a directory are stored; 0 or empty is inherited from the parent directory.
+struct Policy {
+  uint32_t replicas = 0;       // N
+  uint32_t write_quorum = 0;   // W, 1 <= W <= N; 0 with replicas set means majority
+  uint64_t chunk_bytes = 0;    // power of two, for files created from now on
+  std::string failure_domain;  // "server", "rack" or "zone"
+  std::string storage_class;   // tag that disks must carry
+  bool operator==(const Policy&) const = default;
+};
+struct PolicyPair {
+  Policy own;        // as set on this directory
+  Policy effective;  // with what it inherits
+};
+
 // Opaque handle of an open file.
 enum class Handle : uint64_t { kNone = 0 };
 
