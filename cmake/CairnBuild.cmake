@@ -6,7 +6,7 @@ add_library(cairn_flags INTERFACE)
 target_include_directories(cairn_flags INTERFACE ${CMAKE_SOURCE_DIR})
 target_compile_options(cairn_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-unused-parameter
-  -Wno-missing-field-initializers -fno-omit-frame-pointer)
+  -Wno-missing-field-initializers -Wno-restrict -fno-omit-frame-pointer)
 target_compile_definitions(cairn_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
   target_compile_options(cairn_flags INTERFACE -g1)

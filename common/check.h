@@ -1,5 +1,5 @@
-// Assertions that stay on in release builds. They guard what only a bug in this process can break; whatever a peer, a
-// disk or a user sends is checked and answered with a Status instead.
+// Assertions that stay on in release builds. They guard what only a bug in this process can break; whatever a
+// peer, a disk or a user sends is checked and answered with a Status instead.
 #pragma once
 
 #include <string_view>
@@ -8,8 +8,8 @@ namespace cairn::internal {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition, std::string_view message);
 }  // namespace cairn::internal
 
-#define CAIRN_CHECK(condition, ...)                                                              \
-  do {                                                                                           \
-    if (!(condition)) [[unlikely]]                                                               \
+#define CAIRN_CHECK(condition, ...)                                                                    \
+  do {                                                                                                 \
+    if (!(condition)) [[unlikely]]                                                                     \
       ::cairn::internal::CheckFailed(__FILE__, __LINE__, #condition, ::std::string_view{__VA_ARGS__}); \
   } while (false)

@@ -1,10 +1,9 @@
 // CRC32C (Castagnoli) over ISA-L, and the block checksums that travel and rest with chunk data.
 //
-// A chunk is checksummed in blocks of kBlockBytes. A block's checksum is CRC32C over its bytes, zero-padded to
-// kBlockBytes, with an initial value derived from chunk id and block number: a block that ends up at the wrong place
-// fails its check even though its bytes are intact.
-// A *piece* is a part of one block (the unaligned head or tail of a write); its checksum uses the same seed over just
-// the bytes given, unpadded.
+// A chunk is checksummed in blocks of kBlockBytes. A block's checksum is CRC32C over its bytes, zero-padded
+// to kBlockBytes, with an initial value derived from chunk id and block number: a block that ends up at the
+// wrong place fails its check even though its bytes are intact. A *piece* is a part of one block (the
+// unaligned head or tail of a write); its checksum uses the same seed over just the bytes given, unpadded.
 //
 // Thread-safety: pure functions.
 #pragma once

@@ -14,8 +14,8 @@ inline constexpr int64_t kNanosPerSecond = 1'000'000'000;
 class Clock {
  public:
   virtual ~Clock() = default;
-  // Nanoseconds of CLOCK_BOOTTIME: monotonic, and it counts while the machine sleeps, so that a lease cannot outlive a
-  // suspend. Never compared between machines.
+  // Nanoseconds of CLOCK_BOOTTIME: monotonic, and it counts while the machine sleeps, so that a lease cannot
+  // outlive a suspend. Never compared between machines.
   virtual int64_t NowNanos() const = 0;
   // Nanoseconds since 1970-01-01 UTC; for timestamps of files and for people, never for protocol decisions.
   virtual int64_t WallNanos() const = 0;

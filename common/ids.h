@@ -28,22 +28,22 @@ using ChunkId = StrongInt<struct ChunkIdTag, uint64_t>;
 using InodeId = StrongInt<struct InodeIdTag, uint64_t>;
 using SessionId = StrongInt<struct SessionIdTag, uint64_t>;
 using ServerId = StrongInt<struct ServerIdTag, uint32_t>;
-// A fencing number handed out by the master, unique in the cluster. A write lease's number is the epoch of the chunks
-// that are opened under it.
+// A fencing number handed out by the master, unique in the cluster. A write lease's number is the epoch of
+// the chunks that are opened under it.
 using Epoch = StrongInt<struct EpochTag, uint64_t>;
 
 inline constexpr InodeId kRootInode{1};
 
-// What a replica has accepted: the epoch that the last mutation (or begin) belongs to, and how many mutations the
-// chunk has seen. Within one chunk, equal stamps mean equal bytes; a higher stamp is never older.
+// What a replica has accepted: the epoch that the last mutation (or begin) belongs to, and how many mutations
+// the chunk has seen. Within one chunk, equal stamps mean equal bytes; a higher stamp is never older.
 struct Stamp {
   Epoch epoch;
   uint64_t seq = 0;
   constexpr auto operator<=>(const Stamp&) const = default;
 };
 
-std::string ToString(Stamp stamp);                   // "17.4"
-std::string ToString(ChunkId id);                    // "0x000000000000002a"
+std::string ToString(Stamp stamp);  // "17.4"
+std::string ToString(ChunkId id);   // "0x000000000000002a"
 inline std::string ToString(InodeId id) { return std::to_string(id.value()); }
 inline std::string ToString(SessionId id) { return std::to_string(id.value()); }
 inline std::string ToString(ServerId id) { return "cs" + std::to_string(id.value()); }
@@ -72,5 +72,7 @@ struct std::hash<cairn::StrongInt<Tag, Int>> {
 };
 template <>
 struct std::hash<cairn::Uuid> {
-  size_t operator()(const cairn::Uuid& id) const noexcept { return id.high ^ (id.low * 0x9E3779B97F4A7C15ull); }
+  size_t operator()(const cairn::Uuid& id) const noexcept {
+    return id.high ^ (id.low * 0x9E3779B97F4A7C15ull);
+  }
 };

@@ -101,12 +101,23 @@ Status ErrnoStatus(int error, std::string_view what) {
   StatusCode code = StatusCode::kIoError;
   switch (error) {
     case ENOSPC:
-    case EDQUOT: code = StatusCode::kNoSpace; break;
-    case ENOENT: code = StatusCode::kNotFound; break;
-    case EACCES: code = StatusCode::kAccessDenied; break;
-    case EPERM: code = StatusCode::kNotPermitted; break;
-    case EEXIST: code = StatusCode::kAlreadyExists; break;
-    default: break;
+    case EDQUOT:
+      code = StatusCode::kNoSpace;
+      break;
+    case ENOENT:
+      code = StatusCode::kNotFound;
+      break;
+    case EACCES:
+      code = StatusCode::kAccessDenied;
+      break;
+    case EPERM:
+      code = StatusCode::kNotPermitted;
+      break;
+    case EEXIST:
+      code = StatusCode::kAlreadyExists;
+      break;
+    default:
+      break;
   }
   return {code, std::string(what) + ": " + std::strerror(error)};
 }

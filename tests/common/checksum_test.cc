@@ -39,7 +39,9 @@ TEST(ChecksumRange, FindsEveryFlippedBit) {
   EXPECT_EQ(FirstBadBlock(ChunkId(9), offset, data, sums), -1);
   for (size_t at : {size_t{0}, size_t{3095}, size_t{3096}, size_t{8000}, data.size() - 1}) {
     data[at] ^= std::byte{1};
-    EXPECT_EQ(FirstBadBlock(ChunkId(9), offset, data, sums), static_cast<int64_t>((offset + at) / kBlockBytes)) << at;
+    EXPECT_EQ(FirstBadBlock(ChunkId(9), offset, data, sums),
+              static_cast<int64_t>((offset + at) / kBlockBytes))
+        << at;
     data[at] ^= std::byte{1};
   }
 }
