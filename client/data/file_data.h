@@ -7,16 +7,24 @@
 // Thread-safety: all methods may be called from any thread. Methods that do I/O block; none blocks the data plane's loop.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "client/data/byte_budget.h"
+#include "client/data/server_directory.h"
 #include "client/types.h"
+#include "common/clock.h"
 #include "common/ids.h"
 #include "common/replication/types.h"
 #include "common/status.h"
+
+namespace cairn::net {
+class DataClient;
+}
 
 namespace cairn::client {
 
@@ -63,6 +71,52 @@ class MasterPort {
                                           const std::vector<MemberFailure>& members, bool need_replacement) = 0;
 };
 
+// Counters of the data path, summed over all files of a client.
+struct DataCounters {
+  std::atomic<uint64_t> requests{0};           // frames sent to chunkservers
+  std::atomic<uint64_t> bytes_read{0};         // asked for by callers
+  std::atomic<uint64_t> bytes_written{0};
+  std::atomic<uint64_t> mutations{0};          // each sent to N members
+  std::atomic<uint64_t> read_failovers{0};     // a carrier was given up for another one
+  std::atomic<uint64_t> hedged_reads{0};
+  std::atomic<uint64_t> corrupt_replies{0};    // read replies whose checksums did not match
+  std::atomic<uint64_t> dropped_members{0};    // laggards and failures left out of their epoch
+  std::atomic<uint64_t> reconfigurations{0};
+  std::atomic<uint64_t> read_ahead_bytes{0};   // fetched ahead of the caller
+};
+
+struct FileDataOptions {
+  uint64_t window_bytes = 8ull << 20;          // in flight per file
+  uint64_t read_ahead_bytes = 8ull << 20;      // per sequential stream
+  int64_t write_timeout_ms = 10'000;           // below the write quorum before an error
+  int64_t read_timeout_ms = 10'000;            // no carrier answered before an error
+  int64_t laggard_timeout_ms = 10'000;         // a member that answers nothing for so long is dropped
+  uint64_t laggard_bytes = 64ull << 20;        // buffered for a member that is behind the quorum before it is dropped
+  std::string host_id;                         // of this machine: its own chunkserver is the nearest
+  std::string zone;
+};
+
+class Scheduler;  // client/data/scheduler.h
+
+// What all files of one client share. Everything pointed to outlives every FileData made with it.
+struct FileDataContext {
+  net::DataClient* data_client = nullptr;
+  const ServerDirectory* servers = nullptr;
+  MasterPort* master = nullptr;
+  const Clock* clock = nullptr;
+  ByteBudget* dirty_budget = nullptr;          // limit: ClientOptions::dirty_limit_bytes
+  ByteBudget* clean_budget = nullptr;          // limit: ClientOptions::cache_bytes
+  Scheduler* scheduler = nullptr;              // threads for what may block and timers: calls to the master, idle flushes
+  DataCounters* counters = nullptr;
+  FileDataOptions options;
+};
+
+// The latest failure of write-behind. An open handle remembers `number` and reports `status` once when it has grown.
+struct WriteError {
+  uint64_t number = 0;  // failures so far
+  Status status;
+};
+
 class FileData {
  public:
   virtual ~FileData() = default;
@@ -76,6 +130,7 @@ class FileData {
   virtual uint64_t Size() const = 0;           // with buffered growth
   virtual TimeSpec Mtime() const = 0;          // of the last buffered write; zero: none
   virtual uint64_t DirtyBytes() const = 0;
+  virtual WriteError LastWriteError() const = 0;
 
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;
@@ -89,11 +144,16 @@ class FileData {
   virtual PendingCommit TakeCommit() = 0;
   virtual void RestoreCommit(PendingCommit commit) = 0;
   // Flushes, seals every chunk opened under the lease, returns all that is left to commit. `progress` is told the dirty bytes left.
+  // On an error the lease can still be given back: TakeCommit has the seals that were possible, Detach drops the rest (and
+  // counts a WriteError); the master then runs the configuration procedure for the chunks that stay unsealed.
   virtual Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) = 0;
   // Drops buffered data without writing it (the file is being deleted and is not open).
   virtual void Discard() = 0;
   // The master changed a chunk's configuration under us.
   virtual void OnReconfigured(ChunkPlace place) = 0;
 };
+
+// Detached at first. The destructor waits for requests under way to end (they are cancelled) and drops what is dirty.
+std::unique_ptr<FileData> MakeFileData(const FileDataContext& context, InodeId inode, uint64_t chunk_bytes);
 
 }  // namespace cairn::client
