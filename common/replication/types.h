@@ -1,6 +1,5 @@
-// Plain values of the replication protocol (docs/protocol.md). The data plane, the control plane and the simulator carry
-// these between the same pure cores; nothing here does I/O.
-// Thread-safety: values.
+// Plain values of the replication protocol (docs/protocol.md). The data plane, the control plane and the
+// simulator carry these between the same pure cores; nothing here does I/O. Thread-safety: values.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +12,8 @@
 
 namespace cairn::replication {
 
-// Who carries a chunk under one epoch, and by which quorum. Recorded by the master; `base` is the stamp from which the
-// members started that epoch.
+// Who carries a chunk under one epoch, and by which quorum. Recorded by the master; `base` is the stamp from
+// which the members started that epoch.
 struct Configuration {
   Epoch epoch;
   std::vector<ServerId> members;  // N of them, no duplicates
@@ -27,7 +26,7 @@ struct Configuration {
 enum class MutationKind : uint8_t {
   kWrite = 1,     // bytes at offset
   kTruncate = 2,  // chunk length becomes `offset`; a partial last block is zeroed beyond it. May also extend.
-  kZero = 3,      // [offset, offset + length) reads as zeros afterwards (hole punching); never changes the length
+  kZero = 3,  // [offset, offset + length) reads as zeros afterwards (hole punching); never changes the length
 };
 
 // One numbered change of a chunk. `begin` present: open (epoch) on base first, then apply, in one step.
@@ -44,14 +43,14 @@ struct Mutation {
 // What a replica reports about itself. Travels in replies, reports and recovery.
 struct ReplicaInfo {
   ChunkId chunk;
-  Epoch promised;            // refuses anything below
-  Stamp accepted;            // after the last applied begin or mutation
-  Stamp durable;             // the newest accepted stamp known to be on disk
-  uint64_t length = 0;       // bytes, belongs to `accepted`
-  Epoch sealed;              // mutations of epochs <= sealed are refused; 0 = never sealed
-  Epoch tombstone;           // prepare-delete was recorded in this epoch; 0 = none
-  bool amnesic = false;      // its disk may have forgotten acknowledged mutations
-  bool corrupt = false;      // holds at least one block that failed its checksum
+  Epoch promised;        // refuses anything below
+  Stamp accepted;        // after the last applied begin or mutation
+  Stamp durable;         // the newest accepted stamp known to be on disk
+  uint64_t length = 0;   // bytes, belongs to `accepted`
+  Epoch sealed;          // mutations of epochs <= sealed are refused; 0 = never sealed
+  Epoch tombstone;       // prepare-delete was recorded in this epoch; 0 = none
+  bool amnesic = false;  // its disk may have forgotten acknowledged mutations
+  bool corrupt = false;  // holds at least one block that failed its checksum
   bool operator==(const ReplicaInfo&) const = default;
 };
 
