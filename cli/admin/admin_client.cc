@@ -1,0 +1,118 @@
+#include "cli/admin/admin_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "proto/cairn/admin.grpc.pb.h"
+
+namespace cairn::cli {
+namespace {
+
+constexpr int64_t kCallTimeoutMs = 30'000;
+constexpr int64_t kLongCallTimeoutMs = 3'600'000;  // backup of a large master
+
+Status FromGrpc(const grpc::Status& status, const std::string& master) {
+  const std::string who = "master " + master;
+  switch (status.error_code()) {
+    case grpc::StatusCode::OK:
+      return Status::Ok();
+    case grpc::StatusCode::UNAVAILABLE:
+      return {StatusCode::kUnavailable, who + " cannot be reached (" + status.error_message() + ")"};
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return {StatusCode::kTimeout, who + " did not answer in time"};
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return {StatusCode::kNotSupported,
+              who + " does not offer this operation: it is of another version, or no master"};
+    case grpc::StatusCode::PERMISSION_DENIED:
+    case grpc::StatusCode::UNAUTHENTICATED:
+      return {StatusCode::kNotPermitted, who + ": " + status.error_message()};
+    default:
+      return {StatusCode::kIoError, who + ": " + status.error_message()};
+  }
+}
+
+Status FromProto(const proto::StatusProto& status) {
+  if (status.code() == 0) return Status::Ok();
+  const auto code =
+      IsKnownStatusCode(status.code()) ? static_cast<StatusCode>(status.code()) : StatusCode::kIoError;
+  return {code, status.message()};
+}
+
+}  // namespace
+
+struct AdminClient::Impl {
+  struct Master {
+    std::string address;
+    std::unique_ptr<proto::AdminService::Stub> stub;
+  };
+  std::vector<Master> masters;
+
+  // The first master that answers. Only unreachable ones are skipped: a change must not be made twice.
+  template <typename Request, typename Response, typename Method>
+  Result<Response> Call(Method method, const Request& request, int64_t timeout_ms) {
+    Status last(StatusCode::kUnavailable, "no master address given");
+    for (const Master& master : masters) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+      Response response;
+      last = FromGrpc((master.stub.get()->*method)(&context, request, &response), master.address);
+      if (last.ok()) return response;
+      if (last.code() != StatusCode::kUnavailable) return last;
+    }
+    return last;
+  }
+
+  template <typename Request, typename Response, typename Method>
+  Result<Response> CallChecked(Method method, const Request& request, int64_t timeout_ms = kCallTimeoutMs) {
+    auto response = Call<Request, Response>(method, request, timeout_ms);
+    if (!response.ok()) return response;
+    CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
+    return response;
+  }
+};
+
+AdminClient::AdminClient(const std::vector<std::string>& masters) : impl_(std::make_unique<Impl>()) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // a proxy of the environment is never meant for a cluster
+  for (const std::string& address : masters) {
+    auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+    impl_->masters.push_back({address, proto::AdminService::NewStub(channel)});
+  }
+}
+
+AdminClient::~AdminClient() = default;
+
+Result<proto::StatusResponse> AdminClient::ClusterStatus(int64_t timeout_ms) {
+  return impl_->Call<proto::StatusRequest, proto::StatusResponse>(&proto::AdminService::Stub::Status, {},
+                                                                  timeout_ms);
+}
+
+Result<proto::ExplainChunkResponse> AdminClient::ExplainChunk(const proto::ExplainChunkRequest& request) {
+  return impl_->CallChecked<proto::ExplainChunkRequest, proto::ExplainChunkResponse>(
+      &proto::AdminService::Stub::ExplainChunk, request);
+}
+
+Result<proto::FsckResponse> AdminClient::Fsck(const proto::FsckRequest& request) {
+  return impl_->CallChecked<proto::FsckRequest, proto::FsckResponse>(&proto::AdminService::Stub::Fsck,
+                                                                     request);
+}
+
+Result<proto::AcceptLossResponse> AdminClient::AcceptLoss(const proto::AcceptLossRequest& request) {
+  return impl_->CallChecked<proto::AcceptLossRequest, proto::AcceptLossResponse>(
+      &proto::AdminService::Stub::AcceptLoss, request);
+}
+
+Result<proto::BackupResponse> AdminClient::Backup(const proto::BackupRequest& request) {
+  return impl_->CallChecked<proto::BackupRequest, proto::BackupResponse>(&proto::AdminService::Stub::Backup,
+                                                                         request, kLongCallTimeoutMs);
+}
+
+Result<proto::SessionsResponse> AdminClient::Sessions(const proto::SessionsRequest& request) {
+  return impl_->Call<proto::SessionsRequest, proto::SessionsResponse>(&proto::AdminService::Stub::Sessions,
+                                                                      request, kCallTimeoutMs);
+}
+
+}  // namespace cairn::cli

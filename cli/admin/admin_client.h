@@ -1,0 +1,37 @@
+// AdminService as plain calls that return Result. The only file of the CLI that knows gRPC is
+// admin_client.cc. Thread-safety: any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/status.h"
+#include "proto/cairn/admin.pb.h"
+
+namespace cairn::cli {
+
+class AdminClient {
+ public:
+  // No connection is made before the first call. `masters` are tried in turn.
+  explicit AdminClient(const std::vector<std::string>& masters);
+  ~AdminClient();
+  AdminClient(const AdminClient&) = delete;
+  AdminClient& operator=(const AdminClient&) = delete;
+
+  // kUnavailable: nobody answers there; kTimeout: no answer within timeout_ms. Errors that the master puts
+  // into the response's own status are returned as errors too.
+  Result<proto::StatusResponse> ClusterStatus(int64_t timeout_ms = 5'000);
+  Result<proto::ExplainChunkResponse> ExplainChunk(const proto::ExplainChunkRequest& request);
+  Result<proto::FsckResponse> Fsck(const proto::FsckRequest& request);
+  Result<proto::AcceptLossResponse> AcceptLoss(const proto::AcceptLossRequest& request);
+  Result<proto::BackupResponse> Backup(const proto::BackupRequest& request);
+  Result<proto::SessionsResponse> Sessions(const proto::SessionsRequest& request);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace cairn::cli

@@ -1,0 +1,135 @@
+#include "cli/core/config.h"
+
+#include <unistd.h>
+
+#include <cctype>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "cli/local/layout.h"
+
+namespace cairn::cli {
+namespace {
+
+std::string Trim(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::string ReadWhole(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+std::string UserConfigFile() {
+  const std::string base = Environment("XDG_CONFIG_HOME");
+  if (!base.empty()) return base + "/cairn/config";
+  const std::string home = Environment("HOME");
+  return home.empty() ? std::string() : home + "/.config/cairn/config";
+}
+
+bool ValidPort(const std::string& text) {
+  if (text.empty() || text.size() > 5) return false;
+  for (const char c : text) {
+    if (std::isdigit(static_cast<unsigned char>(c)) == 0) return false;
+  }
+  const int port = std::stoi(text);
+  return port > 0 && port < 65536;
+}
+
+}  // namespace
+
+Result<std::string> NormalizeAddress(const std::string& raw) {
+  const std::string text = Trim(raw);
+  const Status bad(StatusCode::kInvalidArgument,
+                   "'" + raw + "' is not an address (expected host, host:port, or [IPv6]:port)");
+  if (text.empty() || text.find_first_of(" \t/") != std::string::npos) return bad;
+  const std::string port_default = ":" + std::to_string(kDefaultMasterPort);
+  if (text.front() == '[') {
+    const size_t close = text.find(']');
+    if (close == std::string::npos || close == 1) return bad;
+    if (close + 1 == text.size()) return text + port_default;
+    if (text[close + 1] != ':' || !ValidPort(text.substr(close + 2))) return bad;
+    return text;
+  }
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) return text + port_default;
+  if (text.find(':', colon + 1) != std::string::npos) return "[" + text + "]" + port_default;  // bare IPv6
+  if (colon == 0 || !ValidPort(text.substr(colon + 1))) return bad;
+  return text;
+}
+
+Result<std::vector<std::string>> ParseMasters(const std::string& text) {
+  std::vector<std::string> masters;
+  std::stringstream parts(text);
+  std::string part;
+  while (std::getline(parts, part, ',')) {
+    CAIRN_ASSIGN_OR_RETURN(std::string address, NormalizeAddress(part));
+    masters.push_back(std::move(address));
+  }
+  if (masters.empty()) return Status(StatusCode::kInvalidArgument, "no master address given");
+  return masters;
+}
+
+std::string ConfigValue(const std::string& text, const std::string& key) {
+  std::stringstream lines(text);
+  std::string line;
+  while (std::getline(lines, line)) {
+    const size_t comment = line.find('#');
+    if (comment != std::string::npos) line.resize(comment);
+    const size_t equals = line.find('=');
+    if (equals == std::string::npos || Trim(line.substr(0, equals)) != key) continue;
+    std::string value = Trim(line.substr(equals + 1));
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"')
+      value = value.substr(1, value.size() - 2);
+    return value;
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> FindMasters(const Context& context) {
+  if (!context.master.empty()) return ParseMasters(context.master);
+  // --dir names a local cluster: it comes before what the environment says.
+  if (context.directory.empty()) {
+    if (const std::string value = Environment("CAIRN_MASTER"); !value.empty()) return ParseMasters(value);
+    for (const std::string& file : {UserConfigFile(), std::string("/etc/cairn/cairn.conf")}) {
+      if (file.empty()) continue;
+      if (const std::string value = ConfigValue(ReadWhole(file), "master"); !value.empty()) {
+        auto masters = ParseMasters(value);
+        return masters.ok() ? masters : masters.status().WithContext(file);
+      }
+    }
+  }
+  auto layout = LocalLayout::Load(LocalDirectory(context));
+  if (layout.ok()) {
+    if (const LocalPart* master = layout->Find("master"); master != nullptr) {
+      return std::vector<std::string>{master->address};
+    }
+  }
+  return Status(
+      StatusCode::kUnavailable,
+      "no cluster is known: give --master host:port, set CAIRN_MASTER, write `master = host:port` to "
+      "~/.config/cairn/config, or start a local cluster with `cairn up`");
+}
+
+std::string DefaultLocalDirectory() {
+  if (geteuid() == 0) return "/var/lib/cairn/local";
+  if (const std::string base = Environment("XDG_DATA_HOME"); !base.empty()) return base + "/cairn";
+  if (const std::string home = Environment("HOME"); !home.empty()) return home + "/.local/share/cairn";
+  return "/tmp/cairn-" + std::to_string(geteuid());
+}
+
+std::string LocalDirectory(const Context& context) {
+  return context.directory.empty() ? DefaultLocalDirectory() : context.directory;
+}
+
+}  // namespace cairn::cli

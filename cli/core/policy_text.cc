@@ -1,0 +1,85 @@
+#include "cli/core/policy_text.h"
+
+#include <bit>
+#include <sstream>
+
+#include "cli/core/format.h"
+
+namespace cairn::cli {
+namespace {
+
+constexpr uint64_t kMaxReplicas = 16;
+constexpr uint64_t kMinChunkBytes = 64 << 10;
+constexpr uint64_t kMaxChunkBytes = 1ull << 30;
+
+Status Invalid(const std::string& message) { return {StatusCode::kInvalidArgument, "policy: " + message}; }
+
+}  // namespace
+
+Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy& base) {
+  client::Policy policy = base;
+  std::stringstream items(text);
+  std::string item;
+  bool any = false;
+  while (std::getline(items, item, ',')) {
+    const size_t equals = item.find('=');
+    if (equals == std::string::npos) return Invalid("'" + item + "' is not key=value");
+    const std::string key = item.substr(0, equals);
+    std::string value = item.substr(equals + 1);
+    if (value == "inherit") value.clear();
+    any = true;
+    if (key == "failure_domain") {
+      if (!value.empty() && value != "server" && value != "rack" && value != "zone") {
+        return Invalid("failure_domain is server, rack or zone, not '" + value + "'");
+      }
+      policy.failure_domain = value;
+      continue;
+    }
+    if (key == "storage_class") {
+      policy.storage_class = value;
+      continue;
+    }
+    uint64_t number = 0;
+    if (!value.empty()) {
+      CAIRN_ASSIGN_OR_RETURN(number, ParseBytes(value));
+    }
+    if (key == "replicas") {
+      if (number > kMaxReplicas) return Invalid("replicas is at most " + std::to_string(kMaxReplicas));
+      policy.replicas = static_cast<uint32_t>(number);
+    } else if (key == "write_quorum") {
+      if (number > kMaxReplicas) return Invalid("write_quorum is at most replicas");
+      policy.write_quorum = static_cast<uint32_t>(number);
+    } else if (key == "chunk_bytes") {
+      if (number != 0 &&
+          (!std::has_single_bit(number) || number < kMinChunkBytes || number > kMaxChunkBytes)) {
+        return Invalid("chunk_bytes is a power of two from 64KiB to 1GiB");
+      }
+      policy.chunk_bytes = number;
+    } else {
+      return Invalid("unknown key '" + key +
+                     "' (replicas, write_quorum, chunk_bytes, failure_domain, storage_class)");
+    }
+  }
+  if (!any) return Invalid("nothing given");
+  if (policy.replicas != 0 && policy.write_quorum > policy.replicas) {
+    return Invalid("write_quorum " + std::to_string(policy.write_quorum) + " is more than replicas " +
+                   std::to_string(policy.replicas));
+  }
+  return policy;
+}
+
+std::string PolicyText(const client::Policy& policy) {
+  std::string text;
+  const auto add = [&text](const std::string& item) { text += (text.empty() ? "" : ",") + item; };
+  if (policy.replicas != 0) add("replicas=" + std::to_string(policy.replicas));
+  if (policy.write_quorum != 0) add("write_quorum=" + std::to_string(policy.write_quorum));
+  if (policy.chunk_bytes != 0) {
+    const bool mebi = policy.chunk_bytes % (1 << 20) == 0;
+    add("chunk_bytes=" + std::to_string(policy.chunk_bytes >> (mebi ? 20 : 10)) + (mebi ? "MiB" : "KiB"));
+  }
+  if (!policy.failure_domain.empty()) add("failure_domain=" + policy.failure_domain);
+  if (!policy.storage_class.empty()) add("storage_class=" + policy.storage_class);
+  return text;
+}
+
+}  // namespace cairn::cli

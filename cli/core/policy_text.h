@@ -1,0 +1,17 @@
+// Policies as people write and read them:
+// "replicas=3,write_quorum=2,chunk_bytes=64MiB,failure_domain=rack,storage_class=ssd". Thread-safety: pure
+// functions.
+#pragma once
+
+#include <string>
+
+#include "client/types.h"
+#include "common/status.h"
+
+namespace cairn::cli {
+
+// Fields that are not named keep their value in `base`; "inherit" or 0 as a value clears a field.
+Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy& base);
+std::string PolicyText(const client::Policy& policy);
+
+}  // namespace cairn::cli

@@ -1,0 +1,58 @@
+// Options of up, down, status and umount.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/core/context.h"
+#include "cli/local/up.h"
+
+namespace cairn::cli {
+namespace {
+
+void Finish(Context& context, const Status& status) {
+  if (status.ok()) return;
+  if (status.code() == StatusCode::kInvalidArgument) {
+    context.FailWith(kExitUsage, Describe(status));
+  } else {
+    context.Fail(status);
+  }
+}
+
+}  // namespace
+
+void RegisterLocalCommands(CLI::App& app, Context& context) {
+  auto up_options = std::make_shared<UpOptions>();
+  CLI::App* up = app.add_subcommand("up", "Start the local cluster: what is not running, with its data");
+  up->add_option("--dir", context.directory, "Where it keeps data, logs and pid files");
+  up->add_option("--mount", up_options->mountpoint, "Mount it there (remembered)");
+  up->add_flag("--no-mount", up_options->no_mount, "Forget the remembered mount")->excludes("--mount");
+  up->add_option("--chunkservers", up_options->chunkservers,
+                 "Number of chunkservers; more may be added later (default 3)")
+      ->check(CLI::Range(1, 64));
+  up->add_option("--policy", up_options->policy,
+                 "Policy of the root directory, e.g. replicas=3,write_quorum=2,chunk_bytes=64MiB");
+  up->add_option("--only", up_options->only, "Start just this part: master, cs1, cs2, ..., mount");
+  up->callback([&context, up_options] { Finish(context, RunUp(context, *up_options)); });
+
+  auto down_options = std::make_shared<DownOptions>();
+  CLI::App* down = app.add_subcommand("down", "Stop the local cluster; its data stays");
+  down->add_option("--dir", context.directory, "Where it keeps data, logs and pid files");
+  down->add_option("--only", down_options->only, "Stop just this part: master, cs1, cs2, ..., mount");
+  down->add_flag("--purge", down_options->purge, "Remove all data afterwards, after asking");
+  down->add_flag("--yes", down_options->yes, "Do not ask");
+  down->add_flag("--force", down_options->force, "Detach the mount even while files are open on it");
+  down->callback([&context, down_options] { Finish(context, RunDown(context, *down_options)); });
+
+  CLI::App* status = app.add_subcommand("status", "State of the cluster, and of the local cluster's parts");
+  status->add_option("--dir", context.directory, "A local cluster's directory");
+  status->add_flag("--json", context.json, "For programs");
+  status->callback([&context] { Finish(context, RunStatus(context)); });
+
+  auto mountpoint = std::make_shared<std::string>();
+  auto lazy = std::make_shared<bool>(false);
+  CLI::App* umount = app.add_subcommand("umount", "Unmount Cairn, also a mount whose process died");
+  umount->add_option("mountpoint", *mountpoint, "Where it is mounted")->required();
+  umount->add_flag("--lazy", *lazy, "Detach now, end when its last user is gone");
+  umount->callback([&context, mountpoint, lazy] { Finish(context, RunUmount(context, *mountpoint, *lazy)); });
+}
+
+}  // namespace cairn::cli

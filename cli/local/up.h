@@ -1,0 +1,34 @@
+// The commands of the local cluster. Each returns what the process should exit with.
+// Thread-safety: one thread.
+#pragma once
+
+#include <string>
+
+#include "cli/core/context.h"
+
+namespace cairn::cli {
+
+struct UpOptions {
+  std::string mountpoint;  // empty: as before
+  bool no_mount = false;   // forget the mount
+  int chunkservers = 0;    // 0: as before; 3 for a new cluster
+  std::string policy;
+  std::string only;  // name of one part
+};
+Status RunUp(Context& context, const UpOptions& options);
+
+struct DownOptions {
+  std::string only;
+  bool purge = false;
+  bool yes = false;
+  bool force = false;  // detach a mount that is in use
+};
+Status RunDown(Context& context, const DownOptions& options);
+
+Status RunStatus(Context& context);
+Status RunUmount(Context& context, const std::string& mountpoint, bool lazy);
+
+// Removes what a local cluster owns below its directory, and nothing else.
+Status PurgeLocalCluster(const std::string& directory);
+
+}  // namespace cairn::cli
