@@ -24,9 +24,8 @@ enum class Rule : uint8_t {
   kEraseNamesEpoch,  // a destructive command is refused by a replica with a higher promise
   kReadNamesStamp,   // a read is answered only from the stamp that was asked for
   // Writer (writer.h).
-  kAckAtQuorum,       // a mutation is done at W, not before
-  kLaggardStaysOut,   // a dropped member does not come back into its epoch
-  kSealWhenResolved,  // a seal waits until every mutation is done
+  kAckAtQuorum,      // a mutation is done at W, not before
+  kLaggardStaysOut,  // a dropped member does not come back into its epoch
   // Recovery (recovery.h).
   kFenceQuorum,         // a base is chosen from at least R members of the old configuration
   kHighestStamp,        // the highest accepted stamp becomes the base

@@ -170,28 +170,30 @@ class ChunkWriter {
     std::optional<uint64_t> acked;    // in this epoch
     std::optional<uint64_t> durable;  // in this epoch
     uint64_t next_seq = 0;            // the next to send
-    uint64_t in_flight_bytes = 0;     // of (acked, next_seq)
   };
 
   Member* Find(ServerId server);
   const Member* Find(ServerId server) const;
   void StartEpoch();
   void Drop(Member& member, Status problem);
-  void ReadmitBroken(Member& member);
+  void OnAnswerOfDropped(Member& member, const Status& status);
   void Advance();
   void DropLaggards();
-  uint64_t BytesOf(uint64_t seq) const;
+  bool FitsWindow(const Member& member) const;
+  // Payload bytes of all mutations up to and including `seq`. Precondition: released_seq_ <= seq <=
+  // last_seq_.
+  uint64_t BytesThrough(uint64_t seq) const;
   uint64_t AckedOrBase(const Member& member) const;
 
   const ChunkId chunk_;
   WriterOptions options_;
   std::vector<Member> members_;
-  std::deque<uint64_t> sizes_;  // payload bytes of (released_seq_, last_seq_]
+  std::deque<uint64_t> ends_;    // BytesThrough of (released_seq_, last_seq_]
+  uint64_t released_bytes_ = 0;  // BytesThrough(released_seq_)
   uint64_t last_seq_ = 0;
   uint64_t done_seq_ = 0;
   uint64_t released_seq_ = 0;
   uint64_t durable_seq_ = 0;
-  uint64_t pending_bytes_ = 0;  // of (done_seq_, last_seq_]
   bool begun_ = false;
   bool sealing_ = false;
   std::vector<ServerId> carriers_;
