@@ -11,7 +11,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -48,11 +47,16 @@ class EventLoop {
   void Run();
   void Stop();
   bool InLoopThread() const;
+  bool Running() const;  // between the start and the end of Run
   const Clock* clock() const { return clock_; }
 
   // Runs `task` on the loop's thread, in order of posting. Also when the loop has not started yet; a task
   // posted after it has ended is destroyed with the loop. The producer bounds how much it posts.
   void Post(Task task);
+
+  // Runs `task` once at the end of the present round, before waiting again: for work that is better done once
+  // for all that happens in a round, such as sending. Loop's thread only.
+  void Defer(Task task) { deferred_.push_back(std::move(task)); }
 
   // Level-triggered. The events are EPOLLIN and so on; errors and hang-ups are always reported.
   WatchId Watch(int fd, uint32_t epoll_events, std::shared_ptr<FdHandler> handler);
@@ -73,6 +77,7 @@ class EventLoop {
   };
   void RunPosted();
   void RunTimers();
+  void RunDeferred();
   int WaitMillis() const;
 
   const Clock* const clock_;
@@ -88,6 +93,7 @@ class EventLoop {
   uint64_t next_timer_ = 1;
   std::map<std::pair<int64_t, TimerId>, Task> timers_;
   std::unordered_map<TimerId, int64_t> timer_deadlines_;
+  std::vector<Task> deferred_;
 
   std::mutex mu_;
   std::vector<Task> posted_;  // guarded by mu_

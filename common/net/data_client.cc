@@ -1,0 +1,152 @@
+#include "common/net/data_client.h"
+
+#include <future>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include "common/net/buffer_pool.h"
+#include "common/net/event_loop.h"
+#include "common/net/resolver.h"
+#include "common/net/server_link.h"
+
+namespace cairn::net {
+
+class DataClient::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(EventLoop* loop, DataClientOptions options)
+      : loop_(loop),
+        options_(std::move(options)),
+        pool_(std::make_shared<BufferPool>(options_.pooled_receive_bytes)) {}
+
+  EventLoop* loop() const { return loop_; }
+  BufferPool& pool() { return *pool_; }
+
+  void Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data, int64_t deadline_ns,
+            Callback done) {
+    if (closed_) {
+      loop_->Defer(
+          [done = std::move(done)] { done(Status(StatusCode::kCancelled, "the client is closed"), {}, {}); });
+      return;
+    }
+    LinkTo(peer)->Call(type, std::move(meta), std::move(data), deadline_ns, std::move(done));
+  }
+
+  void Disconnect(ServerId server, const std::string& reason) {
+    const std::shared_ptr<ServerLink> link = Find(server);
+    if (link)
+      link->Reset(
+          Status(StatusCode::kCancelled, "connection to " + ToString(server) + " given up: " + reason));
+  }
+
+  void Close() {
+    closed_ = true;
+    std::unordered_map<Key, std::shared_ptr<ServerLink>, KeyHash> links;
+    {
+      std::lock_guard lock(mu_);
+      links.swap(links_);
+    }
+    for (const auto& [key, link] : links) {
+      link->Reset(Status(StatusCode::kCancelled, "request to " + ToString(link->peer().server) + " at " +
+                                                     link->peer().address + " cancelled: shutting down"));
+    }
+  }
+
+  Load OutstandingAt(ServerId server) {
+    const std::shared_ptr<ServerLink> link = Find(server);
+    return link ? link->load() : Load{};
+  }
+
+ private:
+  // Servers without a known id (first contact of a tool) are told apart by address.
+  struct Key {
+    ServerId server;
+    std::string address;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& key) const {
+      return std::hash<ServerId>()(key.server) ^ std::hash<std::string>()(key.address);
+    }
+  };
+  static Key KeyOf(const Peer& peer) {
+    return peer.server ? Key{peer.server, {}} : Key{ServerId{}, peer.address};
+  }
+
+  std::shared_ptr<ServerLink> Find(ServerId server) {
+    std::lock_guard lock(mu_);
+    const auto found = links_.find(Key{server, {}});
+    return found == links_.end() ? nullptr : found->second;
+  }
+
+  std::shared_ptr<ServerLink> LinkTo(const Peer& peer) {
+    std::shared_ptr<ServerLink> old;
+    std::shared_ptr<ServerLink> link;
+    {
+      std::lock_guard lock(mu_);
+      std::shared_ptr<ServerLink>& slot = links_[KeyOf(peer)];
+      if (slot && slot->peer().address == peer.address) return slot;
+      old = std::move(slot);
+      slot = link = std::make_shared<ServerLink>(loop_, options_, peer, resolver_, pool_);
+    }
+    if (old) {
+      // Inside a Call no callback may run.
+      loop_->Defer([old, address = peer.address] {
+        old->Reset(Status(StatusCode::kUnavailable, ToString(old->peer().server) + " moved from " +
+                                                        old->peer().address + " to " + address));
+      });
+    }
+    return link;
+  }
+
+  EventLoop* const loop_;
+  const DataClientOptions options_;
+  const std::shared_ptr<Resolver> resolver_ = std::make_shared<Resolver>();
+  const std::shared_ptr<BufferPool> pool_;
+  bool closed_ = false;  // of the loop's thread
+
+  std::mutex mu_;
+  std::unordered_map<Key, std::shared_ptr<ServerLink>, KeyHash>
+      links_;  // guarded by mu_; changed on the loop only
+};
+
+DataClient::DataClient(EventLoop* loop, DataClientOptions options)
+    : impl_(std::make_shared<Impl>(loop, std::move(options))) {}
+
+DataClient::~DataClient() {
+  EventLoop* loop = impl_->loop();
+  if (loop->InLoopThread() || !loop->Running()) {
+    impl_->Close();
+    return;
+  }
+  std::promise<void> closed;
+  loop->Post([this, &closed] {
+    impl_->Close();
+    closed.set_value();
+  });
+  closed.get_future().wait();
+}
+
+void DataClient::Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data,
+                      int64_t deadline_ns, Callback done) {
+  EventLoop* loop = impl_->loop();
+  if (loop->InLoopThread()) {
+    impl_->Call(peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done));
+    return;
+  }
+  loop->Post([impl = impl_, peer, type, meta = std::move(meta), data = std::move(data), deadline_ns,
+              done = std::move(done)]() mutable {
+    impl->Call(peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done));
+  });
+}
+
+void DataClient::Disconnect(ServerId server, std::string reason) {
+  impl_->loop()->Post(
+      [impl = impl_, server, reason = std::move(reason)] { impl->Disconnect(server, reason); });
+}
+
+DataClient::Load DataClient::Outstanding(ServerId server) const { return impl_->OutstandingAt(server); }
+
+BufferPool& DataClient::pool() { return impl_->pool(); }
+
+}  // namespace cairn::net
