@@ -26,6 +26,7 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   app.add_option("--master", context.master, "Master's address host:port (several: separated by commas)");
   app.set_version_flag("--version", std::string("cairn ") + CAIRN_VERSION);
   RegisterLocalCommands(app, context);
+  RegisterFileCommands(app, context);
   CLI::App* version = app.add_subcommand("version", "Version of this program");
   version->callback([&context] { *context.out << "cairn " << CAIRN_VERSION << std::endl; });
   auto topic = std::make_shared<std::string>();
