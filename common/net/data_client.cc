@@ -4,6 +4,7 @@
 #include <mutex>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "common/net/buffer_pool.h"
 #include "common/net/event_loop.h"
@@ -21,6 +22,38 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
 
   EventLoop* loop() const { return loop_; }
   BufferPool& pool() { return *pool_; }
+
+  struct Queued {
+    Peer peer;
+    wire::MessageType type;
+    SharedBytes meta;
+    SharedBytes data;
+    int64_t deadline_ns = 0;
+    Callback done;
+  };
+
+  // Requests leave in the order of these calls, whichever threads they come from: a call on the loop's thread
+  // must not overtake what another thread handed over before.
+  void Enqueue(Queued call) {
+    const bool on_loop = loop_->InLoopThread();
+    bool post = false;
+    {
+      std::lock_guard lock(queue_mu_);
+      queue_.push_back(std::move(call));
+      if (!on_loop) post = !std::exchange(drain_posted_, true);
+    }
+    if (on_loop) {
+      Drain();
+    } else if (post) {
+      loop_->Post([self = shared_from_this()] {
+        {
+          std::lock_guard lock(self->queue_mu_);
+          self->drain_posted_ = false;
+        }
+        self->Drain();
+      });
+    }
+  }
 
   void Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data, int64_t deadline_ns,
             Callback done) {
@@ -58,6 +91,21 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   }
 
  private:
+  void Drain() {
+    for (;;) {
+      std::vector<Queued> calls;
+      {
+        std::lock_guard lock(queue_mu_);
+        if (queue_.empty()) return;
+        calls.swap(queue_);
+      }
+      for (Queued& call : calls) {
+        Call(call.peer, call.type, std::move(call.meta), std::move(call.data), call.deadline_ns,
+             std::move(call.done));
+      }
+    }
+  }
+
   // Servers without a known id (first contact of a tool) are told apart by address.
   struct Key {
     ServerId server;
@@ -105,6 +153,10 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   const std::shared_ptr<BufferPool> pool_;
   bool closed_ = false;  // of the loop's thread
 
+  std::mutex queue_mu_;
+  std::vector<Queued> queue_;  // guarded by queue_mu_; calls on their way to the loop
+  bool drain_posted_ = false;  // guarded by queue_mu_
+
   std::mutex mu_;
   std::unordered_map<Key, std::shared_ptr<ServerLink>, KeyHash>
       links_;  // guarded by mu_; changed on the loop only
@@ -129,15 +181,7 @@ DataClient::~DataClient() {
 
 void DataClient::Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data,
                       int64_t deadline_ns, Callback done) {
-  EventLoop* loop = impl_->loop();
-  if (loop->InLoopThread()) {
-    impl_->Call(peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done));
-    return;
-  }
-  loop->Post([impl = impl_, peer, type, meta = std::move(meta), data = std::move(data), deadline_ns,
-              done = std::move(done)]() mutable {
-    impl->Call(peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done));
-  });
+  impl_->Enqueue({peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done)});
 }
 
 void DataClient::Disconnect(ServerId server, std::string reason) {

@@ -20,8 +20,9 @@
 // destruction). A reply that arrived gives kOk, also when the Status inside its meta is an error.
 //
 // Thread-safety: Call, Disconnect and Outstanding may be called from any thread; callbacks run on the loop's
-// thread and must not block. Requests to one server that are called from one thread arrive in that order. The
-// object must be destroyed on the loop's thread, or after the loop has stopped.
+// thread and must not block. Requests to one server arrive in the order of the calls, also when they come from
+// different threads that order them by a lock. The object must be destroyed on the loop's thread, or after the
+// loop has stopped.
 #pragma once
 
 #include <cstdint>
