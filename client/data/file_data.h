@@ -135,6 +135,9 @@ class FileData {
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;
   virtual Status Zero(uint64_t offset, uint64_t length) = 0;   // within the size
+  // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none is needed. Call it
+  // before the master logs the new size, with no write in between it and Truncate.
+  virtual Result<uint64_t> TruncationSeq(uint64_t size) = 0;
   // The master has logged the new size (shrinking) or growth is local: truncates the boundary chunk, drops what is beyond.
   virtual Status Truncate(uint64_t size, TimeSpec now) = 0;
 

@@ -1,0 +1,164 @@
+// FileCore: one verified read of a range of a chunk, from whichever carrier delivers it.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "client/data/file_core.h"
+#include "common/checksum.h"
+
+namespace cairn::client {
+namespace {
+
+using replication::MemberProblem;
+using replication::ReadCandidate;
+using wire::MessageType;
+
+// Asking a second carrier costs a whole transfer: only for answers far outside of what is usual.
+constexpr int64_t kHedgeAtLeastNanos = 100 * kNanosPerMilli;
+constexpr int64_t kHedgeUsualTimes = 8;
+constexpr int64_t kAskTimeoutMs = 5000;
+constexpr int64_t kSuspectNanos = 5 * kNanosPerSecond;
+
+// Whole blocks from `offset` (aligned); the last one may be cut by the chunk's length and is padded with zeros for its
+// checksum.
+bool ChecksumsMatch(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
+                    std::span<const uint32_t> checksums) {
+  const size_t whole = data.size() / kBlockBytes * kBlockBytes;
+  const size_t whole_blocks = whole / kBlockBytes;
+  if (FirstBadBlock(chunk, offset, data.first(whole), checksums.first(whole_blocks)) >= 0) return false;
+  return whole == data.size() || BlockChecksum(chunk, offset / kBlockBytes + whole_blocks, data.subspan(whole)) ==
+                                     checksums[whole_blocks];
+}
+
+}  // namespace
+
+std::vector<ServerId> FileCore::RankLocked(const std::vector<ServerId>& servers, ChunkId chunk) const {
+  std::vector<ReadCandidate> candidates;
+  candidates.reserve(servers.size());
+  const int64_t now = Now();
+  for (ServerId server : servers) {
+    ReadCandidate candidate{.server = server};
+    if (const std::optional<ServerEntry> entry = context_.servers->Find(server)) {
+      candidate.same_host = !entry->host_id.empty() && entry->host_id == context_.options.host_id;
+      candidate.same_zone = !entry->zone.empty() && entry->zone == context_.options.zone;
+      candidate.alive = entry->alive;
+      candidate.load = entry->load;
+    }
+    auto suspect = suspect_until_ns_.find(server);
+    candidate.suspect = suspect != suspect_until_ns_.end() && now < suspect->second;
+    candidates.push_back(candidate);
+  }
+  return replication::RankReplicas(std::move(candidates), chunk.value() ^ inode_.value());
+}
+
+FileCore::FetchRef FileCore::StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset,
+                                              uint32_t length) {
+  auto fetch = std::make_shared<Fetch>();
+  fetch->chunk = chunk.place.chunk;
+  fetch->epoch = chunk.place.config.epoch;
+  fetch->want = source.want;
+  fetch->exact = source.exact;
+  fetch->offset = offset;
+  fetch->length = length;
+  const std::vector<ServerId> order = RankLocked(source.servers, fetch->chunk);
+  const int64_t usual = order.empty() ? 0 : context_.data_client->Outstanding(order.front()).smoothed_rtt_ns;
+  fetch->reader.emplace(order, replication::ReaderOptions{
+                                   .hedge_after_ns = std::max(kHedgeAtLeastNanos, kHedgeUsualTimes * usual)});
+  PollFetchLocked(fetch);
+  return fetch;
+}
+
+void FileCore::PollFetchLocked(const FetchRef& fetch) {
+  for (ServerId server : fetch->reader->Poll(Now())) {
+    if (fetch->asked > fetch->answered) ++context_.counters->hedged_reads;
+    AskLocked(fetch, server);
+  }
+}
+
+void FileCore::AskLocked(const FetchRef& fetch, ServerId server) {
+  ++fetch->asked;
+  const wire::ReadRequest request{.chunk = fetch->chunk,
+                                  .want = fetch->want,
+                                  .exact = fetch->exact,
+                                  .offset = fetch->offset,
+                                  .length = fetch->length};
+  CallLocked(server, MessageType::kRead, net::SharedBytes::Own(wire::Encode(request)), {}, kAskTimeoutMs,
+             [self = shared_from_this(), fetch, server](const Status& transport, std::span<const std::byte> meta,
+                                                        net::SharedBytes data) {
+               self->OnFetchReply(fetch, server, transport, meta, std::move(data));
+             });
+}
+
+void FileCore::OnFetchReply(const FetchRef& fetch, ServerId server, const Status& transport,
+                            std::span<const std::byte> meta, net::SharedBytes data) {
+  Status status = transport;
+  uint64_t data_offset = 0;
+  if (status.ok()) {
+    Result<wire::ReadReply> reply = wire::DecodeReadReply(meta);
+    status = reply.ok() ? reply->status : reply.status();
+    if (status.ok()) {
+      data_offset = reply->offset;
+      const uint64_t wanted_end = std::min<uint64_t>(fetch->offset + fetch->length, reply->chunk_length);
+      const bool fits = data_offset % kBlockBytes == 0 && data_offset <= fetch->offset &&
+                        (fetch->offset >= wanted_end || data_offset + data.size() >= wanted_end) &&
+                        reply->checksums.size() == BlocksTouched(data_offset, data.size());
+      if (!fits) {
+        status = Status(StatusCode::kMalformed, "the reply does not cover the range that was asked for");
+      } else if (!ChecksumsMatch(fetch->chunk, data_offset, data.bytes, reply->checksums)) {
+        ++context_.counters->corrupt_replies;
+        status = Status(StatusCode::kCorrupt, "bytes " + std::to_string(data_offset) + ".." +
+                                                  std::to_string(data_offset + data.size()) +
+                                                  " do not match their checksums");
+      }
+    }
+  }
+  std::lock_guard lock(mu_);
+  ++fetch->answered;
+  if (shut_down_ || fetch->finished) return;
+  if (status.ok()) {
+    fetch->data = std::move(data);
+    fetch->data_offset = data_offset;
+    fetch->reader->OnSuccess(server);
+  } else {
+    ++context_.counters->read_failovers;
+    suspect_until_ns_[server] = Now() + kSuspectNanos;
+    fetch->reader->OnFailure(server, status);
+  }
+  SettleFetchLocked(fetch);
+}
+
+void FileCore::SettleFetchLocked(const FetchRef& fetch) {
+  if (fetch->reader->done()) {
+    fetch->finished = true;
+  } else if (fetch->reader->failed()) {
+    fetch->finished = true;
+    fetch->status = fetch->reader->Failure("chunk " + ToString(fetch->chunk) + " at " + ToString(fetch->want));
+  } else {
+    PollFetchLocked(fetch);
+    return;
+  }
+  const std::vector<MemberProblem> problems = fetch->reader->Reportable();
+  if (!problems.empty()) ReportReplicasLocked(fetch->chunk, fetch->epoch, problems);
+  changed_.notify_all();
+}
+
+Status FileCore::WaitFetchLocked(Lock& lock, const FetchRef& fetch, int64_t deadline_ns) {
+  while (!fetch->finished) {
+    if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
+    const int64_t now = Now();
+    if (now >= deadline_ns) {
+      return Status(StatusCode::kTimeout, "read refused: no replica of chunk " + ToString(fetch->chunk) +
+                                              " answered within " +
+                                              std::to_string(context_.options.read_timeout_ms) + " ms (" +
+                                              replication::DescribeProblems(fetch->reader->problems()) + ")");
+    }
+    PollFetchLocked(fetch);  // hedges, when it takes unusually long
+    const int64_t poll = fetch->reader->NextPollNanos().value_or(deadline_ns);
+    if (WaitLocked(lock, std::min(deadline_ns, poll))) {
+      return Status(StatusCode::kInterrupted, "interrupted while reading");
+    }
+  }
+  return fetch->status;
+}
+
+}  // namespace cairn::client

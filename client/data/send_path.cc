@@ -1,0 +1,175 @@
+// FileCore: from the log of a chunk to its members, and the answers.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "client/data/file_core.h"
+#include "common/check.h"
+#include "common/checksum.h"
+
+namespace cairn::client {
+namespace {
+
+using replication::ChunkWriter;
+using replication::MutationKind;
+using wire::MessageType;
+
+// A broken connection is tried again after this long.
+constexpr int64_t kReconnectNanos = 100 * kNanosPerMilli;
+
+bool IsBrokenConnection(StatusCode code) {
+  return code == StatusCode::kUnavailable || code == StatusCode::kResourceExhausted;
+}
+
+}  // namespace
+
+// Submits what the window allows and sends what the writer wants sent.
+void FileCore::PumpLocked(ChunkState& chunk) {
+  if (mode_ != Mode::kWrite || !lost_.ok() || chunk.log.empty()) return;
+  if (chunk.writer == nullptr) {
+    if (chunk.log.all_done()) return;
+    if (!chunk.writable_under(lease_)) return AnnounceLocked(chunk.index);
+    replication::WriterOptions options;
+    options.config = chunk.place.config;
+    options.window_bytes = context_.options.window_bytes;
+    options.pending_bytes = 2 * context_.options.window_bytes + kSlotBytes;
+    options.laggard_bytes = context_.options.laggard_bytes;
+    chunk.writer = std::make_unique<ChunkWriter>(chunk.place.chunk, options);
+    chunk.last_done_seq = chunk.writer->done_seq();
+  }
+  while (LoggedMutation* next = chunk.log.NextToSubmit()) {
+    const uint64_t bytes = next->data.size();
+    if (in_flight_bytes_ != 0 && in_flight_bytes_ + bytes > context_.options.window_bytes) {
+      window_blocked_ = true;
+      break;
+    }
+    Result<uint64_t> seq = chunk.writer->Submit(bytes);
+    if (!seq.ok()) break;  // its own bounds; tried again after the next answer
+    if (next->kind == MutationKind::kWrite && next->checksums.empty()) {
+      next->checksums = ChecksumRange(chunk.place.chunk, next->offset, next->data.bytes);
+    }
+    in_flight_bytes_ += bytes;
+    chunk.log.SetSeq(*seq);
+    ++context_.counters->mutations;
+    // The next chunks are placed before the stream gets there.
+    if (next->offset + next->length > chunk_bytes_ / 2) AnnounceLocked(chunk.index + 1);
+  }
+  for (const ChunkWriter::Send& send : chunk.writer->TakeSends()) SendLocked(chunk, send);
+}
+
+void FileCore::PumpWindowLocked() {
+  if (!window_blocked_) return;
+  window_blocked_ = false;
+  for (uint64_t index : active_) {
+    ChunkState& chunk = *chunks_.at(index);
+    if (chunk.writer == nullptr || chunk.log.not_submitted() == 0) continue;
+    PumpLocked(chunk);
+    if (window_blocked_) return;
+  }
+}
+
+void FileCore::SendLocked(ChunkState& chunk, const ChunkWriter::Send& send) {
+  const LoggedMutation& logged = chunk.log.Submitted(send.seq);
+  wire::MutateRequest request;
+  request.mutation = {.chunk = chunk.place.chunk,
+                      .epoch = send.epoch,
+                      .seq = send.seq,
+                      .begin = send.begin,
+                      .kind = logged.kind,
+                      .offset = logged.offset,
+                      .length = logged.length};
+  request.checksums = logged.checksums;
+  chunk.heard_ns.try_emplace(send.server, Now());
+  CallLocked(send.server, MessageType::kMutate, net::SharedBytes::Own(wire::Encode(request)), logged.data,
+             context_.options.laggard_timeout_ms,
+             [self = shared_from_this(), id = chunk.place.chunk, send](
+                 const Status& transport, std::span<const std::byte> meta, const net::SharedBytes&) {
+               self->OnMutateDone(id, send.server, send.epoch, send.seq, transport, meta);
+             });
+}
+
+void FileCore::CallLocked(ServerId server, MessageType type, net::SharedBytes meta, net::SharedBytes data,
+                          int64_t timeout_ms, net::DataClient::Callback done) {
+  std::optional<ServerEntry> entry = context_.servers->Find(server);
+  if (!entry || entry->address.empty()) {
+    RunLocked([server, done = std::move(done)] {
+      done(Status(StatusCode::kUnavailable, "the address of " + ToString(server) + " is not known"), {}, {});
+    });
+    return;
+  }
+  ++context_.counters->requests;
+  context_.data_client->Call({server, std::move(entry->address)}, type, std::move(meta), std::move(data),
+                             Now() + timeout_ms * kNanosPerMilli, std::move(done));
+}
+
+void FileCore::OnMutateDone(ChunkId id, ServerId server, Epoch epoch, uint64_t seq, const Status& transport,
+                            std::span<const std::byte> meta) {
+  Result<wire::MutateReply> reply = transport.ok() ? wire::DecodeMutateReply(meta) : transport;
+  std::lock_guard lock(mu_);
+  if (shut_down_) return;
+  ChunkState* chunk = FindByIdLocked(id);
+  if (chunk == nullptr || chunk->writer == nullptr || chunk->writer->config().epoch != epoch) return;
+  const int64_t now = Now();
+  if (reply.ok()) {
+    chunk->heard_ns[server] = now;
+    chunk->broken.erase(server);
+    chunk->writer->OnMutateReply(server, epoch, seq, reply->status, reply->info);
+  } else if (!transport.ok() && IsBrokenConnection(transport.code())) {
+    auto [broken, first] = chunk->broken.try_emplace(server);
+    if (first) broken->second.since_ns = now;
+    broken->second.retry_at_ns = now + kReconnectNanos;
+    broken->second.status = transport;
+    chunk->writer->OnDisconnect(server);
+  } else {
+    chunk->writer->OnError(server, reply.status());
+  }
+  SettleLocked(*chunk);
+}
+
+// After anything that happened to a chunk's writer: counts what is done, frees what is not needed, asks for help, goes on.
+void FileCore::SettleLocked(ChunkState& chunk) {
+  ChunkWriter& writer = *chunk.writer;
+  const uint64_t retained_before = chunk.log.done_bytes();
+  const uint64_t done = chunk.log.AdvanceDone(writer.done_seq());
+  const bool progress = writer.done_seq() != chunk.last_done_seq;
+  chunk.last_done_seq = writer.done_seq();
+  in_flight_bytes_ -= done;
+  ReleaseBudgetLocked(done);
+  chunk.log.Release(writer.released_seq());
+  retained_bytes_ += chunk.log.done_bytes() - retained_before;
+  if (progress || chunk.log.all_done()) {
+    chunk.failed = false;
+    chunk.waiting_since_ns = chunk.log.all_done() ? 0 : Now();
+  }
+  ReportDropsLocked(chunk);
+  if (!chunk.log.all_done() && (writer.below_quorum() || writer.fenced_by_quorum())) ReconfigureLocked(chunk);
+  PumpLocked(chunk);
+  for (const ChunkWriter::Send& send : writer.TakeSends()) SendLocked(chunk, send);
+  PumpWindowLocked();
+  if (retained_bytes_ > context_.options.laggard_bytes) DropLaggardsLocked();
+  if (chunk.log.empty() && chunk.dirty.empty()) active_.erase(chunk.index);
+  if (writer.sealing()) SendSealsLocked();
+  changed_.notify_all();
+}
+
+// The file keeps too much for slow members: those that hold the oldest bytes are left out of their chunks.
+void FileCore::DropLaggardsLocked() {
+  const std::vector<uint64_t> active(active_.begin(), active_.end());
+  for (uint64_t index : active) {
+    if (retained_bytes_ <= context_.options.laggard_bytes) return;
+    ChunkState& chunk = *chunks_.at(index);
+    if (chunk.writer == nullptr || chunk.log.done_bytes() == 0) continue;
+    const uint64_t kept = chunk.log.done_bytes();
+    for (ServerId server : chunk.place.config.members) {
+      if (!chunk.writer->is_live(server)) continue;
+      if (chunk.writer->acked_seq(server).value_or(0) >= chunk.writer->done_seq()) continue;
+      chunk.writer->OnError(server, Status(StatusCode::kTimeout, "too slow: " + std::to_string(kept >> 20) +
+                                                                     " MiB behind the write quorum"));
+    }
+    chunk.log.Release(chunk.writer->released_seq());
+    retained_bytes_ += chunk.log.done_bytes() - kept;
+    ReportDropsLocked(chunk);
+  }
+}
+
+}  // namespace cairn::client

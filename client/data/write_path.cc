@@ -1,0 +1,229 @@
+// FileCore: what callers change. Bytes become mutations in the log; send_path.cc takes it from there.
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "client/data/file_core.h"
+#include "common/check.h"
+
+namespace cairn::client {
+namespace {
+
+using replication::MutationKind;
+
+// Dirty data of one file, in windows: enough to keep sending while the caller fills the next buffers, little enough
+// that the memory stays in the processor's cache.
+constexpr uint64_t kDirtyWindows = 4;
+constexpr size_t kMaxLogged = 4096;
+// Extents of one chunk that are held back in the hope that they grow.
+constexpr size_t kMaxHeldExtents = 256;
+
+}  // namespace
+
+// Waits until the file may buffer `bytes` more, and charges them to the budget of all files.
+Status FileCore::AdmitWrite(Lock& lock, uint64_t bytes) {
+  const uint64_t limit = std::max(kDirtyWindows * context_.options.window_bytes, bytes);
+  for (;;) {
+    CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
+    size_t logged = 0;
+    const int64_t now = Now();
+    for (uint64_t index : active_) {
+      ChunkState& chunk = *chunks_.at(index);
+      if (std::optional<Status> stalled = StalledLocked(chunk, now)) {
+        NoteFailureLocked(chunk, *stalled);
+        return *stalled;
+      }
+      logged += chunk.log.not_submitted();
+    }
+    if (dirty_bytes_ + bytes <= limit && logged < kMaxLogged) break;
+    LogAllLocked();
+    if (WaitLocked(lock, now + kNanosPerSecond)) {
+      return Status(StatusCode::kInterrupted, "interrupted while waiting to buffer a write");
+    }
+  }
+  lock.unlock();
+  const Status admitted = context_.dirty_budget->Acquire(bytes, context_.options.write_timeout_ms);
+  lock.lock();
+  CAIRN_RETURN_IF_ERROR(admitted);
+  dirty_bytes_ += bytes;
+  if (const Status writable = CheckWritableLocked(); !writable.ok()) {  // things changed meanwhile
+    ReleaseBudgetLocked(bytes);
+    return writable;
+  }
+  return Status::Ok();
+}
+
+Status FileCore::Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) {
+  if (data.empty()) return Status::Ok();
+  if (offset + data.size() < offset || offset + data.size() > uint64_t{1} << 62) {
+    return Status(StatusCode::kFileTooLarge, "the write ends beyond the largest file size");
+  }
+  context_.counters->bytes_written += data.size();
+  const uint64_t slot_bytes = std::min(kSlotBytes, chunk_bytes_);
+  while (!data.empty()) {
+    const size_t n = std::min<uint64_t>(data.size(), slot_bytes - offset % slot_bytes);
+    const std::span<const std::byte> piece = data.first(n);
+    const uint64_t in_chunk = offset % chunk_bytes_;
+    net::PooledBuffer whole_slot;
+    Lock lock(mu_);
+    CAIRN_RETURN_IF_ERROR(AdmitWrite(lock, n));
+    if (n == slot_bytes) {  // large: copied without the lock, becomes a mutation as it is
+      lock.unlock();
+      whole_slot = pool_->Acquire(n);
+      std::memcpy(whole_slot.bytes.data(), piece.data(), n);
+      lock.lock();
+      if (const Status writable = CheckWritableLocked(); !writable.ok()) {
+        ReleaseBudgetLocked(n);  // no chunk owns this charge yet
+        return writable;
+      }
+    }
+    ChunkState& chunk = ChunkLocked(offset / chunk_bytes_);
+    active_.insert(chunk.index);
+    if (n == slot_bytes) {
+      if (chunk.dirty.Overlaps(in_chunk, n)) LogDirtyLocked(chunk, true);
+      LogLocked(chunk, MutationKind::kWrite, in_chunk, n, whole_slot.Share());
+    } else {
+      const uint64_t fresh = chunk.dirty.Write(in_chunk, piece);
+      ReleaseBudgetLocked(n - fresh);
+      const bool many = chunk.dirty.count() > 1 && chunk.dirty.bytes() >= kSlotBytes;
+      if (many || chunk.dirty.count() >= kMaxHeldExtents) {
+        LogDirtyLocked(chunk, true);
+      } else if ((in_chunk + n) % slot_bytes == 0) {
+        LogDirtyLocked(chunk, false);
+      }
+    }
+    size_ = std::max(size_, offset + n);
+    size_changed_ = true;
+    TouchLocked(now);
+    context_.clean_budget->Release(cache_.Invalidate(offset, offset + n));
+    PumpLocked(chunk);
+    ArmTickLocked();
+    data = data.subspan(n);
+    offset += n;
+  }
+  return Status::Ok();
+}
+
+void FileCore::TouchLocked(TimeSpec now) {
+  mtime_ = now;
+  mtime_changed_ = true;
+  last_write_ns_ = Now();
+}
+
+void FileCore::LogDirtyLocked(ChunkState& chunk, bool all) {
+  for (ReadyExtent& ready : chunk.dirty.Take(all)) {
+    const uint64_t length = ready.data.size();
+    LogLocked(chunk, MutationKind::kWrite, ready.offset, length, std::move(ready.data));
+  }
+}
+
+void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, uint64_t length,
+                         net::SharedBytes data) {
+  switch (kind) {
+    case MutationKind::kWrite:
+      chunk.length = std::max(chunk.length, offset + length);
+      break;
+    case MutationKind::kTruncate:
+      chunk.length = offset;
+      break;
+    case MutationKind::kZero:
+      break;
+  }
+  if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
+  active_.insert(chunk.index);
+  chunk.log.Push({.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++});
+}
+
+void FileCore::LogAllLocked() {
+  const std::vector<uint64_t> active(active_.begin(), active_.end());
+  for (uint64_t index : active) {
+    ChunkState& chunk = *chunks_.at(index);
+    LogDirtyLocked(chunk, true);
+    PumpLocked(chunk);
+  }
+}
+
+// Before a chunk is truncated or zeroed it has to be known whether there is anything in it.
+Status FileCore::PlaceForChangeLocked(Lock& lock, uint64_t index) {
+  CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
+  CAIRN_RETURN_IF_ERROR(EnsureLayoutLocked(lock, index, index));
+  return CheckWritableLocked();
+}
+
+Status FileCore::Zero(uint64_t offset, uint64_t length) {
+  Lock lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
+  if (offset >= size_) return Status::Ok();
+  const uint64_t end = offset + std::min(length, size_ - offset);
+  while (offset < end) {
+    const uint64_t index = offset / chunk_bytes_;
+    const uint64_t in_chunk = offset % chunk_bytes_;
+    const uint64_t n = std::min(end - offset, chunk_bytes_ - in_chunk);
+    CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, index));
+    ChunkState& chunk = ChunkLocked(index);
+    LogDirtyLocked(chunk, true);
+    if (in_chunk < chunk.length) {
+      LogLocked(chunk, MutationKind::kZero, in_chunk, std::min(n, chunk.length - in_chunk), {});
+    }
+    context_.clean_budget->Release(cache_.Invalidate(offset, offset + n));
+    PumpLocked(chunk);
+    offset += n;
+  }
+  last_write_ns_ = Now();
+  ArmTickLocked();
+  return Status::Ok();
+}
+
+// The number that the truncation of the boundary chunk to `size` would have; 0 when there is nothing to truncate.
+Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
+  Lock lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
+  if (size >= size_ || size % chunk_bytes_ == 0) return uint64_t{0};
+  CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, size / chunk_bytes_));
+  ChunkState& chunk = ChunkLocked(size / chunk_bytes_);
+  LogDirtyLocked(chunk, true);
+  PumpLocked(chunk);
+  if (chunk.length <= size % chunk_bytes_) return uint64_t{0};
+  const uint64_t last = chunk.writer != nullptr                ? chunk.writer->last_seq()
+                        : chunk.place.config.epoch >= lease_ ? chunk.place.config.base.seq
+                                                             : chunk.place.sealed.seq;
+  return last + chunk.log.not_submitted() + 1;
+}
+
+Status FileCore::Truncate(uint64_t size, TimeSpec now) {
+  Lock lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
+  if (size >= size_) {
+    size_changed_ = size_changed_ || size > size_;
+    size_ = size;
+    TouchLocked(now);
+    return Status::Ok();
+  }
+  const uint64_t boundary = size / chunk_bytes_;
+  const uint64_t rest = size % chunk_bytes_;
+  if (rest != 0) CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, boundary));
+  for (auto it = chunks_.lower_bound(rest == 0 ? boundary : boundary + 1); it != chunks_.end();) {
+    DropDirtyLocked(*it->second);
+    active_.erase(it->first);
+    if (it->second->place.chunk) index_of_.erase(it->second->place.chunk);
+    it = chunks_.erase(it);
+  }
+  if (rest != 0) {
+    ChunkState& chunk = ChunkLocked(boundary);
+    ReleaseBudgetLocked(chunk.dirty.TruncateTo(rest));
+    LogDirtyLocked(chunk, true);
+    if (chunk.length > rest) LogLocked(chunk, MutationKind::kTruncate, rest, 0, {});
+    PumpLocked(chunk);
+  }
+  size_ = size;
+  size_changed_ = false;  // the master has logged it
+  TouchLocked(now);
+  context_.clean_budget->Release(cache_.Clear());
+  read_ahead_.Reset();
+  ArmTickLocked();
+  changed_.notify_all();
+  return Status::Ok();
+}
+
+}  // namespace cairn::client
