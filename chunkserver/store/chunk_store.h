@@ -1,19 +1,20 @@
 // The chunks of one disk (data directory): a log of segments plus an index (docs/formats.md).
 //
-// Every change is a record appended to the active segment: data, or a change of the replica's protocol state. The segment
-// log is the write-ahead log of the index: after any stop the index is brought up to date from the last checkpoint by
-// reading the records behind it, so a write costs one append and one insert in memory, and the index on disk is never
-// ahead of the segments. Acceptance is decided only by common/replication/replica.h.
+// Every change is a record appended to the active segment: data, or a change of the replica's protocol state.
+// The segment log is the write-ahead log of the index: after any stop the index is brought up to date from
+// the last checkpoint by reading the records behind it, so a write costs one append and one insert in memory,
+// and the index on disk is never ahead of the segments. Acceptance is decided only by
+// common/replication/replica.h.
 //
 //   auto store = ChunkStore::Open(options);            // recovers; says if the disk is amnesic
 //   store->Mutate(request, data);                      // applied: in the memory of the OS
 //   store->Flush();                                    // everything applied so far is on disk (group commit)
 //   store->Read(...);                                  // bytes with their stored checksums
 //
-// Errors: kNoSpace (reserve reached: mutations and syncs are refused, deletes go on), kIoError (the disk failed; failed()
-// becomes true and all later changes are refused), kUnknownChunk, kCorrupt, and what the acceptance rules answer.
-// Thread-safety: all methods may be called from any thread; changes of one store are serialised inside, reads run beside
-// them, Flush waits without blocking either.
+// Errors: kNoSpace (reserve reached: mutations and syncs are refused, deletes go on), kIoError (the disk
+// failed; failed() becomes true and all later changes are refused), kUnknownChunk, kCorrupt, and what the
+// acceptance rules answer. Thread-safety: all methods may be called from any thread; changes of one store are
+// serialised inside, reads run beside them, Flush waits without blocking either.
 #pragma once
 
 #include <cstdint>
@@ -30,15 +31,20 @@
 
 namespace cairn::chunkserver {
 
+class StoreEnv;
+
 struct StoreOptions {
   std::string directory;
-  Uuid cluster;                            // zero: take the one on disk; a new directory stays without until SetCluster
-  ServerId server;                         // zero: as above
-  bool create_if_missing = true;           // false: refuse an empty directory (its mount is missing)
+  Uuid cluster;     // zero: take the one on disk; a new directory stays without until SetCluster
+  ServerId server;  // zero: as above
+  bool create_if_missing = true;  // false: refuse an empty directory (its mount is missing)
   uint64_t segment_bytes = 256ull << 20;
-  uint64_t reserve_bytes = 0;              // 0: 1 % of the file system, between 64 MiB and 8 GiB (less on small ones)
+  uint64_t reserve_bytes = 0;  // 0: 1 % of the file system, between 64 MiB and 8 GiB (less on small ones)
   uint64_t index_cache_bytes = 32ull << 20;
-  uint64_t checkpoint_bytes = 512ull << 20;  // of segment data, or as much index memory as 32 MiB, whichever is first
+  uint64_t checkpoint_bytes =
+      512ull << 20;  // of segment data, or as much index memory as 32 MiB, whichever is first
+  uint64_t quarantine_seconds = 3600;  // how long Erase with quarantine keeps the bytes
+  StoreEnv* env = nullptr;             // null: the real machine; tests provoke failures and boots through it
 };
 
 // Written once into the directory (identity file), checked at every start.
@@ -51,9 +57,9 @@ struct DiskIdentity {
 };
 
 struct StoreUsage {
-  uint64_t total_bytes = 0;      // of the file system
+  uint64_t total_bytes = 0;  // of the file system
   uint64_t free_bytes = 0;
-  uint64_t used_bytes = 0;       // by live chunk data
+  uint64_t used_bytes = 0;  // by live chunk data
   uint64_t reserve_bytes = 0;
   uint64_t chunks = 0;
 };
@@ -70,15 +76,16 @@ struct ReadData {
 class ChunkStore {
  public:
   static Result<std::unique_ptr<ChunkStore>> Open(const StoreOptions& options);
-  virtual ~ChunkStore() = default;   // a clean close: flushes and leaves a mark that the next boot may trust
+  virtual ~ChunkStore() = default;  // a clean close: flushes and leaves a mark that the next boot may trust
 
   virtual const DiskIdentity& identity() const = 0;
   // First join: records cluster and server durably. kWrongCluster if others are recorded.
   virtual Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) = 0;
-  // The disk may have forgotten acknowledged mutations: its machine booted uncleanly since the store was last open, or
-  // writeback failed. Cleared by SetEpochFloor (the master now knows).
+  // The disk may have forgotten acknowledged mutations: its machine booted uncleanly since the store was last
+  // open, or writeback failed. Cleared by SetEpochFloor (the master now knows).
   virtual bool amnesic() const = 0;
-  virtual Status SetEpochFloor(Epoch floor) = 0;   // replicas present refuse lower epochs from now on; durable on return
+  virtual Status SetEpochFloor(
+      Epoch floor) = 0;  // replicas present refuse lower epochs from now on; durable on return
   virtual bool failed() const = 0;
   virtual Status failure() const = 0;
   virtual StoreUsage Usage() const = 0;
@@ -91,7 +98,8 @@ class ChunkStore {
   virtual Status Seal(ChunkId chunk, Stamp stamp, replication::ReplicaInfo* info) = 0;
   virtual Status PrepareDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info) = 0;
   virtual Status AbortDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info) = 0;
-  // Removes the chunk. With quarantine it keeps the bytes aside, invisible, for quarantine_seconds before they go.
+  // Removes the chunk. With quarantine it keeps the bytes aside, invisible, for quarantine_seconds before
+  // they go.
   virtual Status Erase(ChunkId chunk, Epoch epoch, bool quarantine) = 0;
 
   // kUnknownChunk when there is nothing.
@@ -101,13 +109,15 @@ class ChunkStore {
 
   // verify: check the stored checksums here (scrubbing, sync); readers check at their own end.
   virtual Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const = 0;
-  virtual Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request, uint64_t* chunk_length) const = 0;
+  virtual Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
+                                                    uint64_t* chunk_length) const = 0;
 
   // Returns when everything applied before the call is on disk; concurrent callers share one data sync.
   virtual Status Flush() = 0;
 
-  // Sync of a stale, missing or damaged replica to exactly `base`: Start pins it, Write fills the shadow (which begins as
-  // a view of the present bytes), Finish makes it durable and swaps it in together with its stamp. One sync per chunk.
+  // Sync of a stale, missing or damaged replica to exactly `base`: Start pins it, Write fills the shadow
+  // (which begins as a view of the present bytes), Finish makes it durable and swaps it in together with its
+  // stamp. One sync per chunk.
   virtual Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) = 0;
   virtual Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                            std::span<const uint32_t> checksums) = 0;
@@ -117,8 +127,8 @@ class ChunkStore {
   // A reader or the scrubber found a bad block: remembered (ReplicaInfo.corrupt) until a sync replaced it.
   virtual Status MarkCorrupt(ChunkId chunk, uint64_t offset) = 0;
 
-  // Background work, called by the owner's maintenance thread: reclaims space (punches holes, deletes empty segments,
-  // compacts), ends quarantines. Returns bytes given back to the file system.
+  // Background work, called by the owner's maintenance thread: reclaims space (punches holes, deletes empty
+  // segments, compacts), ends quarantines. Returns bytes given back to the file system.
   virtual Result<uint64_t> Reclaim() = 0;
 };
 

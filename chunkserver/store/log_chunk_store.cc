@@ -1,0 +1,330 @@
+// Opening, closing, identity, health and checkpoints of the chunk store.
+#include "chunkserver/store/log_chunk_store.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+constexpr uint64_t kCheckpointMemoryBytes = 32ull << 20;
+constexpr uint64_t kMinReserve = 64ull << 20;
+constexpr uint64_t kMaxReserve = 8ull << 30;
+constexpr uint64_t kCheckpointSlackBytes = 8ull << 20;
+
+uint64_t DefaultReserve(uint64_t total_bytes) {
+  return std::min(std::clamp(total_bytes / 100, kMinReserve, kMaxReserve), total_bytes / 10);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ChunkStore>> ChunkStore::Open(const StoreOptions& options) {
+  auto store = std::make_unique<LogChunkStore>(options);
+  CAIRN_RETURN_IF_ERROR(store->Start());
+  return std::unique_ptr<ChunkStore>(std::move(store));
+}
+
+LogChunkStore::LogChunkStore(const StoreOptions& options)
+    : options_(options),
+      env_(options.env != nullptr ? options.env : StoreEnv::System()),
+      health_([this](const Status& error) { OnDiskFailure(error); }) {}
+
+LogChunkStore::~LogChunkStore() {
+  if (!checkpointer_.joinable()) return;  // never started: nothing was changed
+  {
+    std::lock_guard lock(mu_);
+    stopping_ = true;
+    wake_checkpointer_.notify_all();
+  }
+  checkpointer_.join();
+  const Status done = Checkpoint();
+  if (!done.ok() || failed()) {
+    CAIRN_LOG(Error, "{}: closed without a checkpoint: {}", options_.directory, done.ToString());
+    return;
+  }
+  DiskState state;
+  {
+    std::lock_guard lock(state_mu_);
+    state = disk_state_;
+  }
+  state.clean = true;
+  if (const Status saved = SaveState(state); !saved.ok()) {
+    CAIRN_LOG(Error, "{}: the clean close could not be recorded: {}", options_.directory, saved.ToString());
+  }
+}
+
+Status LogChunkStore::PrepareDirectory(bool* fresh) {
+  const std::string& directory = options_.directory;
+  if (directory.empty()) return {StatusCode::kInvalidArgument, "no data directory given"};
+  if (options_.create_if_missing) CAIRN_RETURN_IF_ERROR(MakeDirectories(directory));
+  CAIRN_RETURN_IF_ERROR(InspectDirectory(directory, options_.create_if_missing, fresh));
+  CAIRN_RETURN_IF_ERROR(lock_.Take(directory));
+  // Another process may have made it a store since.
+  CAIRN_RETURN_IF_ERROR(InspectDirectory(directory, options_.create_if_missing, fresh));
+  CAIRN_RETURN_IF_ERROR(MakeDirectories(directory + "/segments"));
+  if (*fresh) {
+    identity_.disk = Uuid::Random();
+    identity_.cluster = options_.cluster;
+    identity_.server = options_.server;
+    identity_.format_version = kStoreFormatVersion;
+    return WriteIdentity(directory, identity_);
+  }
+  CAIRN_ASSIGN_OR_RETURN(identity_, ReadIdentity(directory));
+  if (options_.cluster && identity_.cluster && identity_.cluster != options_.cluster) {
+    return {StatusCode::kWrongCluster, "data directory " + directory + " belongs to cluster " +
+                                           identity_.cluster.ToString() + ", not to " +
+                                           options_.cluster.ToString()};
+  }
+  if (options_.server && identity_.server && identity_.server != options_.server) {
+    return {StatusCode::kWrongCluster, "data directory " + directory + " belongs to chunkserver " +
+                                           ToString(identity_.server) + ", not to " +
+                                           ToString(options_.server)};
+  }
+  return Status::Ok();
+}
+
+Status LogChunkStore::OpenIndex(bool rebuild) {
+  IndexOptions options;
+  options.directory = options_.directory + "/index";
+  options.cache_bytes = options_.index_cache_bytes;
+  if (rebuild) CAIRN_RETURN_IF_ERROR(Index::Destroy(options.directory));
+  const bool new_disk = log_->Segments().empty();
+  auto opened = Index::Open(options, rebuild || new_disk);
+  if (opened.code() == StatusCode::kCorrupt && !rebuild) {
+    CAIRN_LOG(Warning, "{}: building the index again from the segments: {}", options_.directory,
+              opened.status().message());
+    return OpenIndex(true);
+  }
+  CAIRN_ASSIGN_OR_RETURN(index_, std::move(opened));
+  return Status::Ok();
+}
+
+Status LogChunkStore::Start() {
+  bool fresh = false;
+  CAIRN_RETURN_IF_ERROR(PrepareDirectory(&fresh));
+  const Uuid boot = env_->BootId();
+
+  DiskState left;
+  bool unclean_boot = false;
+  if (auto read = ReadState(options_.directory); read.ok()) {
+    left = *read;
+    unclean_boot = !left.clean && (!boot || left.boot != boot);
+  } else if (read.code() == StatusCode::kNotFound || read.code() == StatusCode::kCorrupt) {
+    // Without knowing how it was left, nothing that is not provably synced is trusted.
+    unclean_boot = !fresh;
+    if (!fresh)
+      CAIRN_LOG(Warning, "{}: {}; treated as a loss of power", options_.directory, read.status().message());
+  } else {
+    return read.status();
+  }
+
+  SegmentLogOptions log_options;
+  log_options.directory = options_.directory + "/segments";
+  log_options.disk = identity_.disk;
+  log_options.segment_bytes = options_.segment_bytes;
+  log_options.env = env_;
+  log_options.health = &health_;
+  CAIRN_ASSIGN_OR_RETURN(log_, SegmentLog::Open(log_options));
+  unclean_boot = unclean_boot && !log_->Segments().empty();
+
+  DiskState state;
+  state.boot = boot;
+  state.clean = false;
+  state.amnesic = left.amnesic || unclean_boot;
+  state.rebuild_index = left.rebuild_index;
+  amnesic_ = state.amnesic;
+  CAIRN_RETURN_IF_ERROR(SaveState(state));
+
+  CAIRN_RETURN_IF_ERROR(OpenIndex(state.rebuild_index));
+  Status replayed = Replay(unclean_boot);
+  if (replayed.code() == StatusCode::kCorrupt && !state.rebuild_index) {
+    // Damage that showed only while reading the index.
+    CAIRN_LOG(Warning, "{}: building the index again from the segments: {}", options_.directory,
+              replayed.message());
+    index_.reset();
+    CAIRN_RETURN_IF_ERROR(OpenIndex(true));
+    replayed = Replay(unclean_boot);
+  }
+  CAIRN_RETURN_IF_ERROR(replayed);
+  if (state.rebuild_index || amnesic_ != state.amnesic) {
+    // The checkpoint makes the rebuilt index durable before the order to rebuild it is taken back.
+    CAIRN_RETURN_IF_ERROR(Checkpoint());
+    state.rebuild_index = false;
+    state.amnesic = amnesic_;
+    CAIRN_RETURN_IF_ERROR(SaveState(state));
+  }
+
+  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
+  reserve_bytes_ = options_.reserve_bytes != 0 ? options_.reserve_bytes : DefaultReserve(space.total_bytes);
+  if (amnesic_) {
+    CAIRN_LOG(
+        Warning,
+        "{}: the disk may have forgotten changes that were applied before a loss of power or an I/O error; "
+        "the master is told",
+        options_.directory);
+  }
+  checkpointer_ = std::thread([this] { RunCheckpoints(); });
+  return Status::Ok();
+}
+
+Status LogChunkStore::SaveState(const DiskState& state) {
+  std::lock_guard lock(state_mu_);
+  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, state));
+  disk_state_ = state;
+  return Status::Ok();
+}
+
+void LogChunkStore::OnDiskFailure(const Status& error) {
+  amnesic_ = true;
+  CAIRN_LOG(Error, "{}: the disk failed: {}", options_.directory, error.message());
+  DiskState state;
+  {
+    std::lock_guard lock(state_mu_);
+    state = disk_state_;
+  }
+  state.amnesic = true;
+  // The page cache may hold less than was acknowledged; the next start must know, if the disk still takes the
+  // note.
+  if (const Status saved = SaveState(state); !saved.ok()) {
+    CAIRN_LOG(Error, "{}: the failure could not be recorded: {}", options_.directory, saved.ToString());
+  }
+}
+
+Status LogChunkStore::IndexError(const Status& error) const {
+  auto* self = const_cast<LogChunkStore*>(this);
+  if (error.code() == StatusCode::kCorrupt) {
+    {
+      std::lock_guard lock(self->state_mu_);
+      self->disk_state_.rebuild_index = true;  // OnDiskFailure saves it
+    }
+    return self->health_.Fail({StatusCode::kIoError, error.message() + "; a restart builds the index again"});
+  }
+  return self->health_.Fail(error);
+}
+
+Status LogChunkStore::SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) {
+  std::lock_guard lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (identity_.cluster && identity_.cluster != cluster) {
+    return {StatusCode::kWrongCluster, "data directory " + options_.directory + " belongs to cluster " +
+                                           identity_.cluster.ToString() + ", not to " + cluster.ToString()};
+  }
+  if ((identity_.server && identity_.server != server) ||
+      (identity_.server_uuid && identity_.server_uuid != server_uuid)) {
+    return {StatusCode::kWrongCluster, "data directory " + options_.directory + " belongs to chunkserver " +
+                                           ToString(identity_.server) + ", not to " + ToString(server)};
+  }
+  DiskIdentity next = identity_;
+  next.cluster = cluster;
+  next.server_uuid = server_uuid;
+  next.server = server;
+  CAIRN_RETURN_IF_ERROR(WriteIdentity(options_.directory, next));
+  identity_ = next;
+  return Status::Ok();
+}
+
+Status LogChunkStore::SetEpochFloor(Epoch floor) {
+  {
+    std::lock_guard lock(mu_);
+    CAIRN_RETURN_IF_ERROR(CheckWritable());
+    if (floor > index_->epoch_floor()) {
+      Record record;
+      record.type = RecordType::kEpochFloor;
+      record.state.promised = floor;
+      CAIRN_RETURN_IF_ERROR(Commit(&record, {}));
+    }
+  }
+  CAIRN_RETURN_IF_ERROR(Flush());
+  DiskState state;
+  {
+    std::lock_guard lock(state_mu_);
+    state = disk_state_;
+  }
+  state.amnesic = false;
+  CAIRN_RETURN_IF_ERROR(SaveState(state));
+  amnesic_ = false;
+  return Status::Ok();
+}
+
+StoreUsage LogChunkStore::Usage() const {
+  StoreUsage usage;
+  if (const auto space = env_->Space(options_.directory); space.ok()) {
+    usage.total_bytes = space->total_bytes;
+    usage.free_bytes = space->free_bytes;
+  }
+  usage.reserve_bytes = reserve_bytes_;
+  std::lock_guard lock(mu_);
+  usage.used_bytes = index_->used_bytes();
+  usage.chunks = index_->chunks();
+  return usage;
+}
+
+Status LogChunkStore::Flush() { return log_->Sync(); }
+
+Status LogChunkStore::Checkpoint() {
+  std::lock_guard one(checkpoint_mu_);
+  return CheckpointLocked();
+}
+
+Status LogChunkStore::CheckpointLocked() {
+  uint64_t memory_bytes = 0;
+  {
+    std::lock_guard lock(mu_);
+    if (health_.failed()) return health_.failure();
+    if (log_->end() == index_->checkpoint() && index_->memory_bytes() == 0) return Status::Ok();
+    memory_bytes = index_->memory_bytes();
+  }
+  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
+  if (space.free_bytes < memory_bytes + kCheckpointSlackBytes) {
+    return {StatusCode::kNoSpace,
+            options_.directory + " has " + std::to_string(space.free_bytes) +
+                " bytes free, too few to write the index: delete something or add space"};
+  }
+  CAIRN_RETURN_IF_ERROR(log_->Sync());  // most of it without holding up changes
+  {
+    std::lock_guard lock(mu_);
+    CAIRN_RETURN_IF_ERROR(log_->Sync());
+    if (Status frozen = index_->Freeze(log_->end()); !frozen.ok()) return IndexError(frozen);
+    log_bytes_since_checkpoint_ = 0;
+    checkpoint_overdue_ = false;
+  }
+  if (Status done = index_->FinishCheckpoint(); !done.ok()) return IndexError(done);
+  return Status::Ok();
+}
+
+void LogChunkStore::RunCheckpoints() {
+  for (;;) {
+    {
+      std::unique_lock lock(mu_);
+      wake_checkpointer_.wait(lock, [&] { return checkpoint_wanted_ || stopping_; });
+      if (stopping_) return;
+      checkpoint_wanted_ = false;
+    }
+    if (const Status done = Checkpoint(); !done.ok()) {
+      CAIRN_LOG(Warning, "{}: no checkpoint: {}", options_.directory, done.ToString());
+    }
+  }
+}
+
+Status LogChunkStore::Commit(Record* record, std::span<const std::span<const std::byte>> payload) {
+  SegmentLog::Place place;
+  CAIRN_RETURN_IF_ERROR(log_->Append(record, payload, &place));
+  // The record is in the log: if the index cannot follow, only replay can bring them together again.
+  if (Status applied = index_->Apply(*record, place); !applied.ok()) return IndexError(applied);
+  const uint64_t bytes = SizeOf(*record).total_bytes();
+  log_bytes_since_checkpoint_ += bytes;
+  room_left_bytes_ -= static_cast<int64_t>(bytes);
+  if (!checkpoint_wanted_ && (log_bytes_since_checkpoint_ >= options_.checkpoint_bytes ||
+                              index_->memory_bytes() >= kCheckpointMemoryBytes)) {
+    checkpoint_wanted_ = true;
+    wake_checkpointer_.notify_all();
+  }
+  if (index_->memory_bytes() >= 4 * kCheckpointMemoryBytes) checkpoint_overdue_ = true;
+  return Status::Ok();
+}
+
+}  // namespace cairn::chunkserver

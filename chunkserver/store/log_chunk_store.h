@@ -1,0 +1,177 @@
+// The chunk store over a segment log and an index (chunk_store.h says what it does; this class is how).
+//
+// One change: check it against the acceptance rules, append one record, apply the record to the index. Replay
+// after a stop is the last step alone. Split by operation: log_chunk_store.cc (open, close, checkpoints),
+// replay.cc, changes.cc, edit.cc (what a mutation stores), reads.cc, syncs.cc, reclaim.cc.
+//
+// Thread-safety: as ChunkStore. Lock order: checkpoint_mu_, then mu_, then what log and index lock inside.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "chunkserver/store/chunk_store.h"
+#include "chunkserver/store/disk_files.h"
+#include "chunkserver/store/disk_health.h"
+#include "chunkserver/store/edit.h"
+#include "chunkserver/store/index.h"
+#include "chunkserver/store/read_pins.h"
+#include "chunkserver/store/segment_log.h"
+#include "chunkserver/store/store_env.h"
+
+namespace cairn::chunkserver {
+
+class LogChunkStore final : public ChunkStore, private BlockReader {
+ public:
+  explicit LogChunkStore(const StoreOptions& options);
+  ~LogChunkStore() override;
+  Status Start();  // once, before anything else
+
+  const DiskIdentity& identity() const override { return identity_; }
+  Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) override;
+  bool amnesic() const override { return amnesic_.load(std::memory_order_acquire); }
+  Status SetEpochFloor(Epoch floor) override;
+  bool failed() const override { return health_.failed(); }
+  Status failure() const override { return health_.failure(); }
+  StoreUsage Usage() const override;
+
+  Status Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
+                replication::ReplicaInfo* info) override;
+  Status Begin(ChunkId chunk, Epoch epoch, Stamp base, replication::ReplicaInfo* info) override;
+  Status Fence(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info) override;
+  Status Seal(ChunkId chunk, Stamp stamp, replication::ReplicaInfo* info) override;
+  Status PrepareDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info) override;
+  Status AbortDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info) override;
+  Status Erase(ChunkId chunk, Epoch epoch, bool quarantine) override;
+
+  Status Query(ChunkId chunk, replication::ReplicaInfo* info) const override;
+  Status ForEach(const std::function<bool(const replication::ReplicaInfo&)>& visit) const override;
+  Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const override;
+  Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
+                                            uint64_t* chunk_length) const override;
+  Status Flush() override;
+
+  Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) override;
+  Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
+                   std::span<const uint32_t> checksums) override;
+  Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info) override;
+  void SyncAbandon(ChunkId chunk) override;
+
+  Status MarkCorrupt(ChunkId chunk, uint64_t offset) override;
+  Result<uint64_t> Reclaim() override;
+
+ private:
+  // The present replica as the rules see it: the epoch floor is part of its promise, a quarantined one is
+  // absent.
+  struct Present {
+    std::optional<ChunkEntry> entry;
+    bool visible = false;
+    replication::ReplicaState state;
+  };
+  // What a running sync has received. Nothing of it is in the index.
+  struct Shadow {
+    uint64_t generation = 0;
+    Stamp base;
+    uint64_t length = 0;
+    std::map<uint64_t, Extent> extents;     // by first block, disjoint
+    std::map<uint32_t, uint64_t> segments;  // bytes per segment: these segments are not reclaimed meanwhile
+  };
+  enum class Unknown : uint8_t { kCreate, kRefuse };
+
+  // Opening (log_chunk_store.cc).
+  Status PrepareDirectory(bool* fresh);
+  Status OpenIndex(bool rebuild);
+  void RunCheckpoints();
+  // Writes the index to disk as of now; the segments first.
+  Status Checkpoint();
+  Status CheckpointLocked();  // with checkpoint_mu_ held
+  Status SaveState(const DiskState& state);
+  void OnDiskFailure(const Status& error);
+  // An error of the index: damage of it is remembered, the next start builds it again.
+  Status IndexError(const Status& error) const;
+
+  // Replay (replay.cc).
+  Status Replay(bool unclean_boot);
+  Status ReplaySegment(uint32_t number, bool last, bool unclean_boot, LogPosition* end,
+                       std::set<ChunkId>* damaged);
+  Result<LogPosition> SyncedMark(uint32_t number, uint32_t offset) const;
+
+  // Changes, all with mu_ held (changes.cc).
+  Status CheckWritable() const;
+  Status CheckRoom(uint64_t bytes);
+  Result<Present> Load(ChunkId chunk);
+  Status Commit(Record* record, std::span<const std::span<const std::byte>> payload);
+  // A record of `chunk` that changes nothing yet.
+  Result<Record> NewRecord(RecordType type, ChunkId chunk, const Present& present);
+  // Ends the quarantine of a chunk that comes back under the same id.
+  Status MakeAbsent(ChunkId chunk, Present* present);
+  Status ChangeState(ChunkId chunk, Unknown unknown, replication::ReplicaInfo* info,
+                     const std::function<replication::Verdict(const replication::ReplicaState&)>& check);
+  Status MarkCorruptLocked(ChunkId chunk, const Present& present);
+  void DropShadow(ChunkId chunk);
+  replication::ReplicaInfo InfoOf(ChunkId chunk, const ChunkEntry& entry) const;
+  Result<std::optional<uint32_t>> ReadBlock(ChunkId chunk, uint64_t block,
+                                            std::span<std::byte> out) const override;
+
+  // Syncs (syncs.cc).
+  Result<std::vector<Extent>> SwappedMap(ChunkId chunk, const Shadow& shadow, const Present& present);
+
+  // Reclaim (reclaim.cc), with checkpoint_mu_ held.
+  struct Victims {
+    std::vector<uint32_t> empty;  // to be removed, after what is live was moved
+    std::vector<uint32_t> punch;
+  };
+  Status EndQuarantines();
+  Result<Victims> ChooseVictims();
+  Status Evacuate(uint32_t number);
+  Status EvacuateRecord(const Record& record, LogPosition begin);
+  Status MoveLive(const Record& record);
+  Status CarryErase(const Record& record, LogPosition begin);
+  Result<bool> IsEmpty(uint32_t number);
+  // The parts of the record's payload that the index refers to, in order.
+  Result<std::vector<Extent>> LiveParts(const Record& record) const;
+  Result<std::vector<std::pair<uint64_t, uint64_t>>> DeadRanges(uint32_t number) const;
+
+  // Constant after Start.
+  const StoreOptions options_;
+  StoreEnv* const env_;
+  DiskHealth health_;
+  DirectoryLock lock_;
+  std::unique_ptr<SegmentLog> log_;
+  std::unique_ptr<Index> index_;
+  uint64_t reserve_bytes_ = 0;
+
+  DiskIdentity identity_;  // changed only by SetIdentity
+  std::atomic<bool> amnesic_{false};
+  std::mutex state_mu_;
+  DiskState disk_state_;  // guarded by state_mu_
+
+  mutable ReadPins pins_;
+
+  std::mutex checkpoint_mu_;  // one checkpoint or reclaim at a time
+  mutable std::mutex mu_;
+  // Guarded by mu_.
+  std::unordered_map<ChunkId, Shadow> shadows_;
+  uint64_t next_generation_ = 1;
+  uint64_t log_bytes_since_checkpoint_ = 0;
+  int64_t room_left_bytes_ = 0;  // until the file system is asked again
+  int64_t room_checked_at_ns_ = 0;
+  bool room_full_ = false;
+  std::map<uint32_t, uint64_t> punched_live_;  // live bytes of a segment when it was last punched
+
+  std::atomic<bool> checkpoint_overdue_{false};
+  std::condition_variable wake_checkpointer_;
+  bool checkpoint_wanted_ = false;  // guarded by mu_
+  bool stopping_ = false;           // guarded by mu_
+  std::thread checkpointer_;
+};
+
+}  // namespace cairn::chunkserver

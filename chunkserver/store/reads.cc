@@ -1,0 +1,172 @@
+// Reading: extents, then the segments; holes are zeros with the checksum of zeros.
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "chunkserver/store/log_chunk_store.h"
+#include "common/check.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+using replication::ReplicaInfo;
+
+constexpr uint64_t kMaxDigests = 16384;
+
+Status NotHere(ChunkId chunk) {
+  return {StatusCode::kUnknownChunk, "chunk " + ToString(chunk) + " is not on this disk"};
+}
+
+bool Visible(const std::optional<ChunkEntry>& entry) { return entry && entry->quarantine_until == 0; }
+
+// Bytes [offset, offset + data.size()) of the chunk, offset block aligned, out of extents that cover them or
+// not. `checksums`, when wanted, gets one per block.
+Status Assemble(const SegmentLog& log, ChunkId chunk, const std::vector<Extent>& extents, uint64_t offset,
+                std::span<std::byte> data, std::vector<uint32_t>* checksums) {
+  const uint64_t first = offset / kBlockBytes;
+  const uint64_t blocks = BlocksTouched(offset, data.size());
+  uint64_t next = first;  // blocks below are done
+  const auto hole_until = [&](uint64_t block) {
+    if (checksums != nullptr) {
+      for (uint64_t b = next; b < block; ++b) checksums->push_back(BlockChecksum(chunk, b, {}));
+    }
+    next = block;
+  };
+  for (const Extent& whole : extents) {
+    const uint64_t begin = std::max(whole.block, next);
+    const uint64_t end = std::min(whole.end_block(), first + blocks);
+    if (begin >= end) continue;
+    hole_until(begin);
+    const Extent part = whole.Slice(begin, end);
+    const uint64_t at = (part.block - first) * kBlockBytes;
+    CAIRN_RETURN_IF_ERROR(
+        log.Read(part.at, data.subspan(at, std::min<uint64_t>(part.bytes, data.size() - at)))
+            .WithContext("chunk " + ToString(chunk)));
+    if (checksums != nullptr)
+      checksums->insert(checksums->end(), part.checksums.begin(), part.checksums.end());
+    next = end;
+  }
+  hole_until(first + blocks);
+  return Status::Ok();
+}
+
+Status FirstDamage(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
+                   const std::vector<uint32_t>& checksums) {
+  for (size_t i = 0; i < checksums.size(); ++i) {
+    const auto rest = data.subspan(i * kBlockBytes);
+    const uint64_t block = offset / kBlockBytes + i;
+    if (BlockChecksum(chunk, block, rest.first(std::min<size_t>(rest.size(), kBlockBytes))) != checksums[i]) {
+      return {StatusCode::kCorrupt,
+              "chunk " + ToString(chunk) + " is damaged at offset " + std::to_string(block * kBlockBytes) +
+                  " (block " + std::to_string(block) + "): the stored data does not match its checksum"};
+    }
+  }
+  return Status::Ok();
+}
+
+Result<wire::Digest> DigestOf(std::span<const std::byte> range) {
+  std::array<uint8_t, EVP_MAX_MD_SIZE> full{};
+  unsigned size = 0;
+  if (EVP_Digest(range.data(), range.size(), full.data(), &size, EVP_sha256(), nullptr) != 1) {
+    return Status(StatusCode::kIoError, "SHA-256 is not available");
+  }
+  wire::Digest digest;
+  std::copy_n(full.begin(), digest.size(), digest.begin());
+  return digest;
+}
+
+}  // namespace
+
+Result<std::optional<uint32_t>> LogChunkStore::ReadBlock(ChunkId chunk, uint64_t block,
+                                                         std::span<std::byte> out) const {
+  auto view = index_->Look(chunk, block, block + 1);
+  if (!view.ok()) return IndexError(view.status());
+  if (!Visible(view->entry) || view->extents.empty()) return std::optional<uint32_t>();
+  const Extent extent = view->extents.front().Slice(block, block + 1);
+  CAIRN_RETURN_IF_ERROR(log_->Read(extent.at, out.first(extent.bytes)));
+  CAIRN_RETURN_IF_ERROR(FirstDamage(chunk, block * kBlockBytes, out.first(extent.bytes), extent.checksums));
+  return std::optional<uint32_t>(extent.bytes);
+}
+
+Status LogChunkStore::Query(ChunkId chunk, ReplicaInfo* info) const {
+  auto entry = index_->Peek(chunk);
+  if (!entry.ok()) return IndexError(entry.status());
+  if (!Visible(*entry)) return NotHere(chunk);
+  *info = InfoOf(chunk, **entry);
+  return Status::Ok();
+}
+
+Status LogChunkStore::ForEach(const std::function<bool(const ReplicaInfo&)>& visit) const {
+  const Status done = index_->ForEach([&](ChunkId chunk, const ChunkEntry& entry) {
+    return entry.quarantine_until != 0 || visit(InfoOf(chunk, entry));
+  });
+  return done.ok() ? done : IndexError(done);
+}
+
+Result<ReadData> LogChunkStore::Read(const wire::ReadRequest& request, bool verify) const {
+  if (request.length == 0 || request.length > wire::kMaxTransferBytes) {
+    return Status(StatusCode::kInvalidArgument, "a read of " + std::to_string(request.length) + " bytes");
+  }
+  const ReadPins::Pin pin(&pins_);
+  const uint64_t begin = request.offset / kBlockBytes * kBlockBytes;
+  const uint64_t wanted_end =
+      request.offset > UINT64_MAX - 2 * wire::kMaxTransferBytes
+          ? begin
+          : (request.offset + request.length + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  auto view = index_->Look(request.chunk, begin / kBlockBytes, wanted_end / kBlockBytes);
+  if (!view.ok()) return IndexError(view.status());
+  if (!Visible(view->entry)) return NotHere(request.chunk);
+  const replication::ReplicaState& state = view->entry->state;
+  CAIRN_RETURN_IF_ERROR(CheckRead(state, request.want, request.exact));
+
+  ReadData result;
+  result.stamp = state.accepted;
+  result.chunk_length = state.length;
+  result.offset = begin;
+  const uint64_t end = std::min(wanted_end, state.length);
+  if (request.offset >= state.length || begin >= end) return result;
+  result.data.resize(end - begin);
+  result.checksums.reserve(BlocksTouched(begin, end - begin));
+  CAIRN_RETURN_IF_ERROR(Assemble(*log_, request.chunk, view->extents, begin, result.data, &result.checksums));
+  if (verify) CAIRN_RETURN_IF_ERROR(FirstDamage(request.chunk, begin, result.data, result.checksums));
+  return result;
+}
+
+Result<std::vector<wire::Digest>> LogChunkStore::Digests(const wire::DigestsRequest& request,
+                                                         uint64_t* chunk_length) const {
+  constexpr uint64_t kRange = wire::kDigestRangeBytes;
+  if (request.offset % kRange != 0 || request.length % kRange != 0 || request.length / kRange > kMaxDigests ||
+      request.offset > UINT64_MAX / 2) {
+    return Status(StatusCode::kInvalidArgument, "digests of " + std::to_string(request.length) +
+                                                    " bytes at " + std::to_string(request.offset) +
+                                                    ": not whole ranges, or too many");
+  }
+  const ReadPins::Pin pin(&pins_);
+  std::vector<wire::Digest> digests;
+  std::vector<std::byte> range(kRange);
+  for (uint64_t at = request.offset; at < request.offset + request.length; at += kRange) {
+    auto view = index_->Look(request.chunk, at / kBlockBytes, (at + kRange) / kBlockBytes);
+    if (!view.ok()) return IndexError(view.status());
+    if (!Visible(view->entry)) return NotHere(request.chunk);
+    const replication::ReplicaState& state = view->entry->state;
+    if (request.want != Stamp{}) CAIRN_RETURN_IF_ERROR(CheckRead(state, request.want, true));
+    *chunk_length = state.length;
+    if (at >= state.length) break;
+    std::fill(range.begin(), range.end(), std::byte{0});
+    std::vector<uint32_t> checksums;
+    const auto data = std::span(range).first(std::min(kRange, state.length - at));
+    Status read = Assemble(*log_, request.chunk, view->extents, at, data, &checksums);
+    if (read.ok()) read = FirstDamage(request.chunk, at, data, checksums);
+    if (read.code() == StatusCode::kCorrupt) {
+      digests.push_back(wire::Digest{});  // no data has it: whoever compares will replace this range
+      continue;
+    }
+    CAIRN_RETURN_IF_ERROR(read);
+    CAIRN_ASSIGN_OR_RETURN(const wire::Digest digest, DigestOf(range));
+    digests.push_back(digest);
+  }
+  return digests;
+}
+
+}  // namespace cairn::chunkserver

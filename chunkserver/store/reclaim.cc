@@ -1,0 +1,303 @@
+// Giving space back: mostly dead segments are emptied and removed, the others get holes where large parts are
+// dead.
+//
+// The rule that keeps this safe: bytes go only after the index on disk no longer refers to them (a
+// checkpoint, which syncs the superseding data first) and no reader does. The rule that keeps a rebuild from
+// the segments possible: before a segment goes, whatever only its records say is said again by new ones -
+// live blocks (kMove), the newest state of a chunk, what was dropped (kMap), what was erased while older
+// records of it remain.
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "chunkserver/store/log_chunk_store.h"
+#include "common/check.h"
+#include "common/log.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+constexpr uint64_t kMaxMovedPerCall = 128ull << 20;
+constexpr uint64_t kMinActiveBytes = 1ull << 20;  // a smaller active segment is not worth closing
+constexpr size_t kQuarantinesPerCall = 4096;
+constexpr uint64_t kMovePartBytes = 1ull << 20;
+
+Result<uint64_t> AllocatedBytes(const SegmentFile& file) {
+  struct stat stat {};
+  if (fstat(file.fd(), &stat) != 0) return ErrnoStatus(errno, "stat " + file.path());
+  return static_cast<uint64_t>(stat.st_blocks) * 512;
+}
+
+}  // namespace
+
+Result<uint64_t> LogChunkStore::Reclaim() {
+  std::lock_guard one(checkpoint_mu_);
+  {
+    std::lock_guard lock(mu_);
+    CAIRN_RETURN_IF_ERROR(CheckWritable());
+  }
+  CAIRN_RETURN_IF_ERROR(EndQuarantines());
+  CAIRN_ASSIGN_OR_RETURN(const Victims victims, ChooseVictims());
+  if (victims.empty.empty() && victims.punch.empty()) return uint64_t{0};
+
+  std::vector<uint32_t> emptied;
+  Status stopped;
+  for (const uint32_t number : victims.empty) {
+    stopped = Evacuate(number);
+    if (!stopped.ok()) break;  // no room to move more; give back what is ready
+    emptied.push_back(number);
+  }
+  std::vector<std::pair<uint32_t, std::vector<std::pair<uint64_t, uint64_t>>>> holes;
+  for (const uint32_t number : victims.punch) {
+    CAIRN_ASSIGN_OR_RETURN(auto ranges, DeadRanges(number));
+    holes.emplace_back(number, std::move(ranges));
+  }
+  CAIRN_RETURN_IF_ERROR(CheckpointLocked());
+  pins_.WaitForEarlier();
+
+  uint64_t given_back = 0;
+  bool removed = false;
+  for (const uint32_t number : emptied) {
+    CAIRN_ASSIGN_OR_RETURN(const bool empty, IsEmpty(number));
+    if (!empty) continue;  // something in it could not be read
+    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t allocated, AllocatedBytes(*file));
+    std::lock_guard lock(mu_);
+    CAIRN_RETURN_IF_ERROR(log_->Remove(number));
+    if (Status forgotten = index_->ForgetSegment(number); !forgotten.ok()) return IndexError(forgotten);
+    punched_live_.erase(number);
+    given_back += allocated;
+    removed = true;
+  }
+  if (removed) CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
+  for (const auto& [number, ranges] : holes) {
+    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t before, AllocatedBytes(*file));
+    for (const auto& [begin, end] : ranges) CAIRN_RETURN_IF_ERROR(log_->Punch(number, begin, end).status());
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t after, AllocatedBytes(*file));
+    given_back += before - std::min(before, after);
+  }
+  if (!stopped.ok() && given_back == 0) return stopped;
+  return given_back;
+}
+
+Status LogChunkStore::EndQuarantines() {
+  auto ended = index_->QuarantinesEndingBy(env_->WallSeconds(), kQuarantinesPerCall);
+  if (!ended.ok()) return IndexError(ended.status());
+  for (const ChunkId chunk : *ended) {
+    std::lock_guard lock(mu_);
+    CAIRN_ASSIGN_OR_RETURN(Present present, Load(chunk));
+    CAIRN_RETURN_IF_ERROR(MakeAbsent(chunk, &present));
+  }
+  return Status::Ok();
+}
+
+Result<bool> LogChunkStore::IsEmpty(uint32_t number) {
+  std::lock_guard lock(mu_);
+  for (const auto& [chunk, shadow] : shadows_) {
+    if (shadow.segments.contains(number)) return false;
+  }
+  const auto live = index_->live_bytes().find(number);
+  return live == index_->live_bytes().end() || live->second == 0;
+}
+
+Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
+  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
+  std::lock_guard lock(mu_);
+  const auto live_of = [&](uint32_t number) {
+    const auto live = index_->live_bytes().find(number);
+    return live == index_->live_bytes().end() ? 0 : live->second;
+  };
+  // The active segment cannot shrink: when most of it is dead, close it.
+  const LogPosition end = log_->end();
+  if (end.offset >= std::min(kMinActiveBytes, options_.segment_bytes / 4) &&
+      live_of(end.segment) * 2 < end.offset) {
+    CAIRN_RETURN_IF_ERROR(log_->Roll());
+  }
+  struct Candidate {
+    uint64_t live;
+    uint32_t number;
+  };
+  std::vector<Candidate> mostly_dead;
+  Victims victims;
+  // Short of space, more is moved for less gain.
+  const bool short_of_space = space.free_bytes < 2 * reserve_bytes_;
+  for (const uint32_t number : log_->Segments()) {
+    if (number == log_->end().segment) continue;
+    const bool pinned = std::any_of(shadows_.begin(), shadows_.end(),
+                                    [&](const auto& item) { return item.second.segments.contains(number); });
+    if (pinned) continue;
+    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+    const uint64_t live = live_of(number);
+    if (live * (short_of_space ? 4 : 2) < size * (short_of_space ? 3 : 1)) {
+      mostly_dead.push_back({live, number});
+      continue;
+    }
+    const auto punched = punched_live_.find(number);
+    const uint64_t live_before = punched == punched_live_.end() ? size : punched->second;
+    if (live + size / 8 <= live_before) {
+      victims.punch.push_back(number);
+      punched_live_[number] = live;
+    }
+  }
+  std::sort(mostly_dead.begin(), mostly_dead.end(),
+            [](const Candidate& a, const Candidate& b) { return a.live < b.live; });
+  uint64_t moved = 0;
+  for (const Candidate& candidate : mostly_dead) {
+    if (moved > 0 && moved + candidate.live > kMaxMovedPerCall) break;
+    moved += candidate.live;
+    victims.empty.push_back(candidate.number);
+  }
+  return victims;
+}
+
+Status LogChunkStore::Evacuate(uint32_t number) {
+  CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  SegmentScanner scanner(file, 0, size);
+  for (;;) {
+    while (const auto item = scanner.Next()) CAIRN_RETURN_IF_ERROR(EvacuateRecord(item->record, item->begin));
+    if (scanner.bad().ok()) return Status::Ok();
+    // What a damaged head said is in the index; what lies behind it is found again.
+    CAIRN_LOG(Error, "{}: {} is damaged at offset {}: {}", options_.directory, file->path(), scanner.offset(),
+              scanner.bad().message());
+    if (!scanner.SkipToNextRecord()) return Status::Ok();
+  }
+}
+
+Status LogChunkStore::EvacuateRecord(const Record& record, LogPosition begin) {
+  if (record.type == RecordType::kSegmentHeader) return Status::Ok();
+  std::lock_guard lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckWritable());
+  if (record.type == RecordType::kEpochFloor) {
+    if (record.state.promised != index_->epoch_floor()) return Status::Ok();
+    Record again;
+    again.type = RecordType::kEpochFloor;
+    again.state.promised = record.state.promised;
+    return Commit(&again, {});
+  }
+  auto entry = index_->Find(record.chunk);
+  if (!entry.ok()) return IndexError(entry.status());
+  if (!*entry) return record.type == RecordType::kErase ? CarryErase(record, begin) : Status::Ok();
+
+  CAIRN_RETURN_IF_ERROR(MoveLive(record));
+  entry = index_->Find(record.chunk);
+  if (!entry.ok()) return IndexError(entry.status());
+  const ChunkEntry& now = **entry;
+  const bool drops = record.drop_begin < record.drop_end || record.type == RecordType::kMap ||
+                     record.type == RecordType::kErase;
+  const bool carries_drop = drops && begin >= now.map_at;
+  if (!carries_drop && now.last_begin != begin) return Status::Ok();
+  Record again;
+  again.type = carries_drop ? RecordType::kMap : RecordType::kState;
+  again.chunk = record.chunk;
+  again.state = now.state;
+  again.corrupt = now.corrupt;
+  again.first_segment = now.first_segment;
+  again.quarantine_until = now.quarantine_until;
+  if (carries_drop) {
+    auto view = index_->Look(record.chunk, 0, UINT64_MAX);
+    if (!view.ok()) return IndexError(view.status());
+    again.extents = std::move(view->extents);
+  }
+  return Commit(&again, {});
+}
+
+Status LogChunkStore::CarryErase(const Record& record, LogPosition begin) {
+  auto grave = index_->FindGrave(record.chunk);
+  if (!grave.ok()) return IndexError(grave.status());
+  if (!*grave || (*grave)->erased_at != begin) return Status::Ok();
+  const std::vector<uint32_t> segments = log_->Segments();
+  const auto older = std::lower_bound(segments.begin(), segments.end(), (*grave)->first_segment);
+  if (older != segments.end() && *older < begin.segment) {
+    Record again;
+    again.type = RecordType::kErase;
+    again.chunk = record.chunk;
+    again.first_segment = (*grave)->first_segment;
+    return Commit(&again, {});
+  }
+  if (Status dropped = index_->DropGrave(record.chunk); !dropped.ok()) return IndexError(dropped);
+  return Status::Ok();
+}
+
+Result<std::vector<Extent>> LogChunkStore::LiveParts(const Record& record) const {
+  std::vector<Extent> parts;
+  for (const Extent& extent : record.extents) {
+    auto view = index_->Look(record.chunk, extent.block, extent.end_block());
+    if (!view.ok()) return IndexError(view.status());
+    for (const Extent& present : view->extents) {
+      const uint64_t first = std::max(present.block, extent.block);
+      const uint64_t end = std::min(present.end_block(), extent.end_block());
+      Extent part = present.Slice(first, end);
+      // Of this record, and not of another one with the same blocks.
+      if (part.at == extent.Slice(first, end).at) parts.push_back(std::move(part));
+    }
+  }
+  return parts;
+}
+
+Status LogChunkStore::MoveLive(const Record& record) {
+  if (record.payload_bytes == 0) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<Extent> parts, LiveParts(record));
+  size_t next = 0;
+  while (next < parts.size()) {
+    CAIRN_ASSIGN_OR_RETURN(const auto entry, index_->Find(record.chunk));
+    Record moved;
+    moved.type = RecordType::kMove;
+    moved.chunk = record.chunk;
+    moved.state = entry->state;
+    moved.corrupt = entry->corrupt;
+    moved.first_segment = entry->first_segment;
+    moved.quarantine_until = entry->quarantine_until;
+    std::vector<std::vector<std::byte>> data;
+    uint64_t bytes = 0;
+    while (next < parts.size() && bytes < kMovePartBytes) {
+      const Extent& part = parts[next++];
+      std::vector<std::byte> buffer(part.bytes);
+      if (Status read = log_->Read(part.at, buffer); !read.ok()) {
+        CAIRN_LOG(Error, "{}: chunk {} cannot be moved: {}", options_.directory, ToString(record.chunk),
+                  read.message());
+        moved.corrupt = true;
+        continue;  // its segment stays
+      }
+      for (size_t i = 0; i < part.checksums.size(); ++i) {
+        const auto rest = std::span<const std::byte>(buffer).subspan(i * kBlockBytes);
+        // A damaged block moves with its old checksum, so that it stays known as damaged.
+        if (BlockChecksum(record.chunk, part.block + i,
+                          rest.first(std::min<size_t>(rest.size(), kBlockBytes))) != part.checksums[i]) {
+          CAIRN_LOG(Error, "{}: block {} of chunk {} is damaged", options_.directory, part.block + i,
+                    ToString(record.chunk));
+          moved.corrupt = true;
+        }
+      }
+      bytes += part.bytes;
+      moved.extents.push_back(part);
+      data.push_back(std::move(buffer));
+    }
+    std::vector<std::span<const std::byte>> payload(data.begin(), data.end());
+    CAIRN_RETURN_IF_ERROR(Commit(&moved, payload));
+  }
+  return Status::Ok();
+}
+
+Result<std::vector<std::pair<uint64_t, uint64_t>>> LogChunkStore::DeadRanges(uint32_t number) const {
+  CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  SegmentScanner scanner(file, 0, size);
+  std::vector<std::pair<uint64_t, uint64_t>> dead;
+  while (const auto item = scanner.Next()) {
+    if (item->record.payload_bytes == 0) continue;
+    CAIRN_ASSIGN_OR_RETURN(const std::vector<Extent> live, LiveParts(item->record));
+    uint64_t from = item->record.extents.front().at.offset;
+    const uint64_t end = from + item->record.payload_bytes;
+    for (const Extent& part : live) {
+      if (part.at.offset > from) dead.emplace_back(from, part.at.offset);
+      from = part.at.offset + part.bytes;
+    }
+    if (from < end) dead.emplace_back(from, end);
+  }
+  return dead;
+}
+
+}  // namespace cairn::chunkserver

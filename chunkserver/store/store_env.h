@@ -1,0 +1,47 @@
+// What the store asks of the machine: the identity of the boot, the time, and the calls that can fail in ways
+// that tests must be able to provoke (a full disk, a failing disk, a loss of power).
+//
+// Thread-safety: implementations may be used from any thread.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <string>
+
+#include "common/ids.h"
+#include "common/status.h"
+
+namespace cairn::chunkserver {
+
+struct FileSystemSpace {
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;  // available to an ordinary user
+};
+
+class StoreEnv {
+ public:
+  virtual ~StoreEnv() = default;
+  // Changes when the machine boots (/proc/sys/kernel/random/boot_id).
+  virtual Uuid BootId() const = 0;
+  // Seconds since 1970-01-01 UTC: only for ending quarantines.
+  virtual uint64_t WallSeconds() const = 0;
+  virtual Result<FileSystemSpace> Space(const std::string& directory) const = 0;
+  // As pwritev(2) and fdatasync(2): -1 and errno on failure.
+  virtual ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) = 0;
+  virtual int Fdatasync(int fd) = 0;
+
+  static StoreEnv* System();
+};
+
+// What System() does; tests override the call that they make fail.
+class SystemStoreEnv : public StoreEnv {
+ public:
+  Uuid BootId() const override;
+  uint64_t WallSeconds() const override;
+  Result<FileSystemSpace> Space(const std::string& directory) const override;
+  ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) override;
+  int Fdatasync(int fd) override;
+};
+
+}  // namespace cairn::chunkserver
