@@ -78,6 +78,7 @@ Result<proto::Reply> Session::Call(proto::Request request, const CallOptions& op
   const SteadyTime deadline = steady_clock::now() + milliseconds(timeout_ms);
   auto call = std::make_shared<Pending>();
   call->on_reply = options.on_reply;
+  call->raw = options.raw;
   call->message = std::make_shared<proto::ClientMessage>();
   call->message->mutable_request()->Swap(&request);
 
@@ -125,7 +126,7 @@ Result<proto::Reply> Session::Await(std::unique_lock<std::mutex>& lock, const st
     return last_error_.ok() ? Status(StatusCode::kUnavailable, "the master cannot be reached") : last_error_;
   }
   if (!call->failure.ok()) return call->failure;
-  if (call->reply.status().code() != 0) return FromProto(call->reply.status());
+  if (call->reply.status().code() != 0 && !call->raw) return FromProto(call->reply.status());
   return std::move(call->reply);
 }
 

@@ -65,7 +65,8 @@ class SessionObserver {
   virtual void OnReconfigured(const proto::Reconfigured& notice) = 0;
   virtual void OnServers(const google::protobuf::RepeatedPtrField<proto::ServerAddress>& servers) = 0;
   // The session goes on. `restarted`: the master is another incarnation and knows only the leases claimed (except those rejected).
-  virtual void OnResumed(const proto::HelloReply& reply, bool restarted) = 0;
+  // `lost_tail`: it also forgot mutations that it had answered (power loss): what was cached may never have happened.
+  virtual void OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) = 0;
   // The master does not know the session any more: every lease is lost.
   virtual void OnSessionLost() = 0;
 };
@@ -75,6 +76,7 @@ struct CallOptions {
   // Run by the reader thread after the observer and before the caller wakes up, only if the caller still waits and the
   // reply is no error. For taking what the reply grants before a recall that follows it is handled. Must not block.
   std::function<void(const proto::Reply&)> on_reply;
+  bool raw = false;  // give the reply to the caller also when its status is an error
 };
 
 class Session {
@@ -102,6 +104,7 @@ class Session {
   uint64_t requests() const { return requests_.load(std::memory_order_relaxed); }
   uint64_t durable_index() const { return durable_index_.load(std::memory_order_relaxed); }
   int64_t write_timeout_ms() const { return write_timeout_ms_.load(std::memory_order_relaxed); }
+  bool squash_root() const { return squash_root_.load(std::memory_order_relaxed); }
   std::string cluster_id() const;
   std::string State() const;  // "connected", or what it is waiting for
   // Breaks the present stream, as a failing network would; the session resumes by itself.
@@ -113,6 +116,7 @@ class Session {
     std::shared_ptr<proto::ClientMessage> message;
     std::function<void(const proto::Reply&)> on_reply;
     std::condition_variable done_cv;
+    bool raw = false;
     bool written = false;    // at least once, on some stream
     bool abandoned = false;  // the caller gave up
     bool applying = false;   // the reader thread is at it
@@ -151,6 +155,8 @@ class Session {
   std::atomic<uint64_t> requests_{0};
   std::atomic<uint64_t> durable_index_{0};
   std::atomic<int64_t> write_timeout_ms_{10'000};
+  std::atomic<bool> squash_root_{false};
+  std::atomic<uint64_t> newest_index_{0};  // of the mutations answered
 
   mutable std::mutex mu_;
   std::condition_variable changed_;      // stream state, validity, stopping

@@ -172,7 +172,10 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     std::lock_guard lock(mu_);
     restarted = incarnation_ != 0 && incarnation_ != reply.incarnation();
   }
-  if (resuming) observer_->OnResumed(reply, restarted);
+  const bool lost_tail = restarted && answer.durable_index() < newest_index_.load(std::memory_order_relaxed);
+  if (restarted) newest_index_.store(answer.durable_index(), std::memory_order_relaxed);
+  squash_root_.store(reply.squash_root(), std::memory_order_relaxed);
+  if (resuming) observer_->OnResumed(reply, restarted, lost_tail);
   Established(stream, reply, sent_ns);
   *established = true;
   return Status::Ok();
@@ -266,6 +269,9 @@ void Session::HandleReply(proto::Reply& reply) {
     call = it->second;
     call->applying = true;
     wanted = !call->abandoned;
+  }
+  if (reply.log_index() > newest_index_.load(std::memory_order_relaxed)) {
+    newest_index_.store(reply.log_index(), std::memory_order_relaxed);
   }
   observer_->OnReply(call->message->request(), reply);
   if (wanted && call->on_reply && reply.status().code() == 0) call->on_reply(reply);

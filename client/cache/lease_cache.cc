@@ -1,0 +1,283 @@
+#include "client/cache/lease_cache.h"
+
+#include <algorithm>
+
+#include "client/session/convert.h"
+
+namespace cairn::client {
+namespace {
+
+constexpr int64_t kContendedNanos = 10 * kNanosPerSecond;
+constexpr size_t kReturnedKept = 65'536;
+constexpr size_t kNamesPerLease = 4;
+
+
+}  // namespace
+
+LeaseCache::LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns)
+    : max_leases_(max_leases), clock_(clock), valid_until_ns_(std::move(valid_until_ns)) {}
+
+LeaseCache::Node* LeaseCache::HeldLocked(InodeId inode) {
+  const auto it = nodes_.find(inode);
+  return it == nodes_.end() ? nullptr : &it->second;
+}
+
+LeaseCache::Node* LeaseCache::UsableLocked(InodeId inode) {
+  if (!ValidLocked()) return nullptr;
+  Node* node = HeldLocked(inode);
+  if (node != nullptr) ages_.splice(ages_.end(), ages_, node->age);
+  return node;
+}
+
+std::optional<NodeView> LeaseCache::Find(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const Node* node = UsableLocked(inode);
+  if (node == nullptr || !node->has_attr || node->doubtful) return std::nullopt;
+  return ViewLocked(*node);
+}
+
+std::optional<NodeView> LeaseCache::Peek(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const Node* node = HeldLocked(inode);
+  if (node == nullptr || !node->has_attr) return std::nullopt;
+  return ViewLocked(*node);
+}
+
+NodeView LeaseCache::ViewLocked(const Node& node) const {
+  const int64_t left_ns = std::max<int64_t>(0, valid_until_ns_() - clock_->NowNanos());
+  return {node.lease, node.attr, node.parent, node.has_xattrs, node.recalled ? 0 : left_ns};
+}
+
+HeldLease LeaseCache::Lease(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const Node* node = HeldLocked(inode);
+  return node == nullptr ? HeldLease{} : node->lease;
+}
+
+LeaseCache::Name LeaseCache::FindName(InodeId parent, const std::string& name, InodeId* child) {
+  std::lock_guard lock(mu_);
+  Node* node = UsableLocked(parent);
+  if (node == nullptr || node->directory == nullptr) return Name::kUnknown;
+  const auto it = node->directory->names.find(name);
+  if (it == node->directory->names.end()) {
+    // A complete listing answers for every name.
+    return node->directory->listing_end ? Name::kAbsent : Name::kUnknown;
+  }
+  if (!it->second.child) return Name::kAbsent;
+  *child = it->second.child;
+  return Name::kPresent;
+}
+
+std::optional<std::string> LeaseCache::SymlinkTarget(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const Node* node = UsableLocked(inode);
+  return node == nullptr ? std::nullopt : node->symlink;
+}
+
+std::vector<ChunkPlace> LeaseCache::Layout(InodeId inode, uint64_t number) {
+  std::lock_guard lock(mu_);
+  const Node* node = HeldLocked(inode);
+  if (node == nullptr || node->layout_lease != number) return {};
+  return node->layout;
+}
+
+std::optional<ListingPage> LeaseCache::List(InodeId directory, uint64_t cursor, size_t max) {
+  std::lock_guard lock(mu_);
+  Node* node = UsableLocked(directory);
+  if (node == nullptr || node->directory == nullptr) return std::nullopt;
+  const Directory& dir = *node->directory;
+  size_t at = 0;
+  if (cursor != 0) {
+    const auto it = dir.position.find(cursor);
+    if (it == dir.position.end()) return std::nullopt;
+    at = it->second;
+  }
+  if (at == dir.listing.size() && !dir.listing_end) return std::nullopt;
+  ListingPage page;
+  const size_t end = std::min(dir.listing.size(), at + max);
+  page.entries.assign(dir.listing.begin() + at, dir.listing.begin() + end);
+  page.end = end == dir.listing.size() && dir.listing_end;
+  return page;
+}
+
+int64_t LeaseCache::ExposeName(InodeId parent, const std::string& name, InodeId child) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(parent);
+  if (node == nullptr || node->recalled || node->directory == nullptr) return 0;
+  const auto it = node->directory->names.find(name);
+  const int64_t now = clock_->NowNanos();
+  if (it == node->directory->names.end() || it->second.child != child || now < node->directory->quiet_from_ns) return 0;
+  const int64_t valid_ns = std::min(valid_until_ns_() - now, kNameExposureNanos);
+  if (valid_ns <= 0) return 0;
+  it->second.kernel_until_ns = std::max(it->second.kernel_until_ns, now + valid_ns);
+  return valid_ns;
+}
+
+int64_t LeaseCache::NegativeValidNanos(InodeId parent) {
+  std::lock_guard lock(mu_);
+  const Node* node = HeldLocked(parent);
+  if (node == nullptr || node->recalled || node->directory == nullptr) return 0;
+  const int64_t now = clock_->NowNanos();
+  if (now < node->directory->quiet_from_ns) return 0;
+  return std::max<int64_t>(0, std::min(valid_until_ns_() - now, kNameExposureNanos));
+}
+
+void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node == nullptr || !node->has_attr) return;
+  if (node->attr.size != size) node->attr.blocks_512 = (size + 4095) / 4096 * 8;
+  node->attr.size = size;
+  if (mtime) node->attr.mtime = node->attr.ctime = *mtime;
+}
+
+void LeaseCache::Lower(InodeId inode, uint64_t number) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node == nullptr || node->lease.number != number) return;
+  node->lease.kind = LeaseKind::kRead;
+  node->recalled = false;
+  node->layout.clear();
+  node->layout_lease = 0;
+}
+
+bool LeaseCache::MarkRecalled(InodeId inode, uint64_t number) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node == nullptr || node->lease.number > number) {
+    RememberReturnedLocked(inode, number);
+    return false;
+  }
+  node->recalled = true;
+  return true;
+}
+
+Exposure LeaseCache::Remove(InodeId inode, uint64_t number) {
+  std::lock_guard lock(mu_);
+  RememberReturnedLocked(inode, number);
+  const auto it = nodes_.find(inode);
+  if (it == nodes_.end() || it->second.lease.number > number) return {.inode = inode};
+  Exposure exposure = ExposureLocked(inode, it->second);
+  if (it->second.directory) contended_until_ns_[inode] = clock_->NowNanos() + kContendedNanos;
+  EraseLocked(it);
+  return exposure;
+}
+
+Exposure LeaseCache::ExposureOf(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const auto it = nodes_.find(inode);
+  return it == nodes_.end() ? Exposure{.inode = inode} : ExposureLocked(inode, it->second);
+}
+
+void LeaseCache::Forget(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const auto it = nodes_.find(inode);
+  if (it != nodes_.end()) EraseLocked(it);
+}
+
+void LeaseCache::MakeCold(InodeId inode) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node != nullptr) ages_.splice(ages_.begin(), ages_, node->age);
+}
+
+bool LeaseCache::OverBound() {
+  std::lock_guard lock(mu_);
+  return nodes_.size() > max_leases_ || names_ > max_leases_ * kNamesPerLease;
+}
+
+std::vector<std::pair<InodeId, uint64_t>> LeaseCache::Coldest(size_t max, const std::function<bool(InodeId)>& keep) {
+  std::lock_guard lock(mu_);
+  std::vector<std::pair<InodeId, uint64_t>> out;
+  size_t names = names_;
+  for (const InodeId inode : ages_) {
+    if (out.size() >= max) break;
+    const Node& node = nodes_.at(inode);
+    const bool too_many_nodes = nodes_.size() - out.size() > max_leases_ - max_leases_ / 16;
+    const bool too_many_names = names > max_leases_ * kNamesPerLease;
+    if (!too_many_nodes && !(too_many_names && node.directory)) continue;
+    if (node.recalled || node.lease.kind == LeaseKind::kWrite || inode == kRootInode || keep(inode)) continue;
+    if (node.directory) names -= std::min(names, node.directory->names.size() + node.directory->listing.size());
+    out.emplace_back(inode, node.lease.number);
+  }
+  return out;
+}
+
+std::vector<proto::LeaseClaim> LeaseCache::Claims(size_t max) {
+  std::lock_guard lock(mu_);
+  std::vector<proto::LeaseClaim> claims;
+  const auto add = [&](InodeId inode, Node& node) {
+    node.claimed = true;
+    proto::LeaseClaim& claim = claims.emplace_back();
+    claim.set_inode(inode.value());
+    claim.set_mode(node.lease.kind == LeaseKind::kWrite ? proto::LEASE_WRITE : proto::LEASE_READ);
+    claim.set_number(node.lease.number);
+  };
+  for (auto& [inode, node] : nodes_) {
+    node.claimed = false;
+    if (node.lease.kind == LeaseKind::kWrite) add(inode, node);
+  }
+  for (auto it = ages_.rbegin(); it != ages_.rend() && claims.size() < max; ++it) {
+    Node& node = nodes_.at(*it);
+    if (!node.claimed) add(*it, node);
+  }
+  return claims;
+}
+
+std::vector<Exposure> LeaseCache::DropExcept(Keep keep, const std::unordered_set<uint64_t>& rejected) {
+  std::lock_guard lock(mu_);
+  std::vector<Exposure> dropped;
+  for (auto it = nodes_.begin(); it != nodes_.end();) {
+    const auto next = std::next(it);
+    const Node& node = it->second;
+    const bool stays = keep != Keep::kNothing && node.claimed && !rejected.contains(it->first.value()) &&
+                       (keep == Keep::kClaimed || node.lease.kind == LeaseKind::kWrite);
+    if (!stays) {
+      dropped.push_back(ExposureLocked(it->first, node));
+      EraseLocked(it);
+    }
+    it = next;
+  }
+  // Another session or another life of the master: its numbers have nothing to do with what was returned before.
+  returned_.clear();
+  returned_order_.clear();
+  return dropped;
+}
+
+size_t LeaseCache::leases() {
+  std::lock_guard lock(mu_);
+  return nodes_.size();
+}
+
+Exposure LeaseCache::ExposureLocked(InodeId inode, const Node& node) const {
+  Exposure exposure{.inode = inode, .type = node.attr.type};
+  if (node.directory == nullptr) return exposure;
+  exposure.type = FileType::kDirectory;
+  const int64_t now = clock_->NowNanos();
+  for (const auto& [name, record] : node.directory->names) {
+    if (record.kernel_until_ns <= now) continue;
+    exposure.names.push_back(name);
+    exposure.names_until_ns = std::max(exposure.names_until_ns, record.kernel_until_ns);
+  }
+  return exposure;
+}
+
+void LeaseCache::EraseLocked(NodeMap::iterator it) {
+  if (it->second.directory) names_ -= it->second.directory->names.size() + it->second.directory->listing.size();
+  ages_.erase(it->second.age);
+  nodes_.erase(it);
+}
+
+void LeaseCache::RememberReturnedLocked(InodeId inode, uint64_t number) {
+  const auto [it, fresh] = returned_.try_emplace(inode, number);
+  it->second = std::max(it->second, number);
+  if (!fresh) return;
+  returned_order_.push_back(inode);
+  if (returned_order_.size() > kReturnedKept) {
+    returned_.erase(returned_order_.front());
+    contended_until_ns_.erase(returned_order_.front());
+    returned_order_.pop_front();
+  }
+}
+
+}  // namespace cairn::client

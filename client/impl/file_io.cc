@@ -1,0 +1,216 @@
+// Reading, writing, truncating, flushing.
+#include <algorithm>
+#include <utility>
+
+#include "client/impl/client_impl.h"
+
+namespace cairn::client {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// An operation that finds its data detached begins again under a new lease.
+constexpr int kAttempts = 4;
+
+Status BadHandle() { return Status(StatusCode::kBadHandle, "the handle is not open for this"); }
+
+}  // namespace
+
+Status ClientImpl::TakeError(OpenHandle& handle) {
+  const WriteError error = handle.file->data->LastWriteError();
+  std::lock_guard lock(handle.mu);
+  if (error.number <= handle.errors_seen) return Status::Ok();
+  handle.errors_seen = error.number;
+  return error.status;
+}
+
+Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle || !handle->flags.read) return BadHandle();
+  Result<size_t> result = size_t{0};
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(handle->file, LeaseKind::kRead, handle->caller));
+    result = handle->file->data->Read(offset, buffer);
+    if (result.code() != StatusCode::kLeaseLost) return result;
+  }
+  return result;
+}
+
+void ClientImpl::MarkWritten(const FilePtr& file) {
+  {
+    std::lock_guard lock(file->mu);
+    file->unsynced = true;
+    if (std::exchange(file->written, true)) return;
+  }
+  std::lock_guard lock(write_back_mu_);
+  written_.emplace(file->inode, file);
+  if (++fresh_written_ == write_back_files_) write_back_wake_.notify_all();
+}
+
+Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle || !handle->flags.write) return BadHandle();
+  CAIRN_RETURN_IF_ERROR(TakeError(*handle));
+  const FilePtr& file = handle->file;
+  Status status;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
+    // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
+    std::unique_lock<std::mutex> order;
+    if (handle->flags.append) {
+      order = std::unique_lock(file->order_mu);
+      offset = file->data->Size();
+    }
+    status = file->data->Write(offset, data, Now());
+    if (status.code() == StatusCode::kLeaseLost) continue;
+    MarkWritten(file);
+    break;
+  }
+  if (status.ok() && handle->flags.direct && !handle->flags.sync) status = FlushFile(file);
+  if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller);
+  if (status.ok()) return offset;
+  const Status pending = TakeError(*handle);  // reported now, not once more at close
+  return pending.ok() ? status : pending;
+}
+
+Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool keep_size) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle || !handle->flags.write) return BadHandle();
+  if (length == 0 || offset + length < offset) return Status(StatusCode::kInvalidArgument, "empty or endless range");
+  CAIRN_RETURN_IF_ERROR(TakeError(*handle));
+  const FilePtr& file = handle->file;
+  Status status;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
+    std::lock_guard order(file->order_mu);
+    const uint64_t size = file->data->Size();
+    status = Status::Ok();
+    if (offset < size) status = file->data->Zero(offset, std::min(length, size - offset));
+    // What grows is a hole, which reads as zeros.
+    if (status.ok() && !keep_size && offset + length > size) status = file->data->Truncate(offset + length, Now());
+    if (status.code() == StatusCode::kLeaseLost) continue;
+    MarkWritten(file);
+    break;
+  }
+  return status;
+}
+
+Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write) {
+  Status status;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    bool truncate_with_lease = false;
+    if (size == 0) {
+      // Without the write lease, truncation comes with the request for it: one round trip.
+      truncate_with_lease = cache_->Lease(file->inode).kind != LeaseKind::kWrite;
+    }
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, caller, truncate_with_lease));
+    std::lock_guard order(file->order_mu);
+    const TimeSpec now = Now();
+    if (!truncate_with_lease && size < file->data->Size()) {
+      // Logged at the master first: a writer that vanishes must not leave a size beyond bytes that are gone. The order lock
+      // keeps commits with the old size from overtaking this. Inside the gate: the master answers a lease holder at once.
+      proto::Request request;
+      proto::SetAttrOp* op = request.mutable_set_attr();
+      op->set_inode(file->inode.value());
+      op->set_size(size);
+      op->set_open_for_write(open_for_write);
+      CAIRN_RETURN_IF_ERROR(CallAs(caller, std::move(request)).status());
+    }
+    status = file->data->Truncate(size, now);
+    if (status.code() == StatusCode::kLeaseLost) continue;
+    MarkWritten(file);
+    break;
+  }
+  return status;
+}
+
+Status ClientImpl::FlushFile(const FilePtr& file) {
+  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
+  CAIRN_ASSIGN_OR_RETURN(const FileUse use, EnterIfWriting(file, deadline));
+  if (!use) return Status::Ok();  // the lease was given back, which flushed everything
+  const Status status = file->data->Flush();
+  return status.code() == StatusCode::kLeaseLost ? Status::Ok() : status;  // what was lost is in LastWriteError
+}
+
+Status ClientImpl::SyncMaster() {
+  proto::Request request;
+  request.mutable_sync();
+  return CallSystem(std::move(request)).status();
+}
+
+Status ClientImpl::SyncFile(const FilePtr& file, const Caller& caller) {
+  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
+  bool unsynced = false;
+  {
+    std::lock_guard lock(file->mu);
+    unsynced = std::exchange(file->unsynced, false);
+  }
+  Status status;
+  {
+    CAIRN_ASSIGN_OR_RETURN(FileUse use, EnterIfWriting(file, deadline));
+    if (!use && unsynced) {
+      // Given back since the write: its chunks are sealed on W replicas, perhaps only in their memory.
+      CAIRN_ASSIGN_OR_RETURN(use, Enter(file, LeaseKind::kRead, caller));
+    }
+    if (use) status = file->data->FlushDurable();
+    if (status.code() == StatusCode::kLeaseLost) status = Status::Ok();
+  }
+  if (status.ok()) status = CommitFile(file);
+  if (status.ok()) status = SyncMaster();
+  if (!status.ok() && unsynced) {
+    std::lock_guard lock(file->mu);
+    file->unsynced = true;
+  }
+  return status;
+}
+
+Status ClientImpl::Flush(Handle number) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle) return BadHandle();
+  if (!handle->flags.write) return Status::Ok();
+  const Status status = FlushFile(handle->file);
+  const Status pending = TakeError(*handle);
+  return pending.ok() ? status : pending;
+}
+
+Status ClientImpl::Fsync(Handle number, bool data_only) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle) return BadHandle();
+  // The size is part of what data_only asks for, and it travels with the other attributes.
+  (void)data_only;
+  const Status status = SyncFile(handle->file, handle->caller);
+  const Status pending = TakeError(*handle);
+  return pending.ok() ? status : pending;
+}
+
+Status ClientImpl::FsyncInode(InodeId inode) {
+  if (const FilePtr file = FindFile(inode)) return SyncFile(file, Caller{});
+  return SyncMaster();
+}
+
+Status ClientImpl::SyncAll() {
+  std::vector<FilePtr> files;
+  {
+    std::lock_guard lock(write_back_mu_);
+    for (const auto& [inode, file] : written_) files.push_back(file);
+  }
+  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
+  Status first;
+  const auto note = [&](const Status& status) {
+    if (first.ok() && !status.ok()) first = status;
+  };
+  for (const FilePtr& file : files) {
+    auto use = EnterIfWriting(file, deadline);
+    if (!use.ok()) {
+      note(use.status());
+    } else if (*use) {
+      note(file->data->FlushDurable());
+    }
+  }
+  WriteBackRound(true);
+  note(SyncMaster());
+  return first;
+}
+
+}  // namespace cairn::client

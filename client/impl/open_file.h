@@ -1,0 +1,90 @@
+// A regular file that is open here, or whose buffered writes the master has not been told about yet: its data, and the gate
+// between operations and the end of the lease.
+//
+// An operation enters (users + 1), works under the lease, and leaves. A recall, the lowering of an idle lease, an eviction and
+// the loss of the session are transitions: one at a time per file, each closes the gate (new operations wait in front of it, not
+// inside), waits until nobody is inside, changes data and lease, and opens the gate again. An operation that has to ask the
+// master for the lease waits *outside*, because the master may be waiting for a transition of this very file; when the
+// reply grants the lease, the session's reader thread enters on the operation's behalf, before it handles a recall that may follow.
+//
+// Locks: mu is held for moments only (the reader thread takes it); attach_mu while data is attached or detached; order_mu by
+// appends, truncations and commits, so that sizes told to the master are in order. order_mu before attach_mu before mu.
+// Thread-safety: members as marked.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "client/cache/lease_cache.h"
+#include "client/data/file_data.h"
+
+namespace cairn::client {
+
+struct OpenFile {
+  OpenFile(InodeId id, std::unique_ptr<FileData> file_data) : inode(id), data(std::move(file_data)) {}
+
+  const InodeId inode;
+  const std::unique_ptr<FileData> data;
+
+  std::mutex order_mu;
+
+  std::mutex attach_mu;
+  HeldLease attached;  // guarded by attach_mu; what data was attached with
+
+  std::mutex mu;
+  std::condition_variable changed;
+  // Guarded by mu:
+  int users = 0;               // operations inside
+  uint64_t entered = 0;        // operations that ever entered
+  int acquiring = 0;           // operations that wait for the master to grant the lease
+  bool transition = false;     // the gate is closed
+  int handles = 0;
+  bool orphan = false;         // its last name is gone; CloseOrphans at the last close
+  bool held_at_master = false; // the master was told that it is open here
+  bool written = false;        // since the last commit that the master answered
+  bool unsynced = false;       // written since the last fsync
+  int64_t idle_since_ns = 0;   // last close, on the client's clock
+  std::optional<TimeSpec> ignored_mtime;  // of a write that came before an explicit change of the time
+};
+
+// An open handle.
+struct OpenHandle {
+  std::shared_ptr<OpenFile> file;
+  Caller caller;
+  OpenFlags flags;
+  bool may_keep_cache = false;
+  std::mutex mu;
+  uint64_t errors_seen = 0;  // guarded by mu; WriteError::number
+};
+
+// An operation inside the gate.
+class FileUse {
+ public:
+  FileUse() = default;
+  explicit FileUse(std::shared_ptr<OpenFile> file) : file_(std::move(file)) {}
+  FileUse(FileUse&& other) noexcept = default;
+  FileUse& operator=(FileUse&& other) noexcept {
+    Leave();
+    file_ = std::move(other.file_);
+    return *this;
+  }
+  ~FileUse() { Leave(); }
+  explicit operator bool() const { return file_ != nullptr; }
+  void Leave() {
+    if (!file_) return;
+    {
+      std::lock_guard lock(file_->mu);
+      --file_->users;
+      file_->changed.notify_all();
+    }
+    file_.reset();
+  }
+
+ private:
+  std::shared_ptr<OpenFile> file_;
+};
+
+}  // namespace cairn::client

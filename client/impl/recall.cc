@@ -1,0 +1,281 @@
+// Leases that end: recalled by the master, evicted for space, or lost with the session. client_impl.h says why this cannot
+// deadlock.
+#include <algorithm>
+#include <utility>
+
+#include "client/impl/client_impl.h"
+#include "common/log.h"
+
+namespace cairn::client {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr int kInvalidatePasses = 3;
+constexpr auto kPagesWait = milliseconds(2'000);        // for the kernel to drop pages
+constexpr auto kPagesWaitContended = milliseconds(20);  // when an operation of this mount waits for the same lease
+constexpr size_t kEvictBatch = 256;
+constexpr int64_t kProgressMs = 1'000;
+
+// Work in the kernel that is waited for with a bound.
+struct Invalidation {
+  std::mutex mu;
+  std::condition_variable changed;
+  bool done = false;
+
+  void Finish() {
+    std::lock_guard lock(mu);
+    done = true;
+    changed.notify_all();
+  }
+  bool WaitFor(steady_clock::duration time) {
+    std::unique_lock lock(mu);
+    return changed.wait_for(lock, time, [&] { return done; });
+  }
+};
+
+}  // namespace
+
+void ClientImpl::OnRecall(const proto::Recall& recall) {
+  for (const proto::RecallItem& item : recall.items()) {
+    recalls_.fetch_add(1, std::memory_order_relaxed);
+    // At once: what is answered from the cache from now on must not outlive the recall in the kernel.
+    if (cache_->MarkRecalled(InodeId(item.inode()), item.number())) {
+      workers_->Run([this, item] { HandleRecall(item); });
+      continue;
+    }
+    proto::RecallReply answer;
+    answer.set_inode(item.inode());
+    answer.set_number(item.number());
+    answer.set_done(true);
+    if (const FilePtr file = FindFile(InodeId(item.inode()))) {
+      std::lock_guard lock(file->mu);
+      answer.set_still_open(file->handles > 0);
+      file->held_at_master |= file->handles > 0;
+      file->orphan |= item.deleting() && file->handles > 0;
+    }
+    workers_->Run([this, answer] { session_->SendRecallReply(answer); });
+  }
+}
+
+void ClientImpl::HandleRecall(proto::RecallItem item) {
+  const InodeId inode(item.inode());
+  proto::RecallReply answer;
+  answer.set_inode(item.inode());
+  answer.set_number(item.number());
+  const FilePtr file = FindFile(inode);
+  if (file) {
+    ReturnLease(file, item, &answer);
+  } else if (item.keep() == proto::LEASE_READ) {
+    cache_->Lower(inode, item.number());
+  } else {
+    const Exposure exposure = cache_->Remove(inode, item.number());
+    InvalidateExposure(exposure);
+    InvalidateInodeBounded(inode, nullptr);
+  }
+  answer.set_done(true);
+  session_->SendRecallReply(std::move(answer));
+  if (file) DropIfUnused(file);
+}
+
+void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item, proto::RecallReply* answer) {
+  const bool keep_read = item.keep() == proto::LEASE_READ;
+  auto last_progress = steady_clock::now();
+  const auto progress = [&](uint64_t dirty) {
+    const auto now = steady_clock::now();
+    if (now - last_progress < milliseconds(kProgressMs)) return;
+    last_progress = now;
+    proto::RecallReply partial;
+    partial.set_inode(item.inode());
+    partial.set_number(item.number());
+    partial.set_dirty_bytes(dirty);
+    session_->SendRecallReply(std::move(partial));
+  };
+  // Pages go while operations still run under the lease: whoever has one locked can finish.
+  uint64_t entered_before = 0;
+  bool late = false;
+  for (int pass = 0; !keep_read && pass < kInvalidatePasses; ++pass) {
+    {
+      std::lock_guard lock(file->mu);
+      entered_before = file->entered;
+    }
+    InvalidateInodeBounded(file->inode, file);
+    std::lock_guard lock(file->mu);
+    if (file->users == 0 && file->entered == entered_before) break;
+  }
+  BeginTransition(*file, false, [&] { progress(file->data->DirtyBytes()); });
+  bool still_open = false;
+  {
+    std::lock_guard lock(file->mu);
+    late = file->entered != entered_before;
+    still_open = file->handles > 0;
+    if (still_open && !keep_read) {
+      file->held_at_master = true;
+      file->orphan |= item.deleting();
+    }
+  }
+  {
+    std::lock_guard lock(file->attach_mu);
+    const HeldLease held = cache_->Lease(file->inode);
+    // Created and not written yet: the chunk announced with it is given back as never begun.
+    if (file->attached.kind == LeaseKind::kNone && held.kind == LeaseKind::kWrite && held.number <= item.number()) {
+      const auto view = cache_->Peek(file->inode);
+      file->data->AttachWrite(Epoch(held.number), view ? view->attr.size : 0, cache_->Layout(file->inode, held.number));
+      file->attached = held;
+    }
+    const bool covered = file->attached.kind != LeaseKind::kNone && file->attached.number <= item.number();
+    if (covered && file->attached.kind == LeaseKind::kWrite) {
+      PendingCommit commit;
+      if (item.deleting() && !still_open) {
+        file->data->Discard();  // nobody can read it any more
+      } else {
+        auto sealed = file->data->FlushAndSeal(progress);
+        if (sealed.ok()) {
+          commit = *std::move(sealed);
+        } else {
+          // Given back all the same; the master recovers the chunks that stay unsealed, and handles hear of what is lost.
+          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}", ToString(file->inode),
+                    sealed.status().ToString());
+          commit = file->data->TakeCommit();
+        }
+        std::lock_guard lock2(file->mu);
+        if (commit.mtime && file->ignored_mtime == commit.mtime) commit.mtime.reset();
+        file->written = false;
+      }
+      proto::InodeCommit* out = answer->mutable_commit();
+      out->set_inode(item.inode());
+      out->set_lease(file->attached.number);
+      FillCommit(commit, out);
+      out->set_keep(keep_read ? proto::LEASE_READ : proto::LEASE_NONE);
+      out->set_still_open(still_open);
+      cache_->SetWritten(file->inode, file->data->Size(), commit.mtime);
+    }
+    if (covered) {
+      file->data->Detach();
+      file->attached = {};
+    }
+  }
+  answer->set_still_open(still_open);
+  if (keep_read) {
+    cache_->Lower(file->inode, item.number());
+  } else {
+    (void)cache_->Remove(file->inode, item.number());  // a file exposes no names
+  }
+  EndTransition(*file);
+  // Operations that entered after the pages were dropped may have brought some back.
+  if (late && !keep_read) InvalidateInodeBounded(file->inode, file);
+}
+
+void ClientImpl::InvalidateInodeBounded(InodeId inode, const FilePtr& file) {
+  if (listener_ == nullptr) return;
+  auto work = std::make_shared<Invalidation>();
+  invalidators_->Run([this, inode, work] {
+    listener_->InvalidateInode(inode, true);
+    work->Finish();
+  });
+  const auto give_up = steady_clock::now() + kPagesWait;
+  while (!work->WaitFor(kPagesWaitContended)) {
+    if (steady_clock::now() >= give_up) {
+      CAIRN_LOG(Warning, "the kernel has not dropped the pages of inode {} yet", ToString(inode));
+      return;
+    }
+    if (!file) continue;
+    // A write of this mount may hold the very page, and wait for the lease that this recall is to give away.
+    std::lock_guard lock(file->mu);
+    if (file->acquiring > 0) return;
+  }
+}
+
+void ClientImpl::InvalidateExposure(const Exposure& exposure) {
+  if (listener_ == nullptr || exposure.names.empty()) return;
+  auto work = std::make_shared<Invalidation>();
+  invalidators_->Run([this, exposure, work] {
+    for (const std::string& name : exposure.names) listener_->InvalidateEntry(exposure.inode, name);
+    work->Finish();
+  });
+  // At the latest when the names are invalid by themselves.
+  const auto give_up = steady_clock::now() + std::chrono::nanoseconds(kNameExposureNanos);
+  while (!work->WaitFor(kPagesWaitContended)) {
+    if (clock_->NowNanos() >= exposure.names_until_ns || steady_clock::now() >= give_up) return;
+  }
+}
+
+void ClientImpl::DropLost(std::vector<Exposure> exposures) {
+  std::vector<FilePtr> files;
+  {
+    std::lock_guard lock(files_mu_);
+    for (const auto& [inode, file] : files_) files.push_back(file);
+  }
+  for (const FilePtr& file : files) {
+    BeginTransition(*file, false, [] {});
+    {
+      std::lock_guard lock(file->attach_mu);
+      // Whatever was attached under a lease that is gone; one granted since then has another tenure.
+      if (file->attached.kind != LeaseKind::kNone && cache_->Lease(file->inode).tenure != file->attached.tenure) {
+        file->data->Detach();
+        file->attached = {};
+      }
+    }
+    EndTransition(*file);
+    DropIfUnused(file);
+  }
+  for (const Exposure& exposure : exposures) {
+    InvalidateExposure(exposure);
+    InvalidateInodeBounded(exposure.inode, nullptr);
+  }
+}
+
+void ClientImpl::OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) {
+  if (!restarted && reply.rejected_claims_size() == 0) return;
+  const std::unordered_set<uint64_t> rejected(reply.rejected_claims().begin(), reply.rejected_claims().end());
+  // A master that forgot answered mutations may contradict anything cached; what is being written is told to it again.
+  const auto keep = lost_tail ? LeaseCache::Keep::kClaimedWrite : LeaseCache::Keep::kClaimed;
+  auto dropped = cache_->DropExcept(keep, rejected);
+  if (dropped.empty()) return;
+  CAIRN_LOG(Info, "the master has restarted: {} leases were not kept", dropped.size());
+  workers_->Run([this, dropped = std::move(dropped)] { DropLost(dropped); });
+}
+
+void ClientImpl::OnSessionLost() {
+  auto dropped = cache_->DropExcept(LeaseCache::Keep::kNothing, {});
+  CAIRN_LOG(Warning, "the session was lost, and {} leases with it; writes that no chunkserver confirmed are lost", dropped.size());
+  workers_->Run([this, dropped = std::move(dropped)] { DropLost(dropped); });
+}
+
+void ClientImpl::Evict() {
+  while (cache_->OverBound() && !stopping_) {
+    std::unordered_set<InodeId> in_use;
+    {
+      std::lock_guard lock(files_mu_);
+      for (const auto& [inode, file] : files_) in_use.insert(inode);
+    }
+    const auto cold = cache_->Coldest(kEvictBatch, [&](InodeId inode) { return in_use.contains(inode); });
+    if (cold.empty()) break;  // everything is in use
+    std::vector<Exposure> exposures;
+    proto::Request request;
+    for (const auto& [inode, number] : cold) {
+      cache_->MarkRecalled(inode, number);
+      exposures.push_back(cache_->Remove(inode, number));
+    }
+    for (const Exposure& exposure : exposures) {
+      InvalidateExposure(exposure);
+      InvalidateInodeBounded(exposure.inode, nullptr);
+    }
+    for (const auto& [inode, number] : cold) {
+      proto::ReleaseItem* item = request.mutable_release()->add_items();
+      item->set_inode(inode.value());
+      item->set_number(number);
+      if (const FilePtr file = FindFile(inode)) {  // opened in the meantime
+        std::lock_guard lock(file->mu);
+        item->set_still_open(file->handles > 0);
+        file->held_at_master |= file->handles > 0;
+      }
+    }
+    const Status status = CallSystem(std::move(request)).status();
+    if (!status.ok()) CAIRN_LOG(Debug, "releasing leases: {}", status.ToString());
+  }
+  evicting_ = false;
+}
+
+}  // namespace cairn::client
