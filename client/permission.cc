@@ -28,7 +28,9 @@ Verdict CheckPermission(const Attributes& attr, const Caller& caller, uint32_t m
     const bool executable = attr.type == FileType::kDirectory || (attr.mode & 0111) != 0;
     return (mask & kMayExecute) != 0 && !executable ? Verdict::kDenied : Verdict::kAllowed;
   }
-  const auto verdict = [&](uint32_t bits) { return (bits & mask) == mask ? Verdict::kAllowed : Verdict::kDenied; };
+  const auto verdict = [&](uint32_t bits) {
+    return (bits & mask) == mask ? Verdict::kAllowed : Verdict::kDenied;
+  };
   const Verdict owner = verdict(attr.mode >> 6 & 7);
   const Verdict group = verdict(attr.mode >> 3 & 7);
   const Verdict other = verdict(attr.mode & 7);

@@ -1,5 +1,6 @@
-// Permission checks on cached attributes, by the same rules as the master's: an answer from the cache must not give a caller what the
-// master would refuse. Thread-safety: pure functions, except that GroupsOf reads /proc.
+// Permission checks on cached attributes, by the same rules as the master's: an answer from the cache must
+// not give a caller what the master would refuse. Thread-safety: pure functions, except that GroupsOf reads
+// /proc.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ enum class Verdict {
   kAskMaster,  // an access control list decides, or root is somebody else at the master
 };
 
-Verdict CheckPermission(const Attributes& attr, const Caller& caller, uint32_t mask, bool squash_root = false);
+Verdict CheckPermission(const Attributes& attr, const Caller& caller, uint32_t mask,
+                        bool squash_root = false);
 
 // Supplementary groups: of the process, or those given. A process that has ended has none.
 std::vector<uint32_t> GroupsOf(const Caller& caller);

@@ -25,7 +25,8 @@ void LeaseCache::ApplyReply(const proto::Request& request, const proto::Reply& r
       break;
     case proto::Reply::kBytes:
       if (request.has_read_link()) {
-        if (Node* node = HeldLocked(InodeId(request.read_link().inode()))) node->symlink = reply.bytes().value();
+        if (Node* node = HeldLocked(InodeId(request.read_link().inode())))
+          node->symlink = reply.bytes().value();
       }
       break;
     case proto::Reply::kLayout:
@@ -40,7 +41,8 @@ void LeaseCache::ApplyReply(const proto::Request& request, const proto::Reply& r
   }
   if (request.has_set_xattr() || request.has_remove_xattr()) {
     // Which of has_xattrs, has_acl and mode changed is not in the reply: asked for again when needed.
-    const uint64_t inode = request.has_set_xattr() ? request.set_xattr().inode() : request.remove_xattr().inode();
+    const uint64_t inode =
+        request.has_set_xattr() ? request.set_xattr().inode() : request.remove_xattr().inode();
     if (Node* node = HeldLocked(InodeId(inode))) node->doubtful = true;
   }
 }
@@ -60,7 +62,9 @@ void LeaseCache::GrantLocked(const proto::Lease& lease) {
     node.lease.tenure = next_tenure_++;
   }
   // A write lease covers what a read lease granted beside it would.
-  if (!fresh && node.lease.kind == LeaseKind::kWrite && kind == LeaseKind::kRead && lease.number() <= node.lease.number) return;
+  if (!fresh && node.lease.kind == LeaseKind::kWrite && kind == LeaseKind::kRead &&
+      lease.number() <= node.lease.number)
+    return;
   if (lease.number() > node.lease.number) node.recalled = false;
   node.lease.kind = kind;
   node.lease.number = std::max(node.lease.number, lease.number());
@@ -76,7 +80,8 @@ void LeaseCache::StoreAttrLocked(const proto::Attr& attr) {
   node->parent = InodeId(attr.parent());
 }
 
-void LeaseCache::StoreLayoutLocked(uint64_t inode, const google::protobuf::RepeatedPtrField<proto::ChunkLayout>& layout) {
+void LeaseCache::StoreLayoutLocked(uint64_t inode,
+                                   const google::protobuf::RepeatedPtrField<proto::ChunkLayout>& layout) {
   Node* node = HeldLocked(InodeId(inode));
   if (node == nullptr) return;
   if (layout.empty() && node->layout_lease == node->lease.number) return;
@@ -173,14 +178,16 @@ void LeaseCache::ApplyRemoveLocked(const proto::Request& request, const proto::R
     } else {
       ChangedNameLocked(op.parent(), op.name(), InodeId());
       ChangedNameLocked(op.new_parent(), op.new_name(), moved);
-      // Renaming one name of a file onto another name of the same file does nothing, and the reply does not say that it was so.
+      // Renaming one name of a file onto another name of the same file does nothing, and the reply does not
+      // say that it was so.
       if (!moved || (result.inode_attr().type() == proto::REGULAR && result.inode_attr().nlink() > 1)) {
         ForgetNameLocked(op.parent(), op.name());
         ForgetNameLocked(op.new_parent(), op.new_name());
       }
     }
   }
-  // An inode without names left is of no use to later lookups (its data, when it is open, does not live here).
+  // An inode without names left is of no use to later lookups (its data, when it is open, does not live
+  // here).
   for (const proto::Attr* attr : {&result.inode_attr(), &result.replaced_attr()}) {
     if (attr->inode() == 0 || attr->nlink() != 0 || result.orphaned()) continue;
     const auto it = nodes_.find(InodeId(attr->inode()));

@@ -11,7 +11,6 @@ constexpr int64_t kContendedNanos = 10 * kNanosPerSecond;
 constexpr size_t kReturnedKept = 65'536;
 constexpr size_t kNamesPerLease = 4;
 
-
 }  // namespace
 
 LeaseCache::LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns)
@@ -106,7 +105,8 @@ int64_t LeaseCache::ExposeName(InodeId parent, const std::string& name, InodeId 
   if (node == nullptr || node->recalled || node->directory == nullptr) return 0;
   const auto it = node->directory->names.find(name);
   const int64_t now = clock_->NowNanos();
-  if (it == node->directory->names.end() || it->second.child != child || now < node->directory->quiet_from_ns) return 0;
+  if (it == node->directory->names.end() || it->second.child != child || now < node->directory->quiet_from_ns)
+    return 0;
   const int64_t valid_ns = std::min(valid_until_ns_() - now, kNameExposureNanos);
   if (valid_ns <= 0) return 0;
   it->second.kernel_until_ns = std::max(it->second.kernel_until_ns, now + valid_ns);
@@ -186,7 +186,8 @@ bool LeaseCache::OverBound() {
   return nodes_.size() > max_leases_ || names_ > max_leases_ * kNamesPerLease;
 }
 
-std::vector<std::pair<InodeId, uint64_t>> LeaseCache::Coldest(size_t max, const std::function<bool(InodeId)>& keep) {
+std::vector<std::pair<InodeId, uint64_t>> LeaseCache::Coldest(size_t max,
+                                                              const std::function<bool(InodeId)>& keep) {
   std::lock_guard lock(mu_);
   std::vector<std::pair<InodeId, uint64_t>> out;
   size_t names = names_;
@@ -197,7 +198,8 @@ std::vector<std::pair<InodeId, uint64_t>> LeaseCache::Coldest(size_t max, const 
     const bool too_many_names = names > max_leases_ * kNamesPerLease;
     if (!too_many_nodes && !(too_many_names && node.directory)) continue;
     if (node.recalled || node.lease.kind == LeaseKind::kWrite || inode == kRootInode || keep(inode)) continue;
-    if (node.directory) names -= std::min(names, node.directory->names.size() + node.directory->listing.size());
+    if (node.directory)
+      names -= std::min(names, node.directory->names.size() + node.directory->listing.size());
     out.emplace_back(inode, node.lease.number);
   }
   return out;
@@ -238,7 +240,8 @@ std::vector<Exposure> LeaseCache::DropExcept(Keep keep, const std::unordered_set
     }
     it = next;
   }
-  // Another session or another life of the master: its numbers have nothing to do with what was returned before.
+  // Another session or another life of the master: its numbers have nothing to do with what was returned
+  // before.
   returned_.clear();
   returned_order_.clear();
   return dropped;
@@ -263,7 +266,8 @@ Exposure LeaseCache::ExposureLocked(InodeId inode, const Node& node) const {
 }
 
 void LeaseCache::EraseLocked(NodeMap::iterator it) {
-  if (it->second.directory) names_ -= it->second.directory->names.size() + it->second.directory->listing.size();
+  if (it->second.directory)
+    names_ -= it->second.directory->names.size() + it->second.directory->listing.size();
   ages_.erase(it->second.age);
   nodes_.erase(it);
 }

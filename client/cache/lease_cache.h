@@ -1,14 +1,16 @@
-// What this client knows of the namespace, and for how long it may use it: attributes, names (also absent ones), symlink targets,
-// listings and the layout of small files, each under the lease of the inode it belongs to. A name belongs to its directory.
+// What this client knows of the namespace, and for how long it may use it: attributes, names (also absent
+// ones), symlink targets, listings and the layout of small files, each under the lease of the inode it
+// belongs to. A name belongs to its directory.
 //
-// Filled by the session's reader thread from every reply, in the order of the stream (ApplyReply); asked by the threads of
-// callers; emptied by recalls, evictions and the loss of the session. Nothing is ever answered after the leases' time is over on
-// the client's own clock.
+// Filled by the session's reader thread from every reply, in the order of the stream (ApplyReply); asked by
+// the threads of callers; emptied by recalls, evictions and the loss of the session. Nothing is ever answered
+// after the leases' time is over on the client's own clock.
 //
-// The kernel may be given what is cached here for a while. Attributes: until the leases' time is over, because their invalidation
-// never waits for anybody. Names: at most kNameExposureNanos, because invalidating a name waits for the directory's lock
-// in the kernel, and whoever holds that may be waiting for the master, who waits for us: a recall then waits for the time to pass
-// instead (see impl/recall.h). A directory whose lease was recalled a moment ago exposes no names at all for a while.
+// The kernel may be given what is cached here for a while. Attributes: until the leases' time is over,
+// because their invalidation never waits for anybody. Names: at most kNameExposureNanos, because invalidating
+// a name waits for the directory's lock in the kernel, and whoever holds that may be waiting for the master,
+// who waits for us: a recall then waits for the time to pass instead (see impl/recall.h). A directory whose
+// lease was recalled a moment ago exposes no names at all for a while.
 //
 // Thread-safety: all methods may be called from any thread; none blocks or calls out.
 #pragma once
@@ -38,8 +40,8 @@ enum class LeaseKind : uint8_t { kNone = 0, kRead = 1, kWrite = 2 };
 struct HeldLease {
   LeaseKind kind = LeaseKind::kNone;
   uint64_t number = 0;
-  // Equal while some lease on the inode was held without interruption: what was read under one number is still good under
-  // the next one.
+  // Equal while some lease on the inode was held without interruption: what was read under one number is
+  // still good under the next one.
   uint64_t tenure = 0;
 };
 
@@ -72,7 +74,8 @@ class LeaseCache {
 
   // Attributes under a lease that may be used now.
   std::optional<NodeView> Find(InodeId inode);
-  // The same, whatever the clock says and also when a change of extended attributes made it doubtful: for sizes.
+  // The same, whatever the clock says and also when a change of extended attributes made it doubtful: for
+  // sizes.
   std::optional<NodeView> Peek(InodeId inode);
   // The lease itself, whatever the clock says. kNone: not held.
   HeldLease Lease(InodeId inode);
@@ -84,7 +87,8 @@ class LeaseCache {
   // Up to `max` entries after `cursor`; nullopt: not cached, ask the master from `cursor`.
   std::optional<ListingPage> List(InodeId directory, uint64_t cursor, size_t max);
 
-  // How long the kernel may keep the name that it is being given now; 0 when it does not stand for `child` any more.
+  // How long the kernel may keep the name that it is being given now; 0 when it does not stand for `child`
+  // any more.
   int64_t ExposeName(InodeId parent, const std::string& name, InodeId child);
   int64_t NegativeValidNanos(InodeId parent);  // any name of it
 
@@ -96,10 +100,11 @@ class LeaseCache {
   // The lease `number` goes on as a read lease.
   void Lower(InodeId inode, uint64_t number);
 
-  // A recall of `number` (or of an older one) was received: from now on the kernel is given nothing that outlives the answer.
-  // False: that lease is not held.
+  // A recall of `number` (or of an older one) was received: from now on the kernel is given nothing that
+  // outlives the answer. False: that lease is not held.
   bool MarkRecalled(InodeId inode, uint64_t number);
-  // The lease `number` ends; a later one is not touched. Grants of it that are still under way are ignored afterwards.
+  // The lease `number` ends; a later one is not touched. Grants of it that are still under way are ignored
+  // afterwards.
   Exposure Remove(InodeId inode, uint64_t number);
   // What the kernel may have seen of it; without ending it.
   Exposure ExposureOf(InodeId inode);
@@ -112,9 +117,11 @@ class LeaseCache {
   bool OverBound();
   std::vector<std::pair<InodeId, uint64_t>> Coldest(size_t max, const std::function<bool(InodeId)>& keep);
 
-  // For resuming the session: all write leases and the most recently used of the others, at most `max` of them.
+  // For resuming the session: all write leases and the most recently used of the others, at most `max` of
+  // them.
   std::vector<proto::LeaseClaim> Claims(size_t max);
-  // The session was resumed at a master that has restarted, or was lost: leases that did not survive are dropped.
+  // The session was resumed at a master that has restarted, or was lost: leases that did not survive are
+  // dropped.
   enum class Keep { kClaimed, kClaimedWrite, kNothing };
   std::vector<Exposure> DropExcept(Keep keep, const std::unordered_set<uint64_t>& rejected);
 
@@ -127,7 +134,7 @@ class LeaseCache {
   };
   struct Directory {
     std::unordered_map<std::string, NameRecord> names;
-    std::vector<DirectoryEntry> listing;  // contiguous from the start
+    std::vector<DirectoryEntry> listing;            // contiguous from the start
     std::unordered_map<uint64_t, size_t> position;  // cursor -> index of the entry after it
     bool listing_end = false;
     int64_t quiet_from_ns = 0;  // exposes no names before
@@ -155,7 +162,8 @@ class LeaseCache {
   Node* HeldLocked(InodeId inode);    // whatever the clock says
   void GrantLocked(const proto::Lease& lease);
   void StoreAttrLocked(const proto::Attr& attr);
-  void StoreLayoutLocked(uint64_t inode, const google::protobuf::RepeatedPtrField<proto::ChunkLayout>& layout);
+  void StoreLayoutLocked(uint64_t inode,
+                         const google::protobuf::RepeatedPtrField<proto::ChunkLayout>& layout);
   void StoreNameLocked(uint64_t parent, const std::string& name, InodeId child);
   void ChangedNameLocked(uint64_t parent, const std::string& name, InodeId child);
   void ApplyEntryLocked(const proto::Request& request, const proto::EntryResult& entry);
@@ -177,8 +185,9 @@ class LeaseCache {
   NodeMap nodes_;
   std::list<InodeId> ages_;  // coldest first
   uint64_t next_tenure_ = 1;
-  size_t names_ = 0;         // of all directories, with listings
-  // Leases given back: a grant of the same number that was sent before the master knew must not come to life again. Bounded.
+  size_t names_ = 0;  // of all directories, with listings
+  // Leases given back: a grant of the same number that was sent before the master knew must not come to life
+  // again. Bounded.
   std::unordered_map<InodeId, uint64_t> returned_;
   std::list<InodeId> returned_order_;
   // Directories recalled lately, so that they expose no names (bounded with returned_).

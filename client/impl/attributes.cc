@@ -7,7 +7,9 @@ namespace cairn::client {
 namespace {
 
 // Attributes that are made up by the master are not counted in has_xattrs.
-bool IsVirtual(const std::string& name) { return name.starts_with("cairn.") || name.starts_with("user.cairn."); }
+bool IsVirtual(const std::string& name) {
+  return name.starts_with("cairn.") || name.starts_with("user.cairn.");
+}
 
 }  // namespace
 
@@ -45,7 +47,9 @@ Result<Entry> ClientImpl::CachedOrFetched(const Caller& caller, InodeId inode) {
   return EntryOf(inode, &reply.entry().attr());
 }
 
-Result<Entry> ClientImpl::GetAttr(const Caller& caller, InodeId inode) { return CachedOrFetched(caller, inode); }
+Result<Entry> ClientImpl::GetAttr(const Caller& caller, InodeId inode) {
+  return CachedOrFetched(caller, inode);
+}
 
 Status ClientImpl::Access(const Caller& caller, InodeId inode, uint32_t mask) {
   CAIRN_ASSIGN_OR_RETURN(const Entry entry, CachedOrFetched(caller, inode));
@@ -66,8 +70,10 @@ Status ClientImpl::Access(const Caller& caller, InodeId inode, uint32_t mask) {
 Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const SetAttributes& change) {
   if (change.size) {
     CAIRN_ASSIGN_OR_RETURN(const Entry entry, CachedOrFetched(caller, inode));
-    if (entry.attr.type == FileType::kDirectory) return Status(StatusCode::kIsDirectory, "a directory has no size to set");
-    if (entry.attr.type != FileType::kRegular) return Status(StatusCode::kInvalidArgument, "not a regular file");
+    if (entry.attr.type == FileType::kDirectory)
+      return Status(StatusCode::kIsDirectory, "a directory has no size to set");
+    if (entry.attr.type != FileType::kRegular)
+      return Status(StatusCode::kInvalidArgument, "not a regular file");
     const FilePtr file = OpenFileEntry(inode, entry.attr.chunk_bytes);
     bool open_for_write = false;
     {
@@ -83,8 +89,8 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
     if (!status.ok()) return status;
     if (!released.ok()) return released;
   }
-  const bool more = change.mode || change.uid || change.gid || change.atime || change.mtime || change.atime_now ||
-                    change.mtime_now || change.kill_priv;
+  const bool more = change.mode || change.uid || change.gid || change.atime || change.mtime ||
+                    change.atime_now || change.mtime_now || change.kill_priv;
   if (!more) return CachedOrFetched(caller, inode);
   proto::Request request;
   proto::SetAttrOp* op = request.mutable_set_attr();
@@ -99,8 +105,8 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
   op->set_kill_priv(change.kill_priv);
   const FilePtr file = FindFile(inode);
   if (file && (change.mtime || change.mtime_now)) {
-    // Writes before this must not move the time again when they are committed. order_mu: no commit with an older time is on
-    // its way behind this request.
+    // Writes before this must not move the time again when they are committed. order_mu: no commit with an
+    // older time is on its way behind this request.
     std::lock_guard order(file->order_mu);
     const TimeSpec buffered = file->data->Mtime();
     {
@@ -148,8 +154,8 @@ Result<std::vector<std::string>> ClientImpl::ListXattr(const Caller& caller, Ino
   return std::vector<std::string>(names.begin(), names.end());
 }
 
-Status ClientImpl::SetXattr(const Caller& caller, InodeId inode, const std::string& name, const std::string& value,
-                            uint32_t flags) {
+Status ClientImpl::SetXattr(const Caller& caller, InodeId inode, const std::string& name,
+                            const std::string& value, uint32_t flags) {
   proto::Request request;
   proto::SetXattrOp* op = request.mutable_set_xattr();
   op->set_inode(inode.value());

@@ -8,20 +8,26 @@
 //   recall.cc       leases that end: recalls, evictions, the loss of the session
 //   write_back.cc   commits to the master, idle write leases
 //
-// Threads. Callers block in their own thread. The session's reader thread only moves what it receives into the lease cache and
-// the gates of files (OnReply, on_reply) and hands recalls to workers_. Invalidations of the kernel's caches, which may block in
-// the kernel, run in invalidators_ and are waited for with a bound.
+// Threads. Callers block in their own thread. The session's reader thread only moves what it receives into
+// the lease cache and the gates of files (OnReply, on_reply) and hands recalls to workers_. Invalidations of
+// the kernel's caches, which may block in the kernel, run in invalidators_ and are waited for with a bound.
 //
 // Why a recall cannot deadlock (see also open_file.h):
 //   - It runs in a worker, never in a request's thread and never in the reader thread.
-//   - It waits for operations *inside* the gate. These hold the lease; they wait for chunkservers, and for answers that the
-//     master gives to a lease holder without recalling anything (announce, layout, chunk_trouble, write_back, truncation).
-//   - It does not wait for operations outside the gate, which may wait for the master to finish what the recall is for.
-//   - It waits for the kernel with a bound. Invalidating pages waits for locked pages, and a page may be locked by a write of
-//     this very mount that waits for the master (then 20 ms; its page is written under the new lease, and dropped after it);
-//     invalidating names waits for the directory's lock, which a create of this very mount may hold while the master
-//     lets it wait for our recall reply; then the names' own time in the kernel passes, at most kNameExposureNanos.
-//   - Names are invalidated after they left the cache, pages before the lease is given back and, if an operation entered
+//   - It waits for operations *inside* the gate. These hold the lease; they wait for chunkservers, and for
+//   answers that the
+//     master gives to a lease holder without recalling anything (announce, layout, chunk_trouble, write_back,
+//     truncation).
+//   - It does not wait for operations outside the gate, which may wait for the master to finish what the
+//   recall is for.
+//   - It waits for the kernel with a bound. Invalidating pages waits for locked pages, and a page may be
+//   locked by a write of
+//     this very mount that waits for the master (then 20 ms; its page is written under the new lease, and
+//     dropped after it); invalidating names waits for the directory's lock, which a create of this very mount
+//     may hold while the master lets it wait for our recall reply; then the names' own time in the kernel
+//     passes, at most kNameExposureNanos.
+//   - Names are invalidated after they left the cache, pages before the lease is given back and, if an
+//   operation entered
 //     since, once more.
 //
 // Thread-safety: as Client.
@@ -48,7 +54,8 @@
 
 namespace cairn::client {
 
-// How a ClientImpl is put together; production: Client::Connect (connect.cc), tests: a scripted master and files in memory.
+// How a ClientImpl is put together; production: Client::Connect (connect.cc), tests: a scripted master and
+// files in memory.
 struct ClientParts {
   ClientOptions options;
   std::string host_id;
@@ -57,13 +64,14 @@ struct ClientParts {
   std::function<std::function<std::unique_ptr<FileData>(InodeId inode, uint64_t chunk_bytes)>(
       const std::string& cluster_id, MasterPort* master, int64_t write_timeout_ms)>
       make_data_path;
-  ServerDirectory* servers = nullptr;     // kept up to date; outlives the client
-  const DataCounters* counters = nullptr; // for Stats
+  ServerDirectory* servers = nullptr;      // kept up to date; outlives the client
+  const DataCounters* counters = nullptr;  // for Stats
+  std::shared_ptr<void> keep_alive;        // outlives everything that make_data_path's files use
   CacheListener* listener = nullptr;
   const Clock* clock = SystemClock::Get();
-  int64_t write_back_ms = 500;            // commits of closed files are gathered for so long
-  size_t write_back_files = 64;           // or until there are so many
-  int64_t idle_lease_ms = 5'000;          // a write lease without open files is lowered after
+  int64_t write_back_ms = 500;    // commits of closed files are gathered for so long
+  size_t write_back_files = 64;   // or until there are so many
+  int64_t idle_lease_ms = 5'000;  // a write lease without open files is lowered after
 };
 
 class ClientImpl final : public Client, private SessionObserver, private MasterPort {
@@ -80,16 +88,18 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<Created> Create(const Caller& caller, InodeId parent, const std::string& name, CreateMode mode,
                          OpenFlags flags) override;
   Result<Entry> Mkdir(const Caller& caller, InodeId parent, const std::string& name, uint32_t mode) override;
-  Result<Entry> Mknod(const Caller& caller, InodeId parent, const std::string& name, FileType type, uint32_t mode,
-                      uint64_t rdev) override;
-  Result<Entry> Symlink(const Caller& caller, InodeId parent, const std::string& name, const std::string& target) override;
-  Result<Entry> Link(const Caller& caller, InodeId inode, InodeId new_parent, const std::string& new_name) override;
+  Result<Entry> Mknod(const Caller& caller, InodeId parent, const std::string& name, FileType type,
+                      uint32_t mode, uint64_t rdev) override;
+  Result<Entry> Symlink(const Caller& caller, InodeId parent, const std::string& name,
+                        const std::string& target) override;
+  Result<Entry> Link(const Caller& caller, InodeId inode, InodeId new_parent,
+                     const std::string& new_name) override;
   Status Unlink(const Caller& caller, InodeId parent, const std::string& name) override;
   Status Rmdir(const Caller& caller, InodeId parent, const std::string& name) override;
   Status Rename(const Caller& caller, InodeId parent, const std::string& name, InodeId new_parent,
                 const std::string& new_name, uint32_t flags) override;
-  Result<std::vector<DirectoryEntry>> ReadDirectory(const Caller& caller, InodeId inode, uint64_t cursor, size_t max,
-                                                    bool with_attributes) override;
+  Result<std::vector<DirectoryEntry>> ReadDirectory(const Caller& caller, InodeId inode, uint64_t cursor,
+                                                    size_t max, bool with_attributes) override;
   Result<InodeId> ParentOf(const Caller& caller, InodeId directory) override;
   Result<std::string> GetXattr(const Caller& caller, InodeId inode, const std::string& name) override;
   Result<std::vector<std::string>> ListXattr(const Caller& caller, InodeId inode) override;
@@ -134,28 +144,33 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void OnSessionLost() override;
 
   // MasterPort (lifecycle.cc).
-  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count) override;
+  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
+                                           uint32_t count) override;
   Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) override;
-  Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch, const std::vector<MemberFailure>& members,
-                                  bool need_replacement) override;
+  Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
+                                  const std::vector<MemberFailure>& members, bool need_replacement) override;
 
   // Sends on behalf of `caller`; with groups when the master asks for them.
   Result<proto::Reply> CallAs(const Caller& caller, proto::Request request, OnReplyFn on_reply = nullptr);
   // What the client does for itself: leases, layouts, commits.
-  Result<proto::Reply> CallSystem(proto::Request request, OnReplyFn on_reply = nullptr, int64_t timeout_ms = 0);
+  Result<proto::Reply> CallSystem(proto::Request request, OnReplyFn on_reply = nullptr,
+                                  int64_t timeout_ms = 0);
 
   // Namespace.
-  // From the cache if it is there (with the time that the kernel may keep it), otherwise `fallback`, which is good for now only.
+  // From the cache if it is there (with the time that the kernel may keep it), otherwise `fallback`, which is
+  // good for now only.
   Entry EntryOf(InodeId inode, const proto::Attr* fallback);
   Entry NamedEntry(InodeId parent, const std::string& name, InodeId inode, const proto::Attr* fallback);
   Attributes WithBuffered(Attributes attr) const;
   Result<Entry> CachedOrFetched(const Caller& caller, InodeId inode);
   // Checks x (and more) on a directory for an answer from the cache. kAskMaster when the cache cannot tell.
   Verdict CheckCached(InodeId inode, const Caller& caller, uint32_t mask);
-  Result<Entry> MakeEntry(const Caller& caller, proto::Request request, InodeId parent, const std::string& name);
+  Result<Entry> MakeEntry(const Caller& caller, proto::Request request, InodeId parent,
+                          const std::string& name);
   Result<bool> OpenHere(const Caller& caller, InodeId parent, const std::string& name);
   void NameRemoved(const proto::RemoveResult& result);
-  std::vector<DirectoryEntry> FromReply(InodeId directory, const proto::ReadDirResult& result, bool with_attributes);
+  std::vector<DirectoryEntry> FromReply(InodeId directory, const proto::ReadDirResult& result,
+                                        bool with_attributes);
 
   // Handles.
   HandlePtr FindHandle(Handle handle);
@@ -168,12 +183,15 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<Attributes> LeasedAttributes(const Caller& caller, const FilePtr& file);
 
   // Lease use.
-  Result<FileUse> Enter(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero = false);
-  // Enters if data is attached under a write lease; waits for transitions; empty otherwise. Never asks the master.
+  Result<FileUse> Enter(const FilePtr& file, LeaseKind kind, const Caller& caller,
+                        bool truncate_to_zero = false);
+  // Enters if data is attached under a write lease; waits for transitions; empty otherwise. Never asks the
+  // master.
   Result<FileUse> EnterIfWriting(const FilePtr& file, Deadline deadline);
   Status Acquire(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero);
   void AttachEntered(OpenFile& file, const HeldLease& held);
-  // Closes the gate and waits until nobody is inside; false: `only_if_idle` and somebody is. `waiting` is called every second.
+  // Closes the gate and waits until nobody is inside; false: `only_if_idle` and somebody is. `waiting` is
+  // called every second.
   bool BeginTransition(OpenFile& file, bool only_if_idle, const std::function<void()>& waiting);
   void EndTransition(OpenFile& file);
   Status WaitGate(std::unique_lock<std::mutex>& lock, OpenFile& file, Deadline deadline);
@@ -215,6 +233,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void CloseHolds();
 
   // Constant after construction.
+  const std::shared_ptr<void> keep_alive_;  // first, so that it goes last
   const ClientOptions options_;
   CacheListener* const listener_;
   const Clock* const clock_;
@@ -247,10 +266,11 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   std::mutex write_back_mu_;
   std::condition_variable write_back_wake_;
   // Guarded by write_back_mu_:
-  std::unordered_map<InodeId, FilePtr> written_;  // files with a write lease: commits and lowering are due some time
-  size_t fresh_written_ = 0;                      // added since the last round
+  std::unordered_map<InodeId, FilePtr>
+      written_;               // files with a write lease: commits and lowering are due some time
+  size_t fresh_written_ = 0;  // added since the last round
 
-  std::vector<InodeId> holds_to_close_;           // the master was told that they are open, and they are not any more
+  std::vector<InodeId> holds_to_close_;  // the master was told that they are open, and they are not any more
   bool write_back_stop_ = false;
 
   std::atomic<uint64_t> write_back_rounds_{0};

@@ -62,7 +62,9 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
       order = std::unique_lock(file->order_mu);
       offset = file->data->Size();
     }
+    std::shared_lock shared(file->write_mu);
     status = file->data->Write(offset, data, Now());
+    shared.unlock();
     if (status.code() == StatusCode::kLeaseLost) continue;
     MarkWritten(file);
     break;
@@ -77,18 +79,21 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
 Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool keep_size) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.write) return BadHandle();
-  if (length == 0 || offset + length < offset) return Status(StatusCode::kInvalidArgument, "empty or endless range");
+  if (length == 0 || offset + length < offset)
+    return Status(StatusCode::kInvalidArgument, "empty or endless range");
   CAIRN_RETURN_IF_ERROR(TakeError(*handle));
   const FilePtr& file = handle->file;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
     std::lock_guard order(file->order_mu);
+    std::unique_lock exclusive(file->write_mu);
     const uint64_t size = file->data->Size();
     status = Status::Ok();
     if (offset < size) status = file->data->Zero(offset, std::min(length, size - offset));
     // What grows is a hole, which reads as zeros.
-    if (status.ok() && !keep_size && offset + length > size) status = file->data->Truncate(offset + length, Now());
+    if (status.ok() && !keep_size && offset + length > size)
+      status = file->data->Truncate(offset + length, Now());
     if (status.code() == StatusCode::kLeaseLost) continue;
     MarkWritten(file);
     break;
@@ -96,7 +101,8 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
   return status;
 }
 
-Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write) {
+Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size,
+                                bool open_for_write) {
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     bool truncate_with_lease = false;
@@ -107,14 +113,23 @@ Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint6
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, caller, truncate_with_lease));
     std::lock_guard order(file->order_mu);
     const TimeSpec now = Now();
+    std::unique_lock exclusive(file->write_mu);
     if (!truncate_with_lease && size < file->data->Size()) {
-      // Logged at the master first: a writer that vanishes must not leave a size beyond bytes that are gone. The order lock
-      // keeps commits with the old size from overtaking this. Inside the gate: the master answers a lease holder at once.
+      // Logged at the master first: a writer that vanishes must not leave a size beyond bytes that are gone.
+      // The order lock keeps commits with the old size from overtaking this. Inside the gate: the master
+      // answers a lease holder at once.
       proto::Request request;
       proto::SetAttrOp* op = request.mutable_set_attr();
       op->set_inode(file->inode.value());
       op->set_size(size);
       op->set_open_for_write(open_for_write);
+      auto seq = file->data->TruncationSeq(size);
+      if (seq.code() == StatusCode::kLeaseLost) {
+        status = seq.status();
+        continue;
+      }
+      if (!seq.ok()) return seq.status();
+      op->set_shrink_seq(*seq);
       CAIRN_RETURN_IF_ERROR(CallAs(caller, std::move(request)).status());
     }
     status = file->data->Truncate(size, now);
@@ -130,7 +145,8 @@ Status ClientImpl::FlushFile(const FilePtr& file) {
   CAIRN_ASSIGN_OR_RETURN(const FileUse use, EnterIfWriting(file, deadline));
   if (!use) return Status::Ok();  // the lease was given back, which flushed everything
   const Status status = file->data->Flush();
-  return status.code() == StatusCode::kLeaseLost ? Status::Ok() : status;  // what was lost is in LastWriteError
+  return status.code() == StatusCode::kLeaseLost ? Status::Ok()
+                                                 : status;  // what was lost is in LastWriteError
 }
 
 Status ClientImpl::SyncMaster() {

@@ -31,7 +31,8 @@ void ClientImpl::DropIfUnused(const FilePtr& file) {
   std::lock_guard lock(files_mu_);
   {
     std::lock_guard file_lock(file->mu);
-    if (file->handles > 0 || file->users > 0 || file->transition || file->acquiring > 0 || file->written) return;
+    if (file->handles > 0 || file->users > 0 || file->transition || file->acquiring > 0 || file->written)
+      return;
   }
   const auto it = files_.find(file->inode);
   if (it != files_.end() && it->second == file) files_.erase(it);
@@ -180,7 +181,8 @@ Status ClientImpl::Close(Handle handle) {
     if (!pending.ok()) status = pending;
   }
   const Status released = ReleaseFile(open->file);
-  // The file is closed and gone; that the master could not be told about an orphan is no failure of the file's data.
+  // The file is closed and gone; that the master could not be told about an orphan is no failure of the
+  // file's data.
   (void)released;
   return status;
 }

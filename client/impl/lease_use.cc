@@ -17,7 +17,8 @@ constexpr uint32_t kLayoutChunks = 16;  // asked for with a lease
 bool Grants(const proto::Reply& reply, InodeId inode, LeaseKind kind) {
   return std::any_of(reply.leases().begin(), reply.leases().end(), [&](const proto::Lease& lease) {
     if (lease.inode() != inode.value()) return false;
-    return lease.mode() == proto::LEASE_WRITE || (kind == LeaseKind::kRead && lease.mode() == proto::LEASE_READ);
+    return lease.mode() == proto::LEASE_WRITE ||
+           (kind == LeaseKind::kRead && lease.mode() == proto::LEASE_READ);
   });
 }
 
@@ -27,15 +28,18 @@ Status ClientImpl::WaitGate(std::unique_lock<std::mutex>& lock, OpenFile& file, 
   while (file.transition) {
     file.changed.wait_for(lock, kPoll);
     if (!file.transition) break;
-    if (ThreadInterrupted()) return Status(StatusCode::kInterrupted, "interrupted while a lease is given back");
+    if (ThreadInterrupted())
+      return Status(StatusCode::kInterrupted, "interrupted while a lease is given back");
     if (steady_clock::now() >= deadline) {
-      return Status(StatusCode::kTimeout, "inode " + ToString(file.inode) + ": its lease is still being given back");
+      return Status(StatusCode::kTimeout,
+                    "inode " + ToString(file.inode) + ": its lease is still being given back");
     }
   }
   return Status::Ok();
 }
 
-Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero) {
+Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Caller& caller,
+                                  bool truncate_to_zero) {
   const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
   bool must_ask = truncate_to_zero;
   while (true) {
@@ -59,7 +63,8 @@ Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Cal
     }
     if (steady_clock::now() >= deadline) {
       return Status(StatusCode::kTimeout, "no lease on inode " + ToString(file->inode) + " after " +
-                                              std::to_string(options_.request_timeout_ms) + " ms: others keep using it");
+                                              std::to_string(options_.request_timeout_ms) +
+                                              " ms: others keep using it");
     }
     CAIRN_RETURN_IF_ERROR(Acquire(file, kind, caller, truncate_to_zero));
     must_ask = false;
@@ -80,8 +85,8 @@ Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& ca
   bool entered = false;
   const auto on_reply = [&](const proto::Reply& reply) {
     if (!Grants(reply, file->inode, kind)) return;
-    // A transition under way ends a lease that came before this one, and waits for nobody who enters now: it has
-    // counted the users already, or will wait for this one, too, which is short.
+    // A transition under way ends a lease that came before this one, and waits for nobody who enters now: it
+    // has counted the users already, or will wait for this one, too, which is short.
     std::lock_guard lock(file->mu);
     ++file->users;
     ++file->entered;

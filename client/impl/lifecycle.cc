@@ -15,7 +15,8 @@ constexpr size_t kMaxClaims = 20'000;  // a Hello stays well below gRPC's limit 
 }  // namespace
 
 ClientImpl::ClientImpl(ClientParts parts)
-    : options_(std::move(parts.options)),
+    : keep_alive_(std::move(parts.keep_alive)),
+      options_(std::move(parts.options)),
       listener_(parts.listener),
       clock_(parts.clock),
       servers_(parts.servers),
@@ -32,14 +33,16 @@ ClientImpl::ClientImpl(ClientParts parts)
                          .request_timeout_ms = options_.request_timeout_ms,
                          .connect_timeout_ms = options_.connect_timeout_ms};
   session_.reset(new Session(std::move(session), connector_.get(), this, clock_));
-  cache_ = std::make_unique<LeaseCache>(options_.max_leases, clock_, [this] { return session_->ValidUntilNanos(); });
+  cache_ = std::make_unique<LeaseCache>(options_.max_leases, clock_,
+                                        [this] { return session_->ValidUntilNanos(); });
 }
 
 Result<std::unique_ptr<ClientImpl>> ClientImpl::Start(ClientParts parts) {
   auto make_data_path = std::move(parts.make_data_path);
   std::unique_ptr<ClientImpl> client(new ClientImpl(std::move(parts)));
   CAIRN_RETURN_IF_ERROR(client->session_->Start());
-  client->make_file_data_ = make_data_path(client->session_->cluster_id(), client.get(), client->session_->write_timeout_ms());
+  client->make_file_data_ =
+      make_data_path(client->session_->cluster_id(), client.get(), client->session_->write_timeout_ms());
   client->write_back_ = std::thread([raw = client.get()] { raw->WriteBackMain(); });
   return client;
 }
@@ -132,7 +135,8 @@ Result<proto::Reply> ClientImpl::CallSystem(proto::Request request, OnReplyFn on
   return session_->Call(std::move(request), {.timeout_ms = timeout_ms, .on_reply = std::move(on_reply)});
 }
 
-Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count) {
+Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first,
+                                                     uint32_t count) {
   proto::Request request;
   proto::AnnounceOp* op = request.mutable_announce();
   op->set_inode(inode.value());
@@ -154,7 +158,8 @@ Result<std::vector<ChunkPlace>> ClientImpl::Layout(InodeId inode, uint64_t first
 }
 
 Result<ChunkPlace> ClientImpl::ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
-                                            const std::vector<MemberFailure>& members, bool need_replacement) {
+                                            const std::vector<MemberFailure>& members,
+                                            bool need_replacement) {
   proto::Request request;
   proto::ChunkTroubleOp* op = request.mutable_chunk_trouble();
   op->set_inode(inode.value());

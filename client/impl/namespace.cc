@@ -42,7 +42,8 @@ Entry ClientImpl::EntryOf(InodeId inode, const proto::Attr* fallback) {
   return entry;
 }
 
-Entry ClientImpl::NamedEntry(InodeId parent, const std::string& name, InodeId inode, const proto::Attr* fallback) {
+Entry ClientImpl::NamedEntry(InodeId parent, const std::string& name, InodeId inode,
+                             const proto::Attr* fallback) {
   Entry entry = EntryOf(inode, fallback);
   entry.entry_valid_ns = cache_->ExposeName(parent, name, inode);
   return entry;
@@ -50,7 +51,8 @@ Entry ClientImpl::NamedEntry(InodeId parent, const std::string& name, InodeId in
 
 Result<Entry> ClientImpl::Lookup(const Caller& caller, InodeId parent, const std::string& name) {
   CAIRN_RETURN_IF_ERROR(CheckName(name));
-  const Verdict verdict = name == "." || name == ".." ? Verdict::kAskMaster : CheckCached(parent, caller, kMayExecute);
+  const Verdict verdict =
+      name == "." || name == ".." ? Verdict::kAskMaster : CheckCached(parent, caller, kMayExecute);
   if (verdict == Verdict::kDenied) return Denied(parent);
   if (verdict == Verdict::kAllowed) {
     InodeId child;
@@ -88,8 +90,8 @@ Result<std::string> ClientImpl::ReadLink(const Caller& caller, InodeId inode) {
   return std::move(*reply.mutable_bytes()->mutable_value());
 }
 
-Result<Created> ClientImpl::Create(const Caller& caller, InodeId parent, const std::string& name, CreateMode mode,
-                                   OpenFlags flags) {
+Result<Created> ClientImpl::Create(const Caller& caller, InodeId parent, const std::string& name,
+                                   CreateMode mode, OpenFlags flags) {
   CAIRN_RETURN_IF_ERROR(CheckName(name));
   for (int attempt = 0;; ++attempt) {
     proto::Request request;
@@ -97,12 +99,13 @@ Result<Created> ClientImpl::Create(const Caller& caller, InodeId parent, const s
     op->set_parent(parent.value());
     op->set_name(name);
     op->set_mode(mode.mode);
-    // Always exclusive on the wire: only so is it certain that permissions of an existing file are not bypassed. A name that
-    // exists is opened like any other file then.
+    // Always exclusive on the wire: only so is it certain that permissions of an existing file are not
+    // bypassed. A name that exists is opened like any other file then.
     op->set_exclusive(true);
     op->set_want_write(flags.write);
     auto opened = std::make_shared<OpenHandle>();
-    // The open file is there before a recall of the lease that the reply grants, which would report the file as not open.
+    // The open file is there before a recall of the lease that the reply grants, which would report the file
+    // as not open.
     const auto on_reply = [this, opened](const proto::Reply& reply) {
       opened->file = OpenFileEntry(InodeId(reply.entry().attr().inode()), reply.entry().attr().chunk_bytes());
     };
@@ -130,14 +133,16 @@ Result<Created> ClientImpl::Create(const Caller& caller, InodeId parent, const s
   }
 }
 
-Result<Entry> ClientImpl::MakeEntry(const Caller& caller, proto::Request request, InodeId parent, const std::string& name) {
+Result<Entry> ClientImpl::MakeEntry(const Caller& caller, proto::Request request, InodeId parent,
+                                    const std::string& name) {
   CAIRN_RETURN_IF_ERROR(CheckName(name));
   CAIRN_ASSIGN_OR_RETURN(const proto::Reply reply, CallAs(caller, std::move(request)));
   const proto::Attr& attr = reply.entry().attr();
   return NamedEntry(parent, name, InodeId(attr.inode()), &attr);
 }
 
-Result<Entry> ClientImpl::Mkdir(const Caller& caller, InodeId parent, const std::string& name, uint32_t mode) {
+Result<Entry> ClientImpl::Mkdir(const Caller& caller, InodeId parent, const std::string& name,
+                                uint32_t mode) {
   proto::Request request;
   proto::MkdirOp* op = request.mutable_mkdir();
   op->set_parent(parent.value());
@@ -168,7 +173,8 @@ Result<Entry> ClientImpl::Symlink(const Caller& caller, InodeId parent, const st
   return MakeEntry(caller, std::move(request), parent, name);
 }
 
-Result<Entry> ClientImpl::Link(const Caller& caller, InodeId inode, InodeId new_parent, const std::string& new_name) {
+Result<Entry> ClientImpl::Link(const Caller& caller, InodeId inode, InodeId new_parent,
+                               const std::string& new_name) {
   proto::Request request;
   proto::LinkOp* op = request.mutable_link();
   op->set_inode(inode.value());
@@ -197,7 +203,8 @@ Result<bool> ClientImpl::OpenHere(const Caller& caller, InodeId parent, const st
     case LeaseCache::Name::kPresent:
       break;
     case LeaseCache::Name::kUnknown: {
-      // Whether it is open here decides if its chunks survive: worth the round trip, which callers that looked it up do not pay.
+      // Whether it is open here decides if its chunks survive: worth the round trip, which callers that
+      // looked it up do not pay.
       auto found = Lookup(caller, parent, name);
       if (!found.ok()) return false;
       child = found->attr.inode;
@@ -263,7 +270,8 @@ void ClientImpl::NameRemoved(const proto::RemoveResult& result) {
       closed = file->handles == 0;
     }
     if (!closed) return;
-    // Closed while the request was under way: nobody else will say so. (Nothing to do about an error: the session's end says it too.)
+    // Closed while the request was under way: nobody else will say so. (Nothing to do about an error: the
+    // session's end says it too.)
     proto::Request request;
     request.mutable_close_orphans()->add_inodes(inode.value());
     (void)CallSystem(std::move(request));
@@ -295,7 +303,8 @@ std::vector<DirectoryEntry> ClientImpl::FromReply(InodeId directory, const proto
     entry.type = FromProto(item.type());
     entry.cursor = item.cursor();
     if (!with_attributes) continue;
-    // Without a lease a regular file may be growing at another client: its attributes here are not to be trusted.
+    // Without a lease a regular file may be growing at another client: its attributes here are not to be
+    // trusted.
     const bool trusted = item.has_attr() && entry.type != FileType::kRegular;
     if (!trusted && !cache_->Find(entry.inode)) continue;
     Entry named = NamedEntry(directory, entry.name, entry.inode, item.has_attr() ? &item.attr() : nullptr);
@@ -304,8 +313,9 @@ std::vector<DirectoryEntry> ClientImpl::FromReply(InodeId directory, const proto
   return entries;
 }
 
-Result<std::vector<DirectoryEntry>> ClientImpl::ReadDirectory(const Caller& caller, InodeId inode, uint64_t cursor,
-                                                              size_t max, bool with_attributes) {
+Result<std::vector<DirectoryEntry>> ClientImpl::ReadDirectory(const Caller& caller, InodeId inode,
+                                                              uint64_t cursor, size_t max,
+                                                              bool with_attributes) {
   const Verdict verdict = CheckCached(inode, caller, kMayRead);
   if (verdict == Verdict::kDenied) {
     return Status(StatusCode::kAccessDenied, "no permission to read directory " + ToString(inode));

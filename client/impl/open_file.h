@@ -1,15 +1,17 @@
-// A regular file that is open here, or whose buffered writes the master has not been told about yet: its data, and the gate
-// between operations and the end of the lease.
+// A regular file that is open here, or whose buffered writes the master has not been told about yet: its
+// data, and the gate between operations and the end of the lease.
 //
-// An operation enters (users + 1), works under the lease, and leaves. A recall, the lowering of an idle lease, an eviction and
-// the loss of the session are transitions: one at a time per file, each closes the gate (new operations wait in front of it, not
-// inside), waits until nobody is inside, changes data and lease, and opens the gate again. An operation that has to ask the
-// master for the lease waits *outside*, because the master may be waiting for a transition of this very file; when the
-// reply grants the lease, the session's reader thread enters on the operation's behalf, before it handles a recall that may follow.
+// An operation enters (users + 1), works under the lease, and leaves. A recall, the lowering of an idle
+// lease, an eviction and the loss of the session are transitions: one at a time per file, each closes the
+// gate (new operations wait in front of it, not inside), waits until nobody is inside, changes data and
+// lease, and opens the gate again. An operation that has to ask the master for the lease waits *outside*,
+// because the master may be waiting for a transition of this very file; when the reply grants the lease, the
+// session's reader thread enters on the operation's behalf, before it handles a recall that may follow.
 //
-// Locks: mu is held for moments only (the reader thread takes it); attach_mu while data is attached or detached; order_mu by
-// appends, truncations and commits, so that sizes told to the master are in order. order_mu before attach_mu before mu.
-// Thread-safety: members as marked.
+// Locks: mu is held for moments only (the reader thread takes it); attach_mu while data is attached or
+// detached; order_mu by appends, truncations and commits, so that sizes told to the master are in order;
+// write_mu shared by writes, alone by what must not have a write beside it. order_mu before write_mu before
+// attach_mu before mu. Thread-safety: members as marked.
 #pragma once
 
 #include <condition_variable>
@@ -17,6 +19,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 
 #include "client/cache/lease_cache.h"
 #include "client/data/file_data.h"
@@ -30,6 +33,7 @@ struct OpenFile {
   const std::unique_ptr<FileData> data;
 
   std::mutex order_mu;
+  std::shared_mutex write_mu;
 
   std::mutex attach_mu;
   HeldLease attached;  // guarded by attach_mu; what data was attached with
@@ -37,16 +41,16 @@ struct OpenFile {
   std::mutex mu;
   std::condition_variable changed;
   // Guarded by mu:
-  int users = 0;               // operations inside
-  uint64_t entered = 0;        // operations that ever entered
-  int acquiring = 0;           // operations that wait for the master to grant the lease
-  bool transition = false;     // the gate is closed
+  int users = 0;            // operations inside
+  uint64_t entered = 0;     // operations that ever entered
+  int acquiring = 0;        // operations that wait for the master to grant the lease
+  bool transition = false;  // the gate is closed
   int handles = 0;
-  bool orphan = false;         // its last name is gone; CloseOrphans at the last close
-  bool held_at_master = false; // the master was told that it is open here
-  bool written = false;        // since the last commit that the master answered
-  bool unsynced = false;       // written since the last fsync
-  int64_t idle_since_ns = 0;   // last close, on the client's clock
+  bool orphan = false;                    // its last name is gone; CloseOrphans at the last close
+  bool held_at_master = false;            // the master was told that it is open here
+  bool written = false;                   // since the last commit that the master answered
+  bool unsynced = false;                  // written since the last fsync
+  int64_t idle_since_ns = 0;              // last close, on the client's clock
   std::optional<TimeSpec> ignored_mtime;  // of a write that came before an explicit change of the time
 };
 

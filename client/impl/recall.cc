@@ -1,5 +1,5 @@
-// Leases that end: recalled by the master, evicted for space, or lost with the session. client_impl.h says why this cannot
-// deadlock.
+// Leases that end: recalled by the master, evicted for space, or lost with the session. client_impl.h says
+// why this cannot deadlock.
 #include <algorithm>
 #include <utility>
 
@@ -13,8 +13,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr int kInvalidatePasses = 3;
-constexpr auto kPagesWait = milliseconds(2'000);        // for the kernel to drop pages
-constexpr auto kPagesWaitContended = milliseconds(20);  // when an operation of this mount waits for the same lease
+constexpr auto kPagesWait = milliseconds(2'000);  // for the kernel to drop pages
+constexpr auto kPagesWaitContended =
+    milliseconds(20);  // when an operation of this mount waits for the same lease
 constexpr size_t kEvictBatch = 256;
 constexpr int64_t kProgressMs = 1'000;
 
@@ -119,9 +120,11 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
     std::lock_guard lock(file->attach_mu);
     const HeldLease held = cache_->Lease(file->inode);
     // Created and not written yet: the chunk announced with it is given back as never begun.
-    if (file->attached.kind == LeaseKind::kNone && held.kind == LeaseKind::kWrite && held.number <= item.number()) {
+    if (file->attached.kind == LeaseKind::kNone && held.kind == LeaseKind::kWrite &&
+        held.number <= item.number()) {
       const auto view = cache_->Peek(file->inode);
-      file->data->AttachWrite(Epoch(held.number), view ? view->attr.size : 0, cache_->Layout(file->inode, held.number));
+      file->data->AttachWrite(Epoch(held.number), view ? view->attr.size : 0,
+                              cache_->Layout(file->inode, held.number));
       file->attached = held;
     }
     const bool covered = file->attached.kind != LeaseKind::kNone && file->attached.number <= item.number();
@@ -134,9 +137,10 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
         if (sealed.ok()) {
           commit = *std::move(sealed);
         } else {
-          // Given back all the same; the master recovers the chunks that stay unsealed, and handles hear of what is lost.
-          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}", ToString(file->inode),
-                    sealed.status().ToString());
+          // Given back all the same; the master recovers the chunks that stay unsealed, and handles hear of
+          // what is lost.
+          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}",
+                    ToString(file->inode), sealed.status().ToString());
           commit = file->data->TakeCommit();
         }
         std::lock_guard lock2(file->mu);
@@ -212,7 +216,8 @@ void ClientImpl::DropLost(std::vector<Exposure> exposures) {
     {
       std::lock_guard lock(file->attach_mu);
       // Whatever was attached under a lease that is gone; one granted since then has another tenure.
-      if (file->attached.kind != LeaseKind::kNone && cache_->Lease(file->inode).tenure != file->attached.tenure) {
+      if (file->attached.kind != LeaseKind::kNone &&
+          cache_->Lease(file->inode).tenure != file->attached.tenure) {
         file->data->Detach();
         file->attached = {};
       }
@@ -229,7 +234,8 @@ void ClientImpl::DropLost(std::vector<Exposure> exposures) {
 void ClientImpl::OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) {
   if (!restarted && reply.rejected_claims_size() == 0) return;
   const std::unordered_set<uint64_t> rejected(reply.rejected_claims().begin(), reply.rejected_claims().end());
-  // A master that forgot answered mutations may contradict anything cached; what is being written is told to it again.
+  // A master that forgot answered mutations may contradict anything cached; what is being written is told to
+  // it again.
   const auto keep = lost_tail ? LeaseCache::Keep::kClaimedWrite : LeaseCache::Keep::kClaimed;
   auto dropped = cache_->DropExcept(keep, rejected);
   if (dropped.empty()) return;
@@ -239,7 +245,9 @@ void ClientImpl::OnResumed(const proto::HelloReply& reply, bool restarted, bool 
 
 void ClientImpl::OnSessionLost() {
   auto dropped = cache_->DropExcept(LeaseCache::Keep::kNothing, {});
-  CAIRN_LOG(Warning, "the session was lost, and {} leases with it; writes that no chunkserver confirmed are lost", dropped.size());
+  CAIRN_LOG(Warning,
+            "the session was lost, and {} leases with it; writes that no chunkserver confirmed are lost",
+            dropped.size());
   workers_->Run([this, dropped = std::move(dropped)] { DropLost(dropped); });
 }
 

@@ -1,5 +1,5 @@
-// What the master has to be told about written files, gathered over many of them: sizes, times and seals; and the end of write
-// leases that nobody uses any more.
+// What the master has to be told about written files, gathered over many of them: sizes, times and seals; and
+// the end of write leases that nobody uses any more.
 #include <algorithm>
 #include <utility>
 
@@ -12,7 +12,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr int kOpenFileRounds = 10;      // files that stay open are committed every so many rounds
+constexpr int kOpenFileRounds = 10;  // files that stay open are committed every so many rounds
 constexpr int64_t kCommitTimeoutMs = 10'000;
 
 bool WorthAnotherTry(const Status& status) {
@@ -137,7 +137,8 @@ void ClientImpl::WriteBackRound(bool everything) {
     std::vector<Taken> taken;
     for (size_t i = at; i < std::min(due.size(), at + write_back_files_); ++i) {
       const FilePtr& file = due[i];
-      // Never waits for a file here: one that is busy has its turn in the next round (or the recall commits it).
+      // Never waits for a file here: one that is busy has its turn in the next round (or the recall commits
+      // it).
       std::unique_lock<std::mutex> order(file->order_mu, std::try_to_lock);
       if (!order.owns_lock() && !everything) continue;
       if (!order.owns_lock()) order.lock();

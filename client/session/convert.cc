@@ -14,7 +14,8 @@ void Fill(Stamp stamp, proto::Stamp* out) {
 
 Status FromProto(const proto::StatusProto& status) {
   if (status.code() == 0) return Status::Ok();
-  const auto code = IsKnownStatusCode(status.code()) ? static_cast<StatusCode>(status.code()) : StatusCode::kIoError;
+  const auto code =
+      IsKnownStatusCode(status.code()) ? static_cast<StatusCode>(status.code()) : StatusCode::kIoError;
   return Status(code, status.message());
 }
 

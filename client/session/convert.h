@@ -1,5 +1,5 @@
-// Between the wire's messages and the client's values. What a master sends is taken as it is; unknown status codes become
-// io_error. Thread-safety: pure functions.
+// Between the wire's messages and the client's values. What a master sends is taken as it is; unknown status
+// codes become io_error. Thread-safety: pure functions.
 #pragma once
 
 #include <vector>

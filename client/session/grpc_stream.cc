@@ -60,17 +60,19 @@ class GrpcConnector final : public MasterConnector {
     arguments.SetMaxSendMessageSize(64 << 20);
     auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
     const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms);
-    // Waiting state by state: the first failed attempt is reported at once instead of being retried inside gRPC.
+    // Waiting state by state: the first failed attempt is reported at once instead of being retried inside
+    // gRPC.
     while (true) {
       const grpc_connectivity_state state = channel->GetState(true);
       if (state == GRPC_CHANNEL_READY) break;
       if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-        return Status(StatusCode::kUnavailable, "master " + address + ": cannot connect (nothing listens there, or the name "
-                                                "is unknown)");
+        return Status(StatusCode::kUnavailable, "master " + address +
+                                                    ": cannot connect (nothing listens there, or the name "
+                                                    "is unknown)");
       }
       if (!channel->WaitForStateChange(state, deadline)) {
-        return Status(StatusCode::kUnavailable, "master " + address + ": no connection after " +
-                                                    std::to_string(timeout_ms) + " ms");
+        return Status(StatusCode::kUnavailable,
+                      "master " + address + ": no connection after " + std::to_string(timeout_ms) + " ms");
       }
     }
     return std::unique_ptr<MasterStream>(std::make_unique<GrpcStream>(std::move(channel), address));

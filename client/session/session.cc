@@ -18,7 +18,8 @@ constexpr size_t kRecallRepliesKept = 1'024;
 
 }  // namespace
 
-Session::Session(SessionOptions options, MasterConnector* connector, SessionObserver* observer, const Clock* clock)
+Session::Session(SessionOptions options, MasterConnector* connector, SessionObserver* observer,
+                 const Clock* clock)
     : options_(std::move(options)), connector_(connector), observer_(observer), clock_(clock) {}
 
 Session::~Session() { Stop(false); }
@@ -86,8 +87,8 @@ Result<proto::Reply> Session::Call(proto::Request request, const CallOptions& op
   while (pending_.size() >= options_.max_outstanding && !stopping_) {
     if (ThreadInterrupted()) return Status(StatusCode::kInterrupted, "interrupted");
     if (steady_clock::now() >= deadline) {
-      return Status(StatusCode::kResourceExhausted, std::to_string(options_.max_outstanding) +
-                                                        " requests to the master are unanswered");
+      return Status(StatusCode::kResourceExhausted,
+                    std::to_string(options_.max_outstanding) + " requests to the master are unanswered");
     }
     changed_.wait_for(lock, kPoll);
   }
@@ -161,7 +162,8 @@ void Session::Drain(std::unique_lock<std::mutex>& lock) {
     const bool written = stream->Write(*out.message);
     if (!written) stream->Cancel();
     lock.lock();
-    // The reader notices the break and queues everything again; waiting for it here keeps this loop from spinning.
+    // The reader notices the break and queues everything again; waiting for it here keeps this loop from
+    // spinning.
     if (!written && stream == stream_) ready_ = false;
   }
   writing_ = false;
@@ -173,9 +175,11 @@ Status Session::WaitLeasesValid(int64_t timeout_ms) {
   std::unique_lock lock(mu_);
   while (!LeasesValid()) {
     if (stopping_) return Status(StatusCode::kCancelled, "the client is shutting down");
-    if (ThreadInterrupted()) return Status(StatusCode::kInterrupted, "interrupted while waiting for the master");
+    if (ThreadInterrupted())
+      return Status(StatusCode::kInterrupted, "interrupted while waiting for the master");
     if (steady_clock::now() >= deadline) {
-      return last_error_.ok() ? Status(StatusCode::kUnavailable, "the master does not answer renewals") : last_error_;
+      return last_error_.ok() ? Status(StatusCode::kUnavailable, "the master does not answer renewals")
+                              : last_error_;
     }
     renew_now_ = true;
     keeper_wake_.notify_all();

@@ -1,21 +1,24 @@
 // One client's session with the master: numbered requests and replies, recalls and renewals on one stream.
 //
 //   Session session(options, connector, observer, clock);
-//   session.Start();                                    // first contact; kUnavailable with the reason after connect_timeout_ms
-//   auto reply = session.Call(request);                 // blocks until the reply, an interruption or the time limit
+//   session.Start();                                    // first contact; kUnavailable with the reason after
+//   connect_timeout_ms auto reply = session.Call(request);                 // blocks until the reply, an
+//   interruption or the time limit
 //
-// Exactly once. A request keeps its number until its reply has arrived. When the stream breaks the session is resumed, at the
-// same master or the next address, and every request without a reply is sent again under its old number; the master answers
-// repeats from its table of results. A caller that gave up waiting leaves its request there: the reply still counts (it may
-// grant a lease). Limit: mutations that *were* answered are not kept for replay, so what a master loses together with the
-// unsynced tail of its log (power loss, not a crash of the process) is lost unless fsync covered it.
+// Exactly once. A request keeps its number until its reply has arrived. When the stream breaks the session is
+// resumed, at the same master or the next address, and every request without a reply is sent again under its
+// old number; the master answers repeats from its table of results. A caller that gave up waiting leaves its
+// request there: the reply still counts (it may grant a lease). Limit: mutations that *were* answered are not
+// kept for replay, so what a master loses together with the unsynced tail of its log (power loss, not a crash
+// of the process) is lost unless fsync covered it.
 //
-// Order. Everything the master sends is handled by one thread, in order: the observer hears of a reply (and of the leases in it)
-// before the caller wakes up and before a recall that came after it. This is what makes a recall of a lease that was granted
-// a moment ago meaningful.
+// Order. Everything the master sends is handled by one thread, in order: the observer hears of a reply (and
+// of the leases in it) before the caller wakes up and before a recall that came after it. This is what makes
+// a recall of a lease that was granted a moment ago meaningful.
 //
-// Time. All leases live lease_ms from the moment the last answered renewal was *sent*, by CLOCK_BOOTTIME; ValidUntilNanos is
-// earlier by a margin of 5 %, so that the client stops using them before the master gives them away.
+// Time. All leases live lease_ms from the moment the last answered renewal was *sent*, by CLOCK_BOOTTIME;
+// ValidUntilNanos is earlier by a margin of 5 %, so that the client stops using them before the master gives
+// them away.
 //
 // Thread-safety: all methods may be called from any thread, except that an observer must not call Call.
 #pragma once
@@ -54,7 +57,8 @@ struct ResumeClaims {
   std::vector<uint64_t> open_inodes;
 };
 
-// Called by the session's reader thread, in the order of the stream, with no lock of the session held. Must not block.
+// Called by the session's reader thread, in the order of the stream, with no lock of the session held. Must
+// not block.
 class SessionObserver {
  public:
   virtual ~SessionObserver() = default;
@@ -64,8 +68,9 @@ class SessionObserver {
   virtual void OnRecall(const proto::Recall& recall) = 0;
   virtual void OnReconfigured(const proto::Reconfigured& notice) = 0;
   virtual void OnServers(const google::protobuf::RepeatedPtrField<proto::ServerAddress>& servers) = 0;
-  // The session goes on. `restarted`: the master is another incarnation and knows only the leases claimed (except those rejected).
-  // `lost_tail`: it also forgot mutations that it had answered (power loss): what was cached may never have happened.
+  // The session goes on. `restarted`: the master is another incarnation and knows only the leases claimed
+  // (except those rejected). `lost_tail`: it also forgot mutations that it had answered (power loss): what
+  // was cached may never have happened.
   virtual void OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) = 0;
   // The master does not know the session any more: every lease is lost.
   virtual void OnSessionLost() = 0;
@@ -73,8 +78,9 @@ class SessionObserver {
 
 struct CallOptions {
   int64_t timeout_ms = 0;  // 0: the session's request_timeout_ms
-  // Run by the reader thread after the observer and before the caller wakes up, only if the caller still waits and the
-  // reply is no error. For taking what the reply grants before a recall that follows it is handled. Must not block.
+  // Run by the reader thread after the observer and before the caller wakes up, only if the caller still
+  // waits and the reply is no error. For taking what the reply grants before a recall that follows it is
+  // handled. Must not block.
   std::function<void(const proto::Reply&)> on_reply;
   bool raw = false;  // give the reply to the caller also when its status is an error
 };
@@ -90,8 +96,9 @@ class Session {
   // Ends all waits with kCancelled; with `goodbye` tells the master that the session is over.
   void Stop(bool goodbye);
 
-  // The reply, if its status is ok, otherwise that status. kTimeout: sent, but not answered in time. kUnavailable: not
-  // even sent. kMayHaveCommitted: a mutation whose session was lost. kInterrupted: see InterruptScope.
+  // The reply, if its status is ok, otherwise that status. kTimeout: sent, but not answered in time.
+  // kUnavailable: not even sent. kMayHaveCommitted: a mutation whose session was lost. kInterrupted: see
+  // InterruptScope.
   Result<proto::Reply> Call(proto::Request request, const CallOptions& options = {});
   void SendRecallReply(proto::RecallReply reply);
 
@@ -111,7 +118,8 @@ class Session {
   void BreakStream();
 
  private:
-  // A request without a delivered reply. Guarded by mu_, except that `message` never changes once it was queued.
+  // A request without a delivered reply. Guarded by mu_, except that `message` never changes once it was
+  // queued.
   struct Pending {
     std::shared_ptr<proto::ClientMessage> message;
     std::function<void(const proto::Reply&)> on_reply;
@@ -134,15 +142,19 @@ class Session {
   void KeeperMain();
   // One life of one stream. Ok when the next attempt should follow without backoff.
   Status RunStream(const std::string& address);
-  Status Handshake(const std::shared_ptr<MasterStream>& stream, const std::string& address, bool* established);
-  void Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply, int64_t sent_ns);
+  Status Handshake(const std::shared_ptr<MasterStream>& stream, const std::string& address,
+                   bool* established);
+  void Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply,
+                   int64_t sent_ns);
   void HandleMessage(proto::MasterMessage& message);
   void HandleReply(proto::Reply& reply);
   void HandleRenewed(const proto::RenewReply& reply);
   void FailForLostSession();
   void EnqueueRenew(SteadyTime now);
-  Result<proto::Reply> Await(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Pending>& call, SteadyTime deadline);
-  // Writes what is queued, unless another thread is doing so. Called with the lock held; releases it while writing.
+  Result<proto::Reply> Await(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Pending>& call,
+                             SteadyTime deadline);
+  // Writes what is queued, unless another thread is doing so. Called with the lock held; releases it while
+  // writing.
   void Drain(std::unique_lock<std::mutex>& lock);
 
   // Constant after construction.
@@ -159,19 +171,20 @@ class Session {
   std::atomic<uint64_t> newest_index_{0};  // of the mutations answered
 
   mutable std::mutex mu_;
-  std::condition_variable changed_;      // stream state, validity, stopping
+  std::condition_variable changed_;  // stream state, validity, stopping
   std::condition_variable keeper_wake_;
   // Guarded by mu_:
-  std::shared_ptr<MasterStream> stream_;       // being set up or in use
-  bool ready_ = false;                         // hello was answered: requests may be written
-  SteadyTime stream_since_{};                  // when it was opened
+  std::shared_ptr<MasterStream> stream_;  // being set up or in use
+  bool ready_ = false;                    // hello was answered: requests may be written
+  SteadyTime stream_since_{};             // when it was opened
   bool writing_ = false;
-  std::deque<Outgoing> queue_;                 // bounded by max_outstanding plus recalls under way
+  std::deque<Outgoing> queue_;  // bounded by max_outstanding plus recalls under way
   std::map<uint64_t, std::shared_ptr<Pending>> pending_;
   uint64_t next_number_ = 1;
-  std::deque<std::shared_ptr<const proto::ClientMessage>> recall_replies_;  // newest; sent again after a resume
-  std::map<uint64_t, int64_t> renewals_;       // number -> when sent, on clock_
-  SteadyTime oldest_renewal_{};                // of those not answered
+  std::deque<std::shared_ptr<const proto::ClientMessage>>
+      recall_replies_;                    // newest; sent again after a resume
+  std::map<uint64_t, int64_t> renewals_;  // number -> when sent, on clock_
+  SteadyTime oldest_renewal_{};           // of those not answered
   SteadyTime next_renewal_{};
   uint64_t next_renewal_number_ = 1;
   bool renew_now_ = false;
@@ -180,7 +193,7 @@ class Session {
   int64_t lease_ms_ = 10'000;
   std::string cluster_id_;
   Status last_error_;
-  bool final_error_ = false;                   // trying again cannot help (first contact only)
+  bool final_error_ = false;  // trying again cannot help (first contact only)
   bool stopping_ = false;
 
   std::thread reader_;

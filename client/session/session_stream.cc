@@ -120,18 +120,21 @@ Status Session::RunStream(const std::string& address) {
   const Status finish = stream->Finish();
   if (!established) {
     // A refusal in words is better than what gRPC says about the stream that we cancelled.
-    if (status.ok() || finish.code() == StatusCode::kWrongCluster || finish.code() == StatusCode::kVersionMismatch) {
+    if (status.ok() || finish.code() == StatusCode::kWrongCluster ||
+        finish.code() == StatusCode::kVersionMismatch) {
       return status.ok() && finish.code() == StatusCode::kUnavailable ? status : finish;
     }
     return status;
   }
   std::lock_guard lock(mu_);
-  if (!stopping_) CAIRN_LOG(Info, "connection to the master was lost, resuming the session: {}", finish.message());
+  if (!stopping_)
+    CAIRN_LOG(Info, "connection to the master was lost, resuming the session: {}", finish.message());
   last_error_ = finish;
   return Status::Ok();
 }
 
-Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std::string& address, bool* established) {
+Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std::string& address,
+                          bool* established) {
   proto::ClientMessage message;
   proto::Hello* hello = message.mutable_hello();
   bool resuming = false;
@@ -149,10 +152,12 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     for (auto& claim : claims.leases) hello->add_claims()->Swap(&claim);
     for (const uint64_t inode : claims.open_inodes) hello->add_open_inodes(inode);
   }
-  const int64_t sent_ns = clock_->NowNanos();  // before the write: the lease must not end later here than there
+  const int64_t sent_ns =
+      clock_->NowNanos();  // before the write: the lease must not end later here than there
   proto::MasterMessage answer;
   if (!stream->Write(message) || !stream->Read(&answer)) {
-    return Status(StatusCode::kUnavailable, "master " + address + ": ended the stream instead of answering hello");
+    return Status(StatusCode::kUnavailable,
+                  "master " + address + ": ended the stream instead of answering hello");
   }
   if (!answer.has_hello_reply()) {
     return Status(StatusCode::kMalformed, "master " + address + ": answered hello with something else");
@@ -181,7 +186,8 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
   return Status::Ok();
 }
 
-void Session::Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply, int64_t sent_ns) {
+void Session::Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply,
+                          int64_t sent_ns) {
   std::lock_guard lock(mu_);
   const bool resumed = session_ != 0;
   session_ = reply.session();
@@ -222,11 +228,12 @@ void Session::FailForLostSession() {
       continue;
     }
     if (!call->done) {
-      call->failure = NeedsLease(request)
-                          ? Status(StatusCode::kLeaseLost, "the session with the master was lost, and with it the lease")
-                          : Status(StatusCode::kMayHaveCommitted,
-                                   "the session with the master was lost before the operation was answered; it may have "
-                                   "been carried out");
+      call->failure =
+          NeedsLease(request)
+              ? Status(StatusCode::kLeaseLost, "the session with the master was lost, and with it the lease")
+              : Status(StatusCode::kMayHaveCommitted,
+                       "the session with the master was lost before the operation was answered; it may have "
+                       "been carried out");
       call->done = true;
       call->done_cv.notify_all();
     }
@@ -315,7 +322,8 @@ void Session::KeeperMain() {
     if (ready_) {
       if (now >= next_renewal_ || (renew_now_ && renewals_.empty())) EnqueueRenew(now);
       if (!queue_.empty()) Drain(lock);
-      // A master that answers nothing for 40 % of a lease is given up while there is time to find another one.
+      // A master that answers nothing for 40 % of a lease is given up while there is time to find another
+      // one.
       if (ready_ && !renewals_.empty() && now - oldest_renewal_ > milliseconds(lease_ms_ * 2 / 5)) {
         last_error_ = Status(StatusCode::kUnavailable, "the master does not answer renewals");
         if (stream_) stream_->Cancel();

@@ -1,5 +1,5 @@
-// The transport under a session: one bidirectional stream of messages to one master. gRPC is behind this seam (grpc_stream.cc),
-// so that everything above it can be driven by a scripted master in tests.
+// The transport under a session: one bidirectional stream of messages to one master. gRPC is behind this seam
+// (grpc_stream.cc), so that everything above it can be driven by a scripted master in tests.
 #pragma once
 
 #include <cstdint>
@@ -24,14 +24,16 @@ class MasterStream {
   virtual bool Read(proto::MasterMessage* message) = 0;
   // Ends Read and Write soon.
   virtual void Cancel() = 0;
-  // After Read answered false. kWrongCluster and kVersionMismatch are final, everything else is worth another attempt.
+  // After Read answered false. kWrongCluster and kVersionMismatch are final, everything else is worth another
+  // attempt.
   virtual Status Finish() = 0;
 };
 
 class MasterConnector {
  public:
   virtual ~MasterConnector() = default;
-  // Opens a stream to `address` (host:port). kUnavailable with the reason when there is no connection in time.
+  // Opens a stream to `address` (host:port). kUnavailable with the reason when there is no connection in
+  // time.
   virtual Result<std::unique_ptr<MasterStream>> Open(const std::string& address, int64_t timeout_ms) = 0;
 };
 
