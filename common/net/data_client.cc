@@ -65,6 +65,8 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
     LinkTo(peer)->Call(type, std::move(meta), std::move(data), deadline_ns, std::move(done));
   }
 
+  void SetCluster(Uuid cluster) { options_.cluster = cluster; }
+
   void Disconnect(ServerId server, const std::string& reason) {
     const std::shared_ptr<ServerLink> link = Find(server);
     if (link)
@@ -148,7 +150,7 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   }
 
   EventLoop* const loop_;
-  const DataClientOptions options_;
+  DataClientOptions options_;  // the cluster changes, on the loop's thread only
   const std::shared_ptr<Resolver> resolver_ = std::make_shared<Resolver>();
   const std::shared_ptr<BufferPool> pool_;
   bool closed_ = false;  // of the loop's thread
@@ -182,6 +184,10 @@ DataClient::~DataClient() {
 void DataClient::Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data,
                       int64_t deadline_ns, Callback done) {
   impl_->Enqueue({peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done)});
+}
+
+void DataClient::SetCluster(Uuid cluster) {
+  impl_->loop()->Post([impl = impl_, cluster] { impl->SetCluster(cluster); });
 }
 
 void DataClient::Disconnect(ServerId server, std::string reason) {

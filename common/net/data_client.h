@@ -19,10 +19,10 @@
 // make no sense), kResourceExhausted (too much outstanding to this server), kCancelled (Disconnect or
 // destruction). A reply that arrived gives kOk, also when the Status inside its meta is an error.
 //
-// Thread-safety: Call, Disconnect and Outstanding may be called from any thread; callbacks run on the loop's
-// thread and must not block. Requests to one server arrive in the order of the calls, also when they come from
-// different threads that order them by a lock. The object must be destroyed on the loop's thread, or after the
-// loop has stopped.
+// Thread-safety: Call, SetCluster, Disconnect and Outstanding may be called from any thread; callbacks run on
+// the loop's thread and must not block. Requests to one server arrive in the order of the calls, also when
+// they come from different threads that order them by a lock. The object must be destroyed on the loop's
+// thread, or after the loop has stopped.
 #pragma once
 
 #include <cstdint>
@@ -73,6 +73,10 @@ class DataClient {
   // connected to anew. The callback runs exactly once, never inside Call itself.
   void Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data, int64_t deadline_ns,
             Callback done);
+
+  // The cluster that servers must belong to, when it becomes known only after construction. For connections
+  // made from now on.
+  void SetCluster(Uuid cluster);
 
   // Breaks the connection to `server`; everything outstanding there fails with kCancelled and `reason`.
   void Disconnect(ServerId server, std::string reason);

@@ -1,0 +1,402 @@
+#include "chunkserver/control_stream.h"
+
+#include <grpcpp/grpcpp.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "chunkserver/outbox.h"
+#include "chunkserver/proto_values.h"
+#include "common/log.h"
+#include "common/wire/frame.h"
+#include "proto/cairn/cluster.grpc.pb.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+using Stream = grpc::ClientReaderWriter<proto::ChunkserverMessage, proto::MasterToChunkserver>;
+
+constexpr int kMaxMessageBytes = 64 << 20;
+constexpr uint32_t kMinHeartbeatMs = 50;
+constexpr uint32_t kMaxHeartbeatMs = 10'000;
+constexpr int64_t kDamageRepeatNanos = 10 * kNanosPerSecond;
+constexpr size_t kMaxDamageRemembered = 4096;
+
+// A refusal that trying again cannot change.
+bool IsFinal(StatusCode code) {
+  return code == StatusCode::kWrongCluster || code == StatusCode::kVersionMismatch;
+}
+
+Status FromGrpc(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::OK:
+      return Status(StatusCode::kUnavailable, "the master ended the stream");
+    case grpc::StatusCode::FAILED_PRECONDITION:
+      return Status(StatusCode::kWrongCluster, status.error_message());
+    case grpc::StatusCode::ALREADY_EXISTS:
+      return Status(StatusCode::kAlreadyExists, status.error_message());
+    default:
+      return Status(StatusCode::kUnavailable, status.error_message());
+  }
+}
+
+}  // namespace
+
+class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(DiskSet* disks, ServerIdentity* identity, CommandExecutor* executor, const Clock* clock,
+       ControlStreamOptions options, Callbacks callbacks)
+      : disks_(disks),
+        identity_(identity),
+        executor_(executor),
+        clock_(clock),
+        options_(std::move(options)),
+        callbacks_(std::move(callbacks)) {}
+
+  void Start() {
+    thread_ = std::thread([this] {
+      pthread_setname_np(pthread_self(), "control");
+      Run();
+    });
+  }
+
+  void Stop() {
+    {
+      std::lock_guard lock(mu_);
+      stopping_ = true;
+      if (context_ != nullptr) context_->TryCancel();
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  bool registered() const { return registered_; }
+
+  void ReportDamage(ChunkId chunk, uint64_t offset, uint64_t length, const std::string& detail) {
+    std::shared_ptr<Outbox> outbox;
+    {
+      std::lock_guard lock(mu_);
+      if (!registered_) return;
+      const int64_t now = clock_->NowNanos();
+      if (damage_told_.size() >= kMaxDamageRemembered) damage_told_.clear();
+      const auto [told, first] = damage_told_.emplace(chunk, now);
+      if (!first && now - told->second < kDamageRepeatNanos) return;
+      told->second = now;
+      outbox = outbox_;
+    }
+    CAIRN_LOG(Error, "chunk {}: damage at {}: {}", ToString(chunk), offset, detail);
+    proto::ChunkserverMessage message;
+    proto::DamageReport* damage = message.mutable_damage();
+    damage->set_chunk(chunk.value());
+    damage->set_offset(offset);
+    damage->set_length(length);
+    damage->set_detail(detail);
+    if (outbox) (void)outbox->TryPush(std::move(message));
+  }
+
+ private:
+  void Run() {
+    int64_t backoff_ms = options_.backoff_min_ms;
+    size_t turn = 0;
+    std::string last_told;
+    while (!Stopping()) {
+      const std::string& master = options_.masters[turn++ % options_.masters.size()];
+      const int64_t started = clock_->NowNanos();
+      const Status ended = OneStream(master);
+      if (Stopping()) return;
+      if (IsFinal(ended.code()) && !ever_registered_) {
+        callbacks_.refused(ended.WithContext("master " + master));
+        return;
+      }
+      // The same trouble is told once, not every second for a week.
+      if (const std::string text = master + ": " + ended.ToString(); text != last_told || was_registered_) {
+        CAIRN_LOG(Warning, "no connection to the master {}: {}; trying again", master, ended.message());
+        last_told = text;
+      }
+      if (was_registered_ || clock_->NowNanos() - started > 10 * kNanosPerSecond)
+        backoff_ms = options_.backoff_min_ms;
+      std::unique_lock lock(mu_);
+      wake_.wait_for(lock, std::chrono::milliseconds(backoff_ms), [this] { return stopping_; });
+      backoff_ms = std::min(backoff_ms * 2, options_.backoff_max_ms);
+    }
+  }
+
+  bool Stopping() const {
+    std::lock_guard lock(mu_);
+    return stopping_;
+  }
+
+  grpc::Channel* ChannelTo(const std::string& master) {
+    std::shared_ptr<grpc::Channel>& channel = channels_[master];
+    if (!channel) {
+      grpc::ChannelArguments arguments;
+      arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+      arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+      arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options_.backoff_max_ms));
+      channel = grpc::CreateCustomChannel(master, grpc::InsecureChannelCredentials(), arguments);
+    }
+    return channel.get();
+  }
+
+  // From connecting to the end of the stream; the reason why it ended.
+  Status OneStream(const std::string& master) {
+    was_registered_ = false;
+    ChannelTo(master);
+    const auto stub = proto::ClusterService::NewStub(channels_[master]);
+    grpc::ClientContext context;
+    {
+      std::lock_guard lock(mu_);
+      if (stopping_) return Status(StatusCode::kCancelled, "shutting down");
+      context_ = &context;
+      heard_ns_ = clock_->NowNanos();
+    }
+    const std::unique_ptr<Stream> stream = stub->Chunkserver(&context);
+    const Status why = Converse(stream.get(), &context);
+    context.TryCancel();
+    // The status may be asked for only once everything was read.
+    proto::MasterToChunkserver rest;
+    while (stream->Read(&rest)) {
+    }
+    const grpc::Status status = stream->Finish();
+    {
+      std::lock_guard lock(mu_);
+      context_ = nullptr;
+      registered_ = false;
+      outbox_.reset();
+    }
+    const bool told_more = status.error_code() != grpc::StatusCode::CANCELLED && !status.ok();
+    return why.code() == StatusCode::kUnavailable && told_more ? FromGrpc(status) : why;
+  }
+
+  Status Converse(Stream* stream, grpc::ClientContext* context) {
+    const Status lost(StatusCode::kUnavailable, "the stream broke");
+    if (!stream->Write(MakeRegister())) return lost;
+    // Registration must not wait for ever for a master that does not answer.
+    Watchdog watchdog(this, context);
+    proto::MasterToChunkserver message;
+    if (!stream->Read(&message)) return watchdog.expired() ? Silent() : lost;
+    if (!message.has_register_reply())
+      return Status(StatusCode::kMalformed, "the master's first message is no answer to the registration");
+    CAIRN_RETURN_IF_ERROR(TakeRegistration(message.register_reply()));
+    const uint32_t heartbeat_ms = std::clamp(
+        message.register_reply().heartbeat_ms() == 0 ? 1000 : message.register_reply().heartbeat_ms(),
+        kMinHeartbeatMs, kMaxHeartbeatMs);
+
+    auto outbox = std::make_shared<Outbox>(options_.max_queued_messages);
+    {
+      std::lock_guard lock(mu_);
+      outbox_ = outbox;
+      registered_ = true;
+      damage_told_.clear();
+    }
+    ever_registered_ = was_registered_ = true;
+    std::thread writer([this, stream, context, outbox, heartbeat_ms] {
+      Write(stream, context, outbox.get(), heartbeat_ms);
+    });
+    std::thread reporter([this, outbox] { Report(outbox.get()); });
+    Status why = lost;
+    while (stream->Read(&message)) {
+      Heard();
+      if (message.has_command()) {
+        executor_->Execute(std::move(*message.mutable_command()), [outbox](proto::CommandResult result) {
+          proto::ChunkserverMessage answer;
+          *answer.mutable_result() = std::move(result);
+          (void)outbox->Push(std::move(answer));  // a broken stream: the master asks again on the next one
+        });
+      }
+    }
+    if (watchdog.expired()) why = Silent();
+    outbox->Close();
+    context->TryCancel();  // a writer that waits for the transport
+    writer.join();
+    reporter.join();
+    return why;
+  }
+
+  Status Silent() const {
+    return Status(StatusCode::kUnavailable,
+                  "the master was silent for " + std::to_string(options_.silence_ms) + " ms");
+  }
+
+  void Heard() {
+    std::lock_guard lock(mu_);
+    heard_ns_ = clock_->NowNanos();
+  }
+
+  proto::ChunkserverMessage MakeRegister() const {
+    const IdentityValues own = identity_->Get();
+    proto::ChunkserverMessage message;
+    proto::Register* request = message.mutable_register_();
+    request->set_wire_version(wire::kWireVersion);
+    if (own.cluster) request->set_cluster_id(own.cluster.ToString());
+    request->set_server_uuid(own.server_uuid.ToString());
+    request->set_server(own.server.value());
+    request->set_data_address(options_.data_address);
+    request->set_zone(options_.zone);
+    request->set_rack(options_.rack);
+    request->set_host_id(options_.host_id);
+    request->set_boot_id(own.boot.ToString());
+    request->set_incarnation(own.incarnation);
+    request->set_version(options_.version);
+    for (const DiskStatus& disk : disks_->States()) ToProto(disk, request->add_disks());
+    return message;
+  }
+
+  Status TakeRegistration(const proto::RegisterReply& reply) {
+    CAIRN_RETURN_IF_ERROR(FromProto(reply.status()));
+    const IdentityValues own = identity_->Get();
+    Uuid cluster;
+    const ServerId server{reply.server()};
+    if (!Uuid::Parse(reply.cluster_id(), &cluster) || !cluster || !server) {
+      return Status(StatusCode::kMalformed, "the master's registration names no cluster or no server id");
+    }
+    if (own.cluster && (own.cluster != cluster || own.server != server)) {
+      return Status(StatusCode::kWrongCluster,
+                    "our data belongs to " + ToString(own.server) + " of cluster " + own.cluster.ToString() +
+                        ", but the master says " + ToString(server) + " of cluster " + cluster.ToString());
+    }
+    CAIRN_RETURN_IF_ERROR(disks_->SetIdentity(cluster, own.server_uuid, server));
+    if (reply.epoch_floor() != 0) CAIRN_RETURN_IF_ERROR(disks_->SetEpochFloor(Epoch{reply.epoch_floor()}));
+    identity_->Join(cluster, server);
+    callbacks_.joined(cluster, server);
+    CAIRN_LOG(Info, "registered as {} in cluster {}", ToString(server), cluster.ToString());
+    return Status::Ok();
+  }
+
+  void Report(Outbox* outbox) {
+    proto::ChunkserverMessage message;
+    bool alive = true;
+    uint64_t count = 0;
+    const Status status = disks_->ForEach([&](const replication::ReplicaInfo& info) {
+      ToProto(info, message.mutable_report()->add_replicas());
+      ++count;
+      if (static_cast<size_t>(message.report().replicas_size()) >= options_.report_batch) {
+        alive = outbox->Push(std::move(message));
+        message = {};
+      }
+      return alive;
+    });
+    if (!alive) return;
+    if (!status.ok()) CAIRN_LOG(Error, "the replica report is incomplete: {}", status.message());
+    message.mutable_report()->set_last(status.ok());
+    if (outbox->Push(std::move(message))) CAIRN_LOG(Info, "reported {} replicas", count);
+  }
+
+  void Write(Stream* stream, grpc::ClientContext* context, Outbox* outbox, uint32_t heartbeat_ms) {
+    pthread_setname_np(pthread_self(), "control-out");
+    const int64_t interval = heartbeat_ms * kNanosPerMilli;
+    int64_t next = clock_->NowNanos();
+    uint64_t number = 0;
+    while (!outbox->closed()) {
+      const int64_t now = clock_->NowNanos();
+      bool sent = true;
+      if (now >= next) {
+        next = now + interval;
+        sent = stream->Write(MakeHeartbeat(++number));
+      } else if (auto message = outbox->Pop((next - now + kNanosPerMilli - 1) / kNanosPerMilli)) {
+        sent = stream->Write(*message);
+      }
+      if (!sent) {
+        context->TryCancel();
+        outbox->Close();
+        return;
+      }
+    }
+  }
+
+  proto::ChunkserverMessage MakeHeartbeat(uint64_t number) const {
+    proto::ChunkserverMessage message;
+    proto::Heartbeat* heartbeat = message.mutable_heartbeat();
+    heartbeat->set_number(number);
+    heartbeat->set_load(callbacks_.load());
+    heartbeat->set_wall_nanos(clock_->WallNanos());
+    for (const DiskStatus& disk : disks_->States()) ToProto(disk, heartbeat->add_disks());
+    return message;
+  }
+
+  // Cancels the stream when nothing was heard for too long.
+  class Watchdog {
+   public:
+    Watchdog(Impl* impl, grpc::ClientContext* context)
+        : thread_([this, impl, context] { Watch(impl, context); }) {}
+    ~Watchdog() {
+      {
+        std::lock_guard lock(mu_);
+        done_ = true;
+      }
+      wake_.notify_all();
+      thread_.join();
+    }
+    bool expired() const { return expired_; }
+
+   private:
+    void Watch(Impl* impl, grpc::ClientContext* context) {
+      const int64_t limit = impl->options_.silence_ms * kNanosPerMilli;
+      std::unique_lock lock(mu_);
+      while (!done_) {
+        int64_t left = 0;
+        {
+          std::lock_guard heard_lock(impl->mu_);
+          left = impl->heard_ns_ + limit - impl->clock_->NowNanos();
+        }
+        if (left <= 0) {
+          expired_ = true;
+          context->TryCancel();
+          return;
+        }
+        wake_.wait_for(lock, std::chrono::nanoseconds(left), [this] { return done_; });
+      }
+    }
+
+    std::mutex mu_;
+    std::condition_variable wake_;
+    bool done_ = false;  // guarded by mu_
+    std::atomic<bool> expired_{false};
+    std::thread thread_;
+  };
+
+  DiskSet* const disks_;
+  ServerIdentity* const identity_;
+  CommandExecutor* const executor_;
+  const Clock* const clock_;
+  const ControlStreamOptions options_;
+  const Callbacks callbacks_;
+
+  // Of the control thread.
+  std::unordered_map<std::string, std::shared_ptr<grpc::Channel>> channels_;
+  bool ever_registered_ = false;
+  bool was_registered_ = false;
+  std::thread thread_;
+
+  mutable std::mutex mu_;
+  std::condition_variable wake_;
+  bool stopping_ = false;                             // guarded by mu_
+  grpc::ClientContext* context_ = nullptr;            // guarded by mu_; of the present stream
+  std::shared_ptr<Outbox> outbox_;                    // guarded by mu_
+  int64_t heard_ns_ = 0;                              // guarded by mu_
+  std::unordered_map<ChunkId, int64_t> damage_told_;  // guarded by mu_
+  std::atomic<bool> registered_{false};
+};
+
+ControlStream::ControlStream(DiskSet* disks, ServerIdentity* identity, CommandExecutor* executor,
+                             const Clock* clock, ControlStreamOptions options, Callbacks callbacks)
+    : impl_(std::make_shared<Impl>(disks, identity, executor, clock, std::move(options),
+                                   std::move(callbacks))) {}
+
+ControlStream::~ControlStream() { Stop(); }
+
+void ControlStream::Start() { impl_->Start(); }
+void ControlStream::Stop() { impl_->Stop(); }
+void ControlStream::ReportDamage(ChunkId chunk, uint64_t offset, uint64_t length, const std::string& detail) {
+  impl_->ReportDamage(chunk, offset, length, detail);
+}
+bool ControlStream::registered() const { return impl_->registered(); }
+
+}  // namespace cairn::chunkserver

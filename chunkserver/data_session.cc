@@ -1,0 +1,198 @@
+#include "chunkserver/data_session.h"
+
+#include <utility>
+
+#include "common/log.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+using net::Frame;
+using net::FrameConnection;
+using net::SharedBytes;
+using wire::MessageType;
+
+}  // namespace
+
+DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers,
+                         SessionLimits limits, std::shared_ptr<void> slot,
+                         std::function<void(FrameConnection&)> closed)
+    : loop_(loop),
+      handler_(handler),
+      readers_(readers),
+      limits_(limits),
+      started_ns_(loop->clock()->NowNanos()),
+      slot_(std::move(slot)),
+      closed_(std::move(closed)) {}
+
+DataSession::~DataSession() = default;
+
+void DataSession::OnFrame(FrameConnection& connection, Frame frame) {
+  const Status status = Handle(connection, frame);
+  if (!status.ok()) {
+    connection.Close(status);
+    return;
+  }
+  UpdateReading(connection);
+}
+
+Status DataSession::Handle(FrameConnection& connection, const Frame& frame) {
+  const auto type = static_cast<MessageType>(frame.header.type);
+  if (!greeted_ && type != MessageType::kHello) {
+    return Status(StatusCode::kMalformed, "the first message is not a greeting");
+  }
+  if (type != MessageType::kMutate && !frame.data.empty()) {
+    return Status(StatusCode::kMalformed, "data came with a message that takes none");
+  }
+  switch (type) {
+    case MessageType::kHello:
+      return Greet(connection, frame);
+    case MessageType::kMutate: {
+      CAIRN_ASSIGN_OR_RETURN(const wire::MutateRequest request, wire::DecodeMutateRequest(frame.meta));
+      Send(connection, frame, wire::Encode(handler_->Mutate(request, frame.data.bytes)));
+      return Status::Ok();
+    }
+    case MessageType::kSeal: {
+      CAIRN_ASSIGN_OR_RETURN(const wire::SealRequest request, wire::DecodeSealRequest(frame.meta));
+      Send(connection, frame, wire::Encode(handler_->Seal(request)));
+      return Status::Ok();
+    }
+    case MessageType::kBegin: {
+      CAIRN_ASSIGN_OR_RETURN(const wire::BeginRequest request, wire::DecodeBeginRequest(frame.meta));
+      Send(connection, frame, wire::Encode(handler_->Begin(request)));
+      return Status::Ok();
+    }
+    case MessageType::kQuery: {
+      CAIRN_ASSIGN_OR_RETURN(const wire::QueryRequest request, wire::DecodeQueryRequest(frame.meta));
+      Send(connection, frame, wire::Encode(handler_->Query(request)));
+      return Status::Ok();
+    }
+    case MessageType::kRead:
+      return Read(connection, frame);
+    case MessageType::kDigests:
+      return Digests(connection, frame);
+    case MessageType::kFlush:
+      return Flush(connection, frame);
+  }
+  return Status(StatusCode::kMalformed, "unknown type of message " + std::to_string(frame.header.type));
+}
+
+Status DataSession::Greet(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(const wire::HelloRequest request, wire::DecodeHelloRequest(frame.meta));
+  const wire::HelloReply reply = handler_->Hello(request);
+  Send(connection, frame, wire::Encode(reply));
+  name_ = request.name;
+  // The refusal is sent before the connection ends.
+  if (!reply.status.ok()) return reply.status;
+  greeted_ = true;
+  connection.SetLimits(wire::kMaxMetaBytes, wire::kMaxDataBytes);
+  CAIRN_LOG(Debug, "data plane: {} connected from {}", name_, connection.peer());
+  return Status::Ok();
+}
+
+Status DataSession::Read(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(const wire::ReadRequest request, wire::DecodeReadRequest(frame.meta));
+  RunInPool(
+      connection, frame, request.length + 2 * kBlockBytes,
+      [handler = handler_, request]() -> Reply {
+        ReadAnswer answer = handler->Read(request);
+        return {wire::Encode(answer.reply), std::move(answer.data)};
+      },
+      [](const Status& status) -> Reply {
+        return {wire::Encode(wire::ReadReply{.status = status}), {}};
+      });
+  return Status::Ok();
+}
+
+Status DataSession::Digests(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(const wire::DigestsRequest request, wire::DecodeDigestsRequest(frame.meta));
+  RunInPool(
+      connection, frame, request.length / wire::kDigestRangeBytes * sizeof(wire::Digest),
+      [handler = handler_, request]() -> Reply {
+        return {wire::Encode(handler->Digests(request)), {}};
+      },
+      [](const Status& status) -> Reply {
+        return {wire::Encode(wire::DigestsReply{.status = status}), {}};
+      });
+  return Status::Ok();
+}
+
+Status DataSession::Flush(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(wire::FlushRequest request, wire::DecodeFlushRequest(frame.meta));
+  const size_t answer_bytes = request.chunks.size() * 128;
+  ++in_work_;
+  answer_bytes_ += answer_bytes;
+  handler_->Flush(std::move(request), [self = shared_from_this(), link = connection.shared_from_this(),
+                                       type = frame.header.type, id = frame.header.request_id,
+                                       answer_bytes](const wire::BatchReply& reply) {
+    self->loop_->Post([self, link, type, id, answer_bytes, meta = wire::Encode(reply)]() mutable {
+      self->Finished(*link, type, id, answer_bytes, {std::move(meta), {}});
+    });
+  });
+  return Status::Ok();
+}
+
+void DataSession::RunInPool(FrameConnection& connection, const Frame& frame, size_t answer_bytes,
+                            std::function<Reply()> work, std::function<Reply(const Status&)> refuse) {
+  ++in_work_;
+  answer_bytes_ += answer_bytes;
+  const uint8_t type = frame.header.type;
+  const uint64_t id = frame.header.request_id;
+  const bool taken = readers_->TrySubmit([self = shared_from_this(), link = connection.shared_from_this(),
+                                          type, id, answer_bytes, work = std::move(work)] {
+    auto reply = std::make_shared<Reply>(work());
+    self->loop_->Post([self, link, type, id, answer_bytes, reply] {
+      self->Finished(*link, type, id, answer_bytes, std::move(*reply));
+    });
+  });
+  if (!taken) {
+    Finished(connection, type, id, answer_bytes,
+             refuse(Status(StatusCode::kResourceExhausted, "too many reads are queued at this chunkserver")));
+  }
+}
+
+void DataSession::Finished(FrameConnection& connection, uint8_t type, uint64_t request_id,
+                           size_t answer_bytes, Reply reply) {
+  --in_work_;
+  answer_bytes_ -= answer_bytes;
+  if (connection.closed()) return;
+  connection.Send(type | wire::kReplyBit, request_id, SharedBytes::Own(std::move(reply.meta)),
+                  std::move(reply.data));
+  UpdateReading(connection);
+}
+
+void DataSession::Send(FrameConnection& connection, const Frame& frame, wire::Bytes meta) {
+  connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
+                  SharedBytes::Own(std::move(meta)), {});
+}
+
+void DataSession::UpdateReading(FrameConnection& connection) {
+  if (connection.closed()) return;
+  const size_t bytes = answer_bytes_ + connection.queued_bytes();
+  if (!connection.reading_paused()) {
+    if (in_work_ >= limits_.max_requests_in_work || bytes >= limits_.max_answer_bytes)
+      connection.PauseReading();
+  } else if (in_work_ <= limits_.max_requests_in_work / 2 && bytes <= limits_.max_answer_bytes / 2) {
+    connection.ResumeReading();
+  }
+}
+
+void DataSession::OnSendQueueShort(FrameConnection& connection) { UpdateReading(connection); }
+
+void DataSession::OnClosed(FrameConnection& connection, const Status& why) {
+  const bool nonsense = why.code() == StatusCode::kMalformed || why.code() == StatusCode::kVersionMismatch ||
+                        why.code() == StatusCode::kResourceExhausted ||
+                        why.code() == StatusCode::kWrongCluster;
+  const std::string who = name_.empty() ? connection.peer() : name_ + " (" + connection.peer() + ")";
+  if (nonsense) {
+    CAIRN_LOG(Warning, "data plane: disconnected {}: {}", who, why.message());
+  } else {
+    CAIRN_LOG(Debug, "data plane: connection of {} ended: {}", who, why.message());
+  }
+  slot_.reset();
+  const auto closed = std::move(closed_);
+  closed_ = nullptr;
+  if (closed) closed(connection);
+}
+
+}  // namespace cairn::chunkserver

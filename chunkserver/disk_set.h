@@ -1,0 +1,121 @@
+// The disks of a chunkserver as one store: finds the disk of a chunk, places new chunks on the disk with the
+// most free space, keeps a failed disk's trouble to its own chunks.
+//
+// A chunk stays on its disk for life. The chunks of a failed disk answer with its failure, so that nobody
+// mistakes "I cannot tell any more" for "I never had it"; only a sync, which brings a complete replica,
+// places them anew.
+//
+// Thread-safety: all methods may be called from any thread. The disks themselves do not change after
+// construction.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "chunkserver/group_flusher.h"
+#include "chunkserver/store/chunk_store.h"
+#include "common/status.h"
+
+namespace cairn::chunkserver {
+
+struct Disk {
+  std::string path;
+  std::string file_system_id;  // equal for directories that share a host file system
+  std::string storage_class;
+  std::unique_ptr<ChunkStore> store;  // null: it could not be opened
+  Status open_error;
+};
+
+// What is known of a disk at one moment.
+struct DiskStatus {
+  std::string path;
+  std::string file_system_id;
+  std::string storage_class;
+  Uuid disk;
+  StoreUsage usage;
+  bool amnesic = false;
+  Status failure;
+};
+
+class DiskSet {
+ public:
+  // Finds out which disk holds which chunk. Fails when the disks do not belong together (kWrongCluster) or
+  // none works.
+  static Result<std::unique_ptr<DiskSet>> Make(std::vector<Disk> disks);
+  ~DiskSet();
+
+  // Cluster, server and server uuid recorded on the disks; zero while not joined.
+  DiskIdentity identity() const;
+  // First join: recorded durably on every disk that has no identity yet.
+  Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server);
+  // The master knows that these disks may have forgotten something.
+  Status SetEpochFloor(Epoch floor);
+  std::vector<DiskStatus> States() const;
+
+  Status Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
+                replication::ReplicaInfo* info);
+  Status Begin(ChunkId chunk, Epoch epoch, Stamp base, replication::ReplicaInfo* info);
+  Status Fence(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info);
+  Status Seal(ChunkId chunk, Stamp stamp, replication::ReplicaInfo* info);
+  Status PrepareDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info);
+  Status AbortDelete(ChunkId chunk, Epoch epoch, replication::ReplicaInfo* info);
+  Status Erase(ChunkId chunk, Epoch epoch, bool quarantine);
+  Status Query(ChunkId chunk, replication::ReplicaInfo* info) const;
+  Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const;
+  Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
+                                            uint64_t* chunk_length) const;
+  Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length);
+  Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
+                   std::span<const uint32_t> checksums);
+  Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info);
+  void SyncAbandon(ChunkId chunk);
+  Status MarkCorrupt(ChunkId chunk, uint64_t offset);
+  // Every replica of the disks that work.
+  Status ForEach(const std::function<bool(const replication::ReplicaInfo&)>& visit) const;
+
+  // `done` runs once, on some thread, when everything applied to these chunks' disks before the call is on
+  // disk.
+  void Flush(std::span<const ChunkId> chunks, std::function<void(const Status&)> done);
+  // As above, waiting.
+  Status FlushAndWait(std::span<const ChunkId> chunks);
+
+  // The stores that work, for background work.
+  std::vector<ChunkStore*> stores() const;
+
+ private:
+  static constexpr size_t kShards = 64;
+  struct Slot {
+    Disk disk;
+    std::unique_ptr<GroupFlusher> flusher;
+  };
+  struct Shard {
+    mutable std::mutex mu;
+    std::unordered_map<ChunkId, uint32_t> disk_of;  // guarded by mu; only used when there are several disks
+  };
+
+  explicit DiskSet(std::vector<Disk> disks);
+  Status CheckIdentities() const;
+  Status LoadChunks();
+  void SettleDuplicate(ChunkId chunk, uint32_t a, uint32_t b);
+  Shard& ShardOf(ChunkId chunk) const;
+  // The disk of the chunk, or -1.
+  int Locate(ChunkId chunk) const;
+  // As Locate; a chunk without a disk gets one. replace_failed: also when its disk has failed.
+  Result<uint32_t> LocateOrPlace(ChunkId chunk, bool replace_failed);
+  Result<uint32_t> EmptiestDisk() const;
+  Status FailureOf(uint32_t disk) const;
+  // The working store that has the chunk; kUnknownChunk or the failure of its disk.
+  Result<ChunkStore*> Find(ChunkId chunk) const;
+  Result<ChunkStore*> FindOrPlace(ChunkId chunk, bool replace_failed = false);
+
+  std::vector<Slot> slots_;  // constant after construction
+  mutable std::array<Shard, kShards> shards_;
+};
+
+}  // namespace cairn::chunkserver

@@ -1,0 +1,171 @@
+#include "chunkserver/request_handler.h"
+
+#include <utility>
+
+#include "common/checksum.h"
+
+namespace cairn::chunkserver {
+
+using replication::MutationKind;
+using replication::ReplicaInfo;
+
+RequestHandler::RequestHandler(DiskSet* disks, const ServerIdentity* identity, DamageSink damage)
+    : disks_(disks), identity_(identity), damage_(std::move(damage)) {}
+
+wire::HelloReply RequestHandler::Hello(const wire::HelloRequest& request) const {
+  const IdentityValues own = identity_->Get();
+  wire::HelloReply reply;
+  reply.cluster = own.cluster;
+  reply.server = own.server;
+  reply.boot = own.boot;
+  reply.incarnation = own.incarnation;
+  if (!own.cluster) {
+    reply.status = Status(StatusCode::kUnavailable, "this chunkserver has not joined a cluster yet");
+  } else if (request.cluster && request.cluster != own.cluster) {
+    reply.status =
+        Status(StatusCode::kWrongCluster, "this chunkserver belongs to cluster " + own.cluster.ToString() +
+                                              ", not to " + request.cluster.ToString());
+  } else if (request.expected_server && request.expected_server != own.server) {
+    reply.status = Status(StatusCode::kWrongCluster,
+                          "this is " + ToString(own.server) + ", not " + ToString(request.expected_server));
+  }
+  return reply;
+}
+
+Status RequestHandler::CheckMutation(const wire::MutateRequest& request,
+                                     std::span<const std::byte> data) const {
+  const replication::Mutation& m = request.mutation;
+  if (!m.chunk) return Status(StatusCode::kInvalidArgument, "a mutation names no chunk");
+  if (m.offset > kMaxChunkBytes || m.length > kMaxChunkBytes || m.offset + m.length > kMaxChunkBytes) {
+    return Status(StatusCode::kInvalidArgument, "a mutation reaches beyond the largest possible chunk");
+  }
+  if (m.kind != MutationKind::kWrite) {
+    if (!data.empty() || !request.checksums.empty()) {
+      return Status(StatusCode::kInvalidArgument, "data came with a mutation that takes none");
+    }
+    return Status::Ok();
+  }
+  if (data.empty() || data.size() > wire::kMaxTransferBytes || data.size() != m.length) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a write of " + std::to_string(m.length) + " bytes carries " + std::to_string(data.size()) +
+                      " (at most " + std::to_string(wire::kMaxTransferBytes) + " are allowed)");
+  }
+  if (request.checksums.size() != BlocksTouched(m.offset, m.length)) {
+    return Status(StatusCode::kInvalidArgument,
+                  "a write touches " + std::to_string(BlocksTouched(m.offset, m.length)) +
+                      " blocks but carries " + std::to_string(request.checksums.size()) + " checksums");
+  }
+  return Status::Ok();
+}
+
+wire::MutateReply RequestHandler::Mutate(const wire::MutateRequest& request,
+                                         std::span<const std::byte> data) const {
+  wire::MutateReply reply;
+  reply.info.chunk = request.mutation.chunk;
+  reply.status = CheckMutation(request, data);
+  if (!reply.status.ok()) return reply;
+  // Before the store sees it: what was damaged on the way is told apart from what is damaged on the disk.
+  const int64_t bad = FirstBadBlock(request.mutation.chunk, request.mutation.offset, data, request.checksums);
+  if (bad >= 0) {
+    reply.status = Status(StatusCode::kCorrupt, "block " + std::to_string(bad) + " of a write to chunk " +
+                                                    ToString(request.mutation.chunk) +
+                                                    " was damaged on the way (checksum mismatch)");
+    return reply;
+  }
+  reply.status = disks_->Mutate(request, data, &reply.info);
+  if (reply.status.code() == StatusCode::kCorrupt) {
+    damage_(request.mutation.chunk, request.mutation.offset, request.mutation.length, reply.status.message());
+  }
+  return reply;
+}
+
+ReadAnswer RequestHandler::Read(const wire::ReadRequest& request) const {
+  ReadAnswer answer;
+  if (!request.chunk || request.offset > kMaxChunkBytes) {
+    answer.reply.status = Status(StatusCode::kInvalidArgument, "a read names no possible range of a chunk");
+    return answer;
+  }
+  Result<ReadData> read = disks_->Read(request, /*verify=*/false);
+  if (!read.ok()) {
+    answer.reply.status = read.status();
+    if (read.code() == StatusCode::kCorrupt) {
+      damage_(request.chunk, request.offset, request.length, read.status().message());
+    }
+    return answer;
+  }
+  answer.reply.stamp = read->stamp;
+  answer.reply.chunk_length = read->chunk_length;
+  answer.reply.offset = read->offset;
+  answer.reply.checksums = std::move(read->checksums);
+  if (!read->data.empty()) answer.data = net::SharedBytes::Own(std::move(read->data));
+  return answer;
+}
+
+wire::BatchReply RequestHandler::Seal(const wire::SealRequest& request) const {
+  wire::BatchReply reply;
+  reply.items.resize(request.items.size());
+  for (size_t i = 0; i < request.items.size(); ++i) {
+    reply.items[i].info.chunk = request.items[i].chunk;
+    reply.items[i].status =
+        disks_->Seal(request.items[i].chunk, request.items[i].stamp, &reply.items[i].info);
+  }
+  return reply;
+}
+
+wire::BatchReply RequestHandler::Begin(const wire::BeginRequest& request) const {
+  wire::BatchReply reply;
+  reply.items.resize(request.items.size());
+  for (size_t i = 0; i < request.items.size(); ++i) {
+    const wire::BeginItem& item = request.items[i];
+    reply.items[i].info.chunk = item.chunk;
+    reply.items[i].status = item.chunk
+                                ? disks_->Begin(item.chunk, item.epoch, item.base, &reply.items[i].info)
+                                : Status(StatusCode::kInvalidArgument, "a begin names no chunk");
+  }
+  return reply;
+}
+
+wire::BatchReply RequestHandler::Query(const wire::QueryRequest& request) const {
+  wire::BatchReply reply;
+  reply.items.resize(request.chunks.size());
+  for (size_t i = 0; i < request.chunks.size(); ++i) {
+    reply.items[i].status = disks_->Query(request.chunks[i], &reply.items[i].info);
+    reply.items[i].info.chunk = request.chunks[i];
+  }
+  return reply;
+}
+
+wire::DigestsReply RequestHandler::Digests(const wire::DigestsRequest& request) const {
+  wire::DigestsReply reply;
+  Result<std::vector<wire::Digest>> digests = disks_->Digests(request, &reply.chunk_length);
+  if (!digests.ok()) {
+    reply.status = digests.status();
+    return reply;
+  }
+  reply.digests = *std::move(digests);
+  // The store's answer for a range with a bad block.
+  for (size_t i = 0; i < reply.digests.size(); ++i) {
+    if (reply.digests[i] != wire::Digest{}) continue;
+    const uint64_t offset = request.offset + i * wire::kDigestRangeBytes;
+    (void)disks_->MarkCorrupt(request.chunk, offset);
+    damage_(request.chunk, offset, wire::kDigestRangeBytes, "a block does not match its checksum");
+  }
+  return reply;
+}
+
+void RequestHandler::Flush(wire::FlushRequest request, std::function<void(wire::BatchReply)> done) const {
+  auto shared = std::make_shared<wire::FlushRequest>(std::move(request));
+  disks_->Flush(shared->chunks, [disks = disks_, shared, done = std::move(done)](const Status& flushed) {
+    wire::BatchReply reply;
+    reply.items.resize(shared->chunks.size());
+    for (size_t i = 0; i < shared->chunks.size(); ++i) {
+      wire::ReplicaItem& item = reply.items[i];
+      item.status = disks->Query(shared->chunks[i], &item.info);
+      item.info.chunk = shared->chunks[i];
+      if (item.status.ok() && !flushed.ok()) item.status = flushed;
+    }
+    done(std::move(reply));
+  });
+}
+
+}  // namespace cairn::chunkserver
