@@ -4,7 +4,9 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <limits>
+#include <system_error>
 
 #include "chunkserver/store/codec.h"
 #include "chunkserver/store/index_db.h"
@@ -70,7 +72,9 @@ Result<std::unique_ptr<Index>> Index::Open(const IndexOptions& options, bool cre
 }
 
 Status Index::Destroy(const std::string& directory) {
-  return FromRocks(rocksdb::DestroyDB(directory, rocksdb::Options()), "remove the index in " + directory);
+  std::error_code error;
+  std::filesystem::remove_all(directory, error);
+  return error ? ErrnoStatus(error.value(), "remove the index in " + directory) : Status::Ok();
 }
 
 Result<std::optional<std::string>> Index::Get(const std::string& key) const {

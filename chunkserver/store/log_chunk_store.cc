@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kCheckpointMemoryBytes = 32ull << 20;
 constexpr uint64_t kMinReserve = 64ull << 20;
 constexpr uint64_t kMaxReserve = 8ull << 30;
-constexpr uint64_t kCheckpointSlackBytes = 8ull << 20;
+constexpr uint64_t kMaxCheckpointSlack = 8ull << 20;
 
 uint64_t DefaultReserve(uint64_t total_bytes) {
   return std::min(std::clamp(total_bytes / 100, kMinReserve, kMaxReserve), total_bytes / 10);
@@ -41,11 +41,13 @@ LogChunkStore::~LogChunkStore() {
     wake_checkpointer_.notify_all();
   }
   checkpointer_.join();
-  const Status done = Checkpoint();
-  if (!done.ok() || failed()) {
-    CAIRN_LOG(Error, "{}: closed without a checkpoint: {}", options_.directory, done.ToString());
-    return;
+  // Without room for a checkpoint the next start reads more segments; what counts is that they are synced.
+  const Status checkpoint = Checkpoint();
+  const Status synced = checkpoint.ok() ? checkpoint : log_->Sync();
+  if (!checkpoint.ok()) {
+    CAIRN_LOG(Warning, "{}: closed without a checkpoint: {}", options_.directory, checkpoint.ToString());
   }
+  if (!synced.ok() || failed()) return;
   DiskState state;
   {
     std::lock_guard lock(state_mu_);
@@ -106,6 +108,8 @@ Status LogChunkStore::OpenIndex(bool rebuild) {
 Status LogChunkStore::Start() {
   bool fresh = false;
   CAIRN_RETURN_IF_ERROR(PrepareDirectory(&fresh));
+  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
+  reserve_bytes_ = options_.reserve_bytes != 0 ? options_.reserve_bytes : DefaultReserve(space.total_bytes);
   const Uuid boot = env_->BootId();
 
   DiskState left;
@@ -158,8 +162,6 @@ Status LogChunkStore::Start() {
     CAIRN_RETURN_IF_ERROR(SaveState(state));
   }
 
-  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
-  reserve_bytes_ = options_.reserve_bytes != 0 ? options_.reserve_bytes : DefaultReserve(space.total_bytes);
   if (amnesic_) {
     CAIRN_LOG(
         Warning,
@@ -279,7 +281,8 @@ Status LogChunkStore::CheckpointLocked() {
     memory_bytes = index_->memory_bytes();
   }
   CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
-  if (space.free_bytes < memory_bytes + kCheckpointSlackBytes) {
+  // RocksDB does not survive a full disk well: rather keep the index in memory a while longer.
+  if (space.free_bytes < memory_bytes + std::min(kMaxCheckpointSlack, reserve_bytes_ / 4)) {
     return {StatusCode::kNoSpace,
             options_.directory + " has " + std::to_string(space.free_bytes) +
                 " bytes free, too few to write the index: delete something or add space"};
