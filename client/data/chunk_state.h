@@ -14,7 +14,9 @@
 namespace cairn::client {
 
 struct ChunkState {
-  ChunkState(uint64_t chunk_index, net::BufferPool* pool) : index(chunk_index), dirty(pool) { place.index = chunk_index; }
+  ChunkState(uint64_t chunk_index, net::BufferPool* pool) : index(chunk_index), dirty(pool) {
+    place.index = chunk_index;
+  }
 
   const uint64_t index;
 
@@ -23,8 +25,8 @@ struct ChunkState {
   bool place_known = false;
   bool layout_loading = false;  // asked for ahead of a reader
 
-  // Writing. Bytes go from `dirty` into `log`, from there through `writer` to the members. The writer exists from the moment
-  // that the chunk was announced under the lease and something is to be sent.
+  // Writing. Bytes go from `dirty` into `log`, from there through `writer` to the members. The writer exists
+  // from the moment that the chunk was announced under the lease and something is to be sent.
   DirtyExtents dirty;
   MutationLog log;
   std::unique_ptr<replication::ChunkWriter> writer;
@@ -49,14 +51,18 @@ struct ChunkState {
     Status status;
   };
   std::map<ServerId, Broken> broken;
-  // Members from which nothing was heard although they were asked: time of the last answer (or of the first question).
+  // Members from which nothing was heard although they were asked: time of the last answer (or of the first
+  // question).
   std::map<ServerId, int64_t> heard_ns;
 
   // Durability. Of a sealed chunk: W carriers are known to have the sealed stamp on disk.
   bool sealed_durable = false;
   uint64_t committed_durable_seq = 0;  // already handed to TakeCommit
 
-  bool writable_under(Epoch lease) const { return place_known && place.chunk && place.config.epoch >= lease; }
+  // Announced under `lease` (zero: none is held).
+  bool writable_under(Epoch lease) const {
+    return lease && place_known && place.chunk && place.config.epoch >= lease;
+  }
   bool has_unsent() const { return !dirty.empty() || log.not_submitted() != 0; }
   bool clean() const { return dirty.empty() && log.all_done(); }
 };

@@ -1,10 +1,10 @@
-// Written bytes of one chunk that were not made into mutations yet. Overwrites merge in memory; sequential writes grow an
-// extent in place until it fills its slot (kSlotBytes, aligned in the chunk), so that a stream becomes aligned mutations
-// of kSlotBytes, and scattered small writes become small ones.
+// Written bytes of one chunk that were not made into mutations yet. Overwrites merge in memory; sequential
+// writes grow an extent in place until it fills its slot (kSlotBytes, aligned in the chunk), so that a stream
+// becomes aligned mutations of kSlotBytes, and scattered small writes become small ones.
 //
-// A byte is copied once, from the caller into the extent; twice while a small extent outgrows its buffer, and when
-// neighbouring extents that were written out of order are joined.
-// Thread-safety: none; the owner's lock protects it.
+// A byte is copied once, from the caller into the extent; twice while a small extent outgrows its buffer, and
+// when neighbouring extents that were written out of order are joined. Thread-safety: none; the owner's lock
+// protects it.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,8 @@
 
 namespace cairn::client {
 
-// The largest mutation of written data, and the alignment of those of a stream. At most wire::kMaxTransferBytes.
+// The largest mutation of written data, and the alignment of those of a stream. At most
+// wire::kMaxTransferBytes.
 inline constexpr uint64_t kSlotBytes = 1u << 20;
 
 // A range of the chunk, or of a buffer that is still to be filled.
@@ -41,8 +42,8 @@ class DirtyExtents {
   // Returns the bytes that were not dirty before.
   uint64_t Write(uint64_t offset, std::span<const std::byte> data);
 
-  // Takes out what should be sent now, by offset. With `all`, everything; otherwise extents that reach the end of their
-  // slot: a sequential writer is done with those.
+  // Takes out what should be sent now, by offset. With `all`, everything; otherwise extents that reach the
+  // end of their slot: a sequential writer is done with those.
   std::vector<ReadyExtent> Take(bool all);
 
   // Drops dirty bytes at and beyond `length`; returns how many.

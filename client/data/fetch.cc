@@ -16,18 +16,19 @@ using wire::MessageType;
 // Asking a second carrier costs a whole transfer: only for answers far outside of what is usual.
 constexpr int64_t kHedgeAtLeastNanos = 100 * kNanosPerMilli;
 constexpr int64_t kHedgeUsualTimes = 8;
+constexpr uint32_t kMaxHedges = 2;  // two silent replicas of three must not keep a reader from the third
 constexpr int64_t kAskTimeoutMs = 5000;
 constexpr int64_t kSuspectNanos = 5 * kNanosPerSecond;
 
-// Whole blocks from `offset` (aligned); the last one may be cut by the chunk's length and is padded with zeros for its
-// checksum.
+// Whole blocks from `offset` (aligned); the last one may be cut by the chunk's length and is padded with
+// zeros for its checksum.
 bool ChecksumsMatch(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                     std::span<const uint32_t> checksums) {
   const size_t whole = data.size() / kBlockBytes * kBlockBytes;
   const size_t whole_blocks = whole / kBlockBytes;
   if (FirstBadBlock(chunk, offset, data.first(whole), checksums.first(whole_blocks)) >= 0) return false;
-  return whole == data.size() || BlockChecksum(chunk, offset / kBlockBytes + whole_blocks, data.subspan(whole)) ==
-                                     checksums[whole_blocks];
+  return whole == data.size() || BlockChecksum(chunk, offset / kBlockBytes + whole_blocks,
+                                               data.subspan(whole)) == checksums[whole_blocks];
 }
 
 }  // namespace
@@ -63,7 +64,8 @@ FileCore::FetchRef FileCore::StartFetchLocked(const ChunkState& chunk, const Sou
   const std::vector<ServerId> order = RankLocked(source.servers, fetch->chunk);
   const int64_t usual = order.empty() ? 0 : context_.data_client->Outstanding(order.front()).smoothed_rtt_ns;
   fetch->reader.emplace(order, replication::ReaderOptions{
-                                   .hedge_after_ns = std::max(kHedgeAtLeastNanos, kHedgeUsualTimes * usual)});
+                                   .hedge_after_ns = std::max(kHedgeAtLeastNanos, kHedgeUsualTimes * usual),
+                                   .max_hedges = kMaxHedges});
   PollFetchLocked(fetch);
   return fetch;
 }
@@ -83,8 +85,8 @@ void FileCore::AskLocked(const FetchRef& fetch, ServerId server) {
                                   .offset = fetch->offset,
                                   .length = fetch->length};
   CallLocked(server, MessageType::kRead, net::SharedBytes::Own(wire::Encode(request)), {}, kAskTimeoutMs,
-             [self = shared_from_this(), fetch, server](const Status& transport, std::span<const std::byte> meta,
-                                                        net::SharedBytes data) {
+             [self = shared_from_this(), fetch, server](
+                 const Status& transport, std::span<const std::byte> meta, net::SharedBytes data) {
                self->OnFetchReply(fetch, server, transport, meta, std::move(data));
              });
 }
@@ -132,7 +134,8 @@ void FileCore::SettleFetchLocked(const FetchRef& fetch) {
     fetch->finished = true;
   } else if (fetch->reader->failed()) {
     fetch->finished = true;
-    fetch->status = fetch->reader->Failure("chunk " + ToString(fetch->chunk) + " at " + ToString(fetch->want));
+    fetch->status =
+        fetch->reader->Failure("chunk " + ToString(fetch->chunk) + " at " + ToString(fetch->want));
   } else {
     PollFetchLocked(fetch);
     return;

@@ -145,7 +145,7 @@ void FileCore::InstallPlaceLocked(ChunkPlace place) {
   if (chunk.place.chunk && chunk.place.chunk != place.chunk) index_of_.erase(chunk.place.chunk);
   if (place.chunk) index_of_[place.chunk] = place.index;
   if (chunk.place.sealed != place.sealed) chunk.sealed_durable = false;
-  chunk.length = place.length;
+  chunk.length = chunk.log.LengthAfter(place.length);  // writes may have been buffered before it was known
   chunk.place = std::move(place);
   chunk.place_known = true;
 }
@@ -162,7 +162,7 @@ void FileCore::InstallLayoutLocked(uint64_t first, uint64_t count, const std::ve
     if (!chunk.place_known) {
       chunk.place = {.index = index};
       chunk.place_known = true;
-      chunk.length = 0;
+      chunk.length = chunk.log.LengthAfter(0);
     }
   }
 }
@@ -193,7 +193,8 @@ void FileCore::ResetLocked() {
   ++attachment_;
 }
 
-// The master or a quorum of replicas said that this client may not write any more. Everything waits for the owner to Detach.
+// The master or a quorum of replicas said that this client may not write any more. Everything waits for the
+// owner to Detach.
 void FileCore::LoseLeaseLocked(const Status& why) {
   if (lost_.ok()) lost_ = Status(StatusCode::kLeaseLost, why.message());
   changed_.notify_all();

@@ -1,17 +1,19 @@
-// The implementation of FileData, shared by the callers' threads, the data plane's callbacks and the scheduler.
+// The implementation of FileData, shared by the callers' threads, the data plane's callbacks and the
+// scheduler.
 //
-// One lock per file. It is held while payloads below kCopyOutsideLockBytes are copied and while requests are handed to the
-// DataClient (so that their order is the order of seq), never while the master is called, and never while waiting
-// except on the condition variable.
+// One lock per file. It is held while payloads below kCopyOutsideLockBytes are copied and while requests are
+// handed to the DataClient (so that their order is the order of seq), never while the master is called, and
+// never while waiting except on the condition variable.
 //
-// Copies per byte written: 1 in this library (caller to buffer; the buffer is what the sockets gather from, for all N
-// members). Copies per byte read: 1 (receive buffer to caller), also when it was read ahead. Checksums: computed once per byte
-// written, verified once per byte read.
-// Requests per operation, N = 3, file below one chunk: create + write + close: 3 (one mutation to each member, with begin). Reading a
-// file of up to 1 MiB: 1. Random 4 KiB read: 1. fsync: N per fsync whatever the number of chunks. Seal: N per file.
+// Copies per byte written: 1 in this library (caller to buffer; the buffer is what the sockets gather from,
+// for all N members). Copies per byte read: 1 (receive buffer to caller), also when it was read ahead.
+// Checksums: computed once per byte written, verified once per byte read. Requests per operation, N = 3, file
+// below one chunk: create + write + close: 3 (one mutation to each member, with begin). Reading a file of up
+// to 1 MiB: 1. Random 4 KiB read: 1. fsync: N per fsync whatever the number of chunks. Seal: N per file.
 //
-// The parts: write_path.cc (Write, Zero, Truncate), send_path.cc (log to members), trouble.cc (master calls, time limits),
-// flush_path.cc (Flush, FlushDurable, FlushAndSeal), read_path.cc (Read, layout, read-ahead), fetch.cc (one verified read).
+// The parts: write_path.cc (Write, Zero, Truncate), send_path.cc (log to members), trouble.cc (master calls,
+// time limits), flush_path.cc (Flush, FlushDurable, FlushAndSeal), read_path.cc (Read, layout, read-ahead),
+// fetch.cc (one verified read).
 //
 // Thread-safety: all public methods may be called from any thread.
 #pragma once
@@ -106,7 +108,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void LoseLeaseLocked(const Status& why);
   Status CheckWritableLocked() const;
   void ReleaseBudgetLocked(uint64_t bytes);
-  // Waits for progress or until `deadline_ns` (at most kPollMs), then tells whether the thread was interrupted.
+  // Waits for progress or until `deadline_ns` (at most kPollMs), then tells whether the thread was
+  // interrupted.
   bool WaitLocked(Lock& lock, int64_t deadline_ns);
   // Runs `work` on a scheduler thread unless the file is shut down; counted, so that Shutdown can wait.
   void RunLocked(std::function<void()> work);
@@ -116,7 +119,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // write_path.cc
   Status AdmitWrite(Lock& lock, uint64_t bytes);
   void LogDirtyLocked(ChunkState& chunk, bool all);
-  void LogLocked(ChunkState& chunk, replication::MutationKind kind, uint64_t offset, uint64_t length, net::SharedBytes data);
+  void LogLocked(ChunkState& chunk, replication::MutationKind kind, uint64_t offset, uint64_t length,
+                 net::SharedBytes data);
   void LogAllLocked();
   Status PlaceForChangeLocked(Lock& lock, uint64_t index);
   void TouchLocked(TimeSpec now);
@@ -125,8 +129,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void PumpLocked(ChunkState& chunk);
   void PumpWindowLocked();  // chunks that wait for room in the window
   void SendLocked(ChunkState& chunk, const replication::ChunkWriter::Send& send);
-  void CallLocked(ServerId server, wire::MessageType type, net::SharedBytes meta, net::SharedBytes data, int64_t timeout_ms,
-                  net::DataClient::Callback done);
+  void CallLocked(ServerId server, wire::MessageType type, net::SharedBytes meta, net::SharedBytes data,
+                  int64_t timeout_ms, net::DataClient::Callback done);
   void OnMutateDone(ChunkId chunk, ServerId server, Epoch epoch, uint64_t seq, const Status& transport,
                     std::span<const std::byte> meta);
   void SettleLocked(ChunkState& chunk);  // after any event at the writer
@@ -135,9 +139,11 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
 
   // trouble.cc
   void AnnounceLocked(uint64_t index);
-  void OnAnnounced(Epoch lease, uint64_t first, uint32_t count, const Result<std::vector<ChunkPlace>>& places);
+  void OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
+                   const Result<std::vector<ChunkPlace>>& places);
   void ReportDropsLocked(ChunkState& chunk);
-  void ReportReplicasLocked(ChunkId chunk, Epoch epoch, const std::vector<replication::MemberProblem>& problems);
+  void ReportReplicasLocked(ChunkId chunk, Epoch epoch,
+                            const std::vector<replication::MemberProblem>& problems);
   void ReconfigureLocked(ChunkState& chunk);
   void OnReconfigureAnswer(ChunkId chunk, Epoch asked, const Result<ChunkPlace>& place);
   void ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& place);
@@ -151,7 +157,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // One kFlush to every member concerned; the answers arrive in `replies`.
   struct FlushRound {
     size_t outstanding = 0;
-    std::map<ChunkId, std::vector<ServerId>> durable;  // sealed chunks: carriers that have the sealed stamp on disk
+    std::map<ChunkId, std::vector<ServerId>>
+        durable;  // sealed chunks: carriers that have the sealed stamp on disk
     std::map<ServerId, Status> failures;
   };
   Status LoadWholeLayoutLocked(Lock& lock);
@@ -159,10 +166,12 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   bool DurableLocked(const ChunkState& chunk, const FlushTargets& targets, const FlushRound* round) const;
   std::vector<ChunkState*> NotDurableLocked(const FlushTargets& targets, const FlushRound* round);
   std::shared_ptr<FlushRound> SendFlushesLocked(const std::vector<ChunkState*>& chunks);
-  void OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId server, const std::vector<ChunkId>& chunks,
-                    const Status& transport, std::span<const std::byte> meta);
+  void OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId server,
+                    const std::vector<ChunkId>& chunks, const Status& transport,
+                    std::span<const std::byte> meta);
   Status FlushDurableLocked(Lock& lock);
-  // Starts the seals that can be started; true when all begun chunks are sealed (and, with `settled`, no carrier is missing).
+  // Starts the seals that can be started; true when all begun chunks are sealed (and, with `settled`, no
+  // carrier is missing).
   bool SealAllLocked(bool settled);
   void SendSealsLocked();
   void OnSealReply(ServerId server, const std::vector<wire::SealItem>& items, const Status& transport,
@@ -184,8 +193,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   };
   Result<Source> SourceLocked(const ChunkState& chunk) const;
   Status PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byte> out, std::vector<ReadPart>* parts);
-  void PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, uint64_t base, std::span<std::byte> out,
-                     std::vector<ReadPart>* parts);
+  void PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, uint64_t base,
+                     std::span<std::byte> out, std::vector<ReadPart>* parts);
   void ReadAheadLocked(uint64_t offset, uint64_t length);
   void ArmCacheExpiryLocked();
   void ExpireCache();
@@ -194,8 +203,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   FetchRef StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset, uint32_t length);
   void PollFetchLocked(const FetchRef& fetch);
   void AskLocked(const FetchRef& fetch, ServerId server);
-  void OnFetchReply(const FetchRef& fetch, ServerId server, const Status& transport, std::span<const std::byte> meta,
-                    net::SharedBytes data);
+  void OnFetchReply(const FetchRef& fetch, ServerId server, const Status& transport,
+                    std::span<const std::byte> meta, net::SharedBytes data);
   void SettleFetchLocked(const FetchRef& fetch);
   Status WaitFetchLocked(Lock& lock, const FetchRef& fetch, int64_t deadline_ns);
   std::vector<ServerId> RankLocked(const std::vector<ServerId>& servers, ChunkId chunk) const;
@@ -211,15 +220,16 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // All below: guarded by mu_.
   Mode mode_ = Mode::kDetached;
   bool shut_down_ = false;
-  bool closing_ = false;          // FlushAndSeal is under way or done: no more writes under this lease
-  Status lost_;                   // not ok: the lease is gone although the owner did not detach yet
-  uint64_t attachment_ = 0;       // counts attachments, so that late answers are recognized
+  bool closing_ = false;     // FlushAndSeal is under way or done: no more writes under this lease
+  Status lost_;              // not ok: the lease is gone although the owner did not detach yet
+  uint64_t attachment_ = 0;  // counts attachments, so that late answers are recognized
+  uint64_t shrinks_ = 0;     // counts truncations: placements asked for before one may be of chunks that went
   Epoch lease_;
   uint64_t size_ = 0;
   bool size_changed_ = false;
   TimeSpec mtime_;
   bool mtime_changed_ = false;
-  std::map<uint64_t, std::unique_ptr<ChunkState>> chunks_;      // by index
+  std::map<uint64_t, std::unique_ptr<ChunkState>> chunks_;  // by index
   std::unordered_map<ChunkId, uint64_t> index_of_;
   std::set<uint64_t> active_;     // chunks with dirty data or a log
   uint64_t dirty_bytes_ = 0;      // buffered or in the log, not done; charged to the budget
@@ -229,9 +239,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   uint64_t next_number_ = 1;
   int64_t last_write_ns_ = 0;
   bool tick_armed_ = false;
-  uint64_t background_ = 0;       // scheduler work under way
+  uint64_t background_ = 0;  // scheduler work under way
   WriteError write_error_;
-  PendingCommit commit_;          // seals and durable stamps not taken yet
+  PendingCommit commit_;  // seals and durable stamps not taken yet
   ReadAhead read_ahead_;
   ReadCache<FetchRef> cache_;
   bool cache_expiry_armed_ = false;

@@ -25,7 +25,9 @@ class FileDataHandle final : public FileData {
   TimeSpec Mtime() const override { return core_->Mtime(); }
   uint64_t DirtyBytes() const override { return core_->DirtyBytes(); }
   WriteError LastWriteError() const override { return core_->LastWriteError(); }
-  Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) override { return core_->Read(offset, buffer); }
+  Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) override {
+    return core_->Read(offset, buffer);
+  }
   Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) override {
     return core_->Write(offset, data, now);
   }

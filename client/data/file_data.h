@@ -1,10 +1,12 @@
-// The data of one regular file as this client sees it: write-behind under a write lease, reads with read-ahead under any
-// lease. Sits between the lease cache (client/session, which decides *whether* data may be used) and the data plane.
+// The data of one regular file as this client sees it: write-behind under a write lease, reads with
+// read-ahead under any lease. Sits between the lease cache (client/session, which decides *whether* data may
+// be used) and the data plane.
 //
-// The owner keeps the lease state right: Attach* when a lease was granted, FlushAndSeal + Detach before one is given back.
-// While detached every call answers kLeaseLost; the owner gets a lease and calls again.
+// The owner keeps the lease state right: Attach* when a lease was granted, FlushAndSeal + Detach before one
+// is given back. While detached every call answers kLeaseLost; the owner gets a lease and calls again.
 //
-// Thread-safety: all methods may be called from any thread. Methods that do I/O block; none blocks the data plane's loop.
+// Thread-safety: all methods may be called from any thread. Methods that do I/O block; none blocks the data
+// plane's loop.
 #pragma once
 
 #include <atomic>
@@ -31,9 +33,9 @@ namespace cairn::client {
 // One chunk of the file; mirrors proto ChunkLayout with strong types.
 struct ChunkPlace {
   uint64_t index = 0;
-  ChunkId chunk;                       // zero: hole
+  ChunkId chunk;  // zero: hole
   replication::Configuration config;
-  Stamp sealed;                        // readers ask for exactly this; zero: not sealed
+  Stamp sealed;  // readers ask for exactly this; zero: not sealed
   std::vector<ServerId> carriers;
   uint64_t length = 0;
   bool damaged = false;
@@ -47,7 +49,10 @@ struct SealedChunk {
   std::vector<ServerId> carriers;
   bool never_begun = false;
 };
-struct DurableChunk { ChunkId chunk; Stamp stamp; };
+struct DurableChunk {
+  ChunkId chunk;
+  Stamp stamp;
+};
 
 // What the master has to be told (proto InodeCommit without the lease fields).
 struct PendingCommit {
@@ -58,41 +63,48 @@ struct PendingCommit {
   bool empty() const { return !size && !mtime && seals.empty() && durable.empty(); }
 };
 
-struct MemberFailure { ServerId server; Status status; };
+struct MemberFailure {
+  ServerId server;
+  Status status;
+};
 
-// What FileData needs from the master; implemented over the session. Calls block; bounded by the client's timeouts.
+// What FileData needs from the master; implemented over the session. Calls block; bounded by the client's
+// timeouts.
 class MasterPort {
  public:
   virtual ~MasterPort() = default;
-  virtual Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count) = 0;
+  virtual Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
+                                                   uint32_t count) = 0;
   virtual Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) = 0;
   // need_replacement: waits for the new configuration. Otherwise only a report; returns soon.
   virtual Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
-                                          const std::vector<MemberFailure>& members, bool need_replacement) = 0;
+                                          const std::vector<MemberFailure>& members,
+                                          bool need_replacement) = 0;
 };
 
 // Counters of the data path, summed over all files of a client.
 struct DataCounters {
-  std::atomic<uint64_t> requests{0};           // frames sent to chunkservers
-  std::atomic<uint64_t> bytes_read{0};         // asked for by callers
+  std::atomic<uint64_t> requests{0};    // frames sent to chunkservers
+  std::atomic<uint64_t> bytes_read{0};  // asked for by callers
   std::atomic<uint64_t> bytes_written{0};
-  std::atomic<uint64_t> mutations{0};          // each sent to N members
-  std::atomic<uint64_t> read_failovers{0};     // a carrier was given up for another one
+  std::atomic<uint64_t> mutations{0};       // each sent to N members
+  std::atomic<uint64_t> read_failovers{0};  // a carrier was given up for another one
   std::atomic<uint64_t> hedged_reads{0};
-  std::atomic<uint64_t> corrupt_replies{0};    // read replies whose checksums did not match
-  std::atomic<uint64_t> dropped_members{0};    // laggards and failures left out of their epoch
+  std::atomic<uint64_t> corrupt_replies{0};  // read replies whose checksums did not match
+  std::atomic<uint64_t> dropped_members{0};  // laggards and failures left out of their epoch
   std::atomic<uint64_t> reconfigurations{0};
-  std::atomic<uint64_t> read_ahead_bytes{0};   // fetched ahead of the caller
+  std::atomic<uint64_t> read_ahead_bytes{0};  // fetched ahead of the caller
 };
 
 struct FileDataOptions {
-  uint64_t window_bytes = 8ull << 20;          // in flight per file
-  uint64_t read_ahead_bytes = 8ull << 20;      // per sequential stream
-  int64_t write_timeout_ms = 10'000;           // below the write quorum before an error
-  int64_t read_timeout_ms = 10'000;            // no carrier answered before an error
-  int64_t laggard_timeout_ms = 10'000;         // a member that answers nothing for so long is dropped
-  uint64_t laggard_bytes = 64ull << 20;        // buffered for a member that is behind the quorum before it is dropped
-  std::string host_id;                         // of this machine: its own chunkserver is the nearest
+  uint64_t window_bytes = 8ull << 20;      // in flight per file
+  uint64_t read_ahead_bytes = 8ull << 20;  // per sequential stream
+  int64_t write_timeout_ms = 10'000;       // below the write quorum before an error
+  int64_t read_timeout_ms = 10'000;        // no carrier answered before an error
+  int64_t laggard_timeout_ms = 10'000;     // a member that answers nothing for so long is dropped
+  uint64_t laggard_bytes =
+      64ull << 20;      // buffered for a member that is behind the quorum before it is dropped
+  std::string host_id;  // of this machine: its own chunkserver is the nearest
   std::string zone;
 };
 
@@ -104,14 +116,15 @@ struct FileDataContext {
   const ServerDirectory* servers = nullptr;
   MasterPort* master = nullptr;
   const Clock* clock = nullptr;
-  ByteBudget* dirty_budget = nullptr;          // limit: ClientOptions::dirty_limit_bytes
-  ByteBudget* clean_budget = nullptr;          // limit: ClientOptions::cache_bytes
-  Scheduler* scheduler = nullptr;              // threads for what may block and timers: calls to the master, idle flushes
+  ByteBudget* dirty_budget = nullptr;  // limit: ClientOptions::dirty_limit_bytes
+  ByteBudget* clean_budget = nullptr;  // limit: ClientOptions::cache_bytes
+  Scheduler* scheduler = nullptr;  // threads for what may block and timers: calls to the master, idle flushes
   DataCounters* counters = nullptr;
   FileDataOptions options;
 };
 
-// The latest failure of write-behind. An open handle remembers `number` and reports `status` once when it has grown.
+// The latest failure of write-behind. An open handle remembers `number` and reports `status` once when it has
+// grown.
 struct WriteError {
   uint64_t number = 0;  // failures so far
   Status status;
@@ -123,32 +136,35 @@ class FileData {
 
   virtual void AttachRead(uint64_t size, std::vector<ChunkPlace> known) = 0;
   virtual void AttachWrite(Epoch lease, uint64_t size, std::vector<ChunkPlace> known) = 0;
-  // Forgets clean data and layouts. Precondition: nothing dirty, or the lease was lost (dirty data is then dropped and
-  // every open handle gets an error).
+  // Forgets clean data and layouts. Precondition: nothing dirty, or the lease was lost (dirty data is then
+  // dropped and every open handle gets an error).
   virtual void Detach() = 0;
 
-  virtual uint64_t Size() const = 0;           // with buffered growth
-  virtual TimeSpec Mtime() const = 0;          // of the last buffered write; zero: none
+  virtual uint64_t Size() const = 0;   // with buffered growth
+  virtual TimeSpec Mtime() const = 0;  // of the last buffered write; zero: none
   virtual uint64_t DirtyBytes() const = 0;
   virtual WriteError LastWriteError() const = 0;
 
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;
-  virtual Status Zero(uint64_t offset, uint64_t length) = 0;   // within the size
-  // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none is needed. Call it
-  // before the master logs the new size, with no write in between it and Truncate.
+  virtual Status Zero(uint64_t offset, uint64_t length) = 0;  // within the size
+  // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none
+  // is needed. Call it before the master logs the new size, with no write in between it and Truncate.
   virtual Result<uint64_t> TruncationSeq(uint64_t size) = 0;
-  // The master has logged the new size (shrinking) or growth is local: truncates the boundary chunk, drops what is beyond.
+  // The master has logged the new size (shrinking) or growth is local: truncates the boundary chunk, drops
+  // what is beyond.
   virtual Status Truncate(uint64_t size, TimeSpec now) = 0;
 
-  virtual Status Flush() = 0;                  // on W replicas, in memory
-  virtual Status FlushDurable() = 0;           // on W replicas, on disk, every chunk up to what was written
-  // The commit that the master must apply (size, times, durable stamps, seals so far); taken once, put back with Restore.
+  virtual Status Flush() = 0;         // on W replicas, in memory
+  virtual Status FlushDurable() = 0;  // on W replicas, on disk, every chunk up to what was written
+  // The commit that the master must apply (size, times, durable stamps, seals so far); taken once, put back
+  // with Restore.
   virtual PendingCommit TakeCommit() = 0;
   virtual void RestoreCommit(PendingCommit commit) = 0;
-  // Flushes, seals every chunk opened under the lease, returns all that is left to commit. `progress` is told the dirty bytes left.
-  // On an error the lease can still be given back: TakeCommit has the seals that were possible, Detach drops the rest (and
-  // counts a WriteError); the master then runs the configuration procedure for the chunks that stay unsealed.
+  // Flushes, seals every chunk opened under the lease, returns all that is left to commit. `progress` is told
+  // the dirty bytes left. On an error the lease can still be given back: TakeCommit has the seals that were
+  // possible, Detach drops the rest (and counts a WriteError); the master then runs the configuration
+  // procedure for the chunks that stay unsealed.
   virtual Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) = 0;
   // Drops buffered data without writing it (the file is being deleted and is not open).
   virtual void Discard() = 0;
@@ -156,7 +172,8 @@ class FileData {
   virtual void OnReconfigured(ChunkPlace place) = 0;
 };
 
-// Detached at first. The destructor waits for requests under way to end (they are cancelled) and drops what is dirty.
+// Detached at first. The destructor waits for requests under way to end (they are cancelled) and drops what
+// is dirty.
 std::unique_ptr<FileData> MakeFileData(const FileDataContext& context, InodeId inode, uint64_t chunk_bytes);
 
 }  // namespace cairn::client

@@ -49,7 +49,8 @@ Status FileCore::WaitDoneLocked(Lock& lock, uint64_t number, const std::function
     }
     const uint64_t attachment = attachment_;
     if (WaitLocked(lock, now + kNanosPerSecond)) return Interruption("the write quorum");
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
   }
 }
 
@@ -70,7 +71,8 @@ Status FileCore::LoadWholeLayoutLocked(Lock& lock) {
   return Status::Ok();
 }
 
-bool FileCore::DurableLocked(const ChunkState& chunk, const FlushTargets& targets, const FlushRound* round) const {
+bool FileCore::DurableLocked(const ChunkState& chunk, const FlushTargets& targets,
+                             const FlushRound* round) const {
   if (chunk.writer != nullptr && !chunk.writer->never_begun()) {
     auto target = targets.find(chunk.index);
     return target == targets.end() || chunk.writer->durable_seq() >= target->second;
@@ -96,7 +98,7 @@ std::shared_ptr<FileCore::FlushRound> FileCore::SendFlushesLocked(const std::vec
     const bool open = chunk->writer != nullptr && !chunk->writer->never_begun();
     const std::vector<ServerId>& servers = open ? chunk->place.config.members : chunk->place.carriers;
     for (ServerId server : servers) {
-      if (open && !chunk->writer->Carries(server, chunk->writer->done_seq()) && chunk->writer->acked_seq(server)) continue;
+      // A member that has not answered yet gets the flush behind its mutations.
       if (open && !chunk->writer->is_live(server)) continue;
       by_server[server].push_back(chunk->place.chunk);
     }
@@ -105,7 +107,8 @@ std::shared_ptr<FileCore::FlushRound> FileCore::SendFlushesLocked(const std::vec
     for (size_t at = 0; at < ids.size(); at += wire::kMaxBatchItems) {
       const size_t n = std::min<size_t>(wire::kMaxBatchItems, ids.size() - at);
       wire::FlushRequest request;
-      request.chunks.assign(ids.begin() + static_cast<ptrdiff_t>(at), ids.begin() + static_cast<ptrdiff_t>(at + n));
+      request.chunks.assign(ids.begin() + static_cast<ptrdiff_t>(at),
+                            ids.begin() + static_cast<ptrdiff_t>(at + n));
       ++round->outstanding;
       CallLocked(server, MessageType::kFlush, net::SharedBytes::Own(wire::Encode(request)), {},
                  context_.options.laggard_timeout_ms,
@@ -159,7 +162,8 @@ Status FileCore::FlushDurableLocked(Lock& lock) {
   for (auto& [index, chunk] : chunks_) {
     if (chunk->writer != nullptr && !chunk->writer->never_begun()) targets[index] = chunk->writer->done_seq();
   }
-  std::map<ServerId, int64_t> unreachable_since;
+  std::map<ServerId, int64_t> failing_since;
+  std::map<ServerId, Status> failures;  // the last one of each member
   for (;;) {
     std::vector<ChunkState*> left = NotDurableLocked(targets, nullptr);
     if (left.empty()) break;
@@ -169,28 +173,32 @@ Status FileCore::FlushDurableLocked(Lock& lock) {
       if (WaitLocked(lock, deadline)) return Interruption("the disks of the write quorum");
       if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
       if (!lost_.ok()) return lost_;
-      if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+      if (attachment != attachment_)
+        return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
       if (Now() >= deadline) break;
     }
     left = NotDurableLocked(targets, round.get());
+    for (const auto& [server, status] : round->failures) failures.insert_or_assign(server, status);
     for (auto& [index, chunk] : chunks_) {
       if (DurableLocked(*chunk, targets, round.get())) chunk->sealed_durable = true;
     }
     if (left.empty()) break;
     if (Now() >= deadline) {
       std::vector<MemberProblem> problems;
-      for (const auto& [server, status] : round->failures) problems.push_back({server, status});
+      for (const auto& [server, status] : failures) problems.push_back({server, status});
       return Status(StatusCode::kNoQuorum,
-                    "sync refused: " + std::to_string(left.size()) + " chunks are not on the disks of their write quorum (" +
-                        (problems.empty() ? "no answer within " + std::to_string(context_.options.write_timeout_ms) + " ms"
-                                          : replication::DescribeProblems(problems)) +
+                    "sync refused: " + std::to_string(left.size()) +
+                        " chunks are not on the disks of their write quorum (" +
+                        (problems.empty()
+                             ? "no answer within " + std::to_string(context_.options.write_timeout_ms) + " ms"
+                             : replication::DescribeProblems(problems)) +
                         ")");
     }
     const int64_t now = Now();
-    for (const auto& [server, status] : round->failures) unreachable_since.try_emplace(server, now);
+    for (const auto& [server, status] : round->failures) failing_since.try_emplace(server, now);
     for (ChunkState* chunk : left) {
       if (chunk->writer == nullptr) continue;
-      for (const auto& [server, since] : unreachable_since) {
+      for (const auto& [server, since] : failing_since) {
         auto failure = round->failures.find(server);
         if (failure != round->failures.end() && now - since >= PatienceNanos()) {
           chunk->writer->OnError(server, failure->second);
@@ -199,8 +207,10 @@ Status FileCore::FlushDurableLocked(Lock& lock) {
       ReportDropsLocked(*chunk);
       if (chunk->writer->below_quorum() || chunk->writer->fenced_by_quorum()) ReconfigureLocked(*chunk);
     }
-    if (WaitLocked(lock, std::min(deadline, Now() + kFlushRetryNanos))) return Interruption("the disks of the write quorum");
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (WaitLocked(lock, std::min(deadline, Now() + kFlushRetryNanos)))
+      return Interruption("the disks of the write quorum");
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
   }
   for (auto& [index, chunk] : chunks_) {
     if (chunk->writer == nullptr || chunk->writer->never_begun()) continue;
@@ -252,7 +262,8 @@ void FileCore::SendSealsLocked() {
     for (size_t at = 0; at < items.size(); at += wire::kMaxBatchItems) {
       const size_t n = std::min<size_t>(wire::kMaxBatchItems, items.size() - at);
       wire::SealRequest request;
-      request.items.assign(items.begin() + static_cast<ptrdiff_t>(at), items.begin() + static_cast<ptrdiff_t>(at + n));
+      request.items.assign(items.begin() + static_cast<ptrdiff_t>(at),
+                           items.begin() + static_cast<ptrdiff_t>(at + n));
       CallLocked(server, MessageType::kSeal, net::SharedBytes::Own(wire::Encode(request)), {},
                  context_.options.laggard_timeout_ms,
                  [self = shared_from_this(), server = server, sent = request.items](
@@ -331,7 +342,8 @@ Result<PendingCommit> FileCore::FlushAndSeal(const std::function<void(uint64_t d
     if (WaitLocked(lock, deadline)) return Interruption("the seal of the file's chunks");
     if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
     if (!lost_.ok()) return lost_;
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
   }
   FinishSealsLocked();
   lock.unlock();

@@ -52,7 +52,8 @@ LoggedMutation* MutationLog::NextToSubmit() {
 
 void MutationLog::SetSeq(uint64_t seq) {
   CAIRN_CHECK(submitted_ < entries_.size(), "nothing to submit");
-  CAIRN_CHECK(submitted_ == 0 || entries_[submitted_ - 1].seq + 1 == seq, "mutations are numbered without gaps");
+  CAIRN_CHECK(submitted_ == 0 || entries_[submitted_ - 1].seq + 1 == seq,
+              "mutations are numbered without gaps");
   LoggedMutation& mutation = entries_[submitted_++];
   mutation.seq = seq;
   in_flight_bytes_ += mutation.data.size();
@@ -82,6 +83,14 @@ void MutationLog::Release(uint64_t seq) {
   }
 }
 
+uint64_t MutationLog::LengthAfter(uint64_t length) const {
+  for (const LoggedMutation& mutation : entries_) {
+    if (mutation.kind == MutationKind::kWrite) length = std::max(length, mutation.offset + mutation.length);
+    if (mutation.kind == MutationKind::kTruncate) length = mutation.offset;
+  }
+  return length;
+}
+
 std::vector<Gap> MutationLog::Paint(uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps) const {
   for (auto it = entries_.rbegin(); it != entries_.rend() && !gaps.empty(); ++it) {
     gaps = Subtract(std::move(gaps), RangeOf(*it), [&](uint64_t offset, uint64_t length) {
@@ -103,7 +112,8 @@ bool MutationLog::Overlaps(uint64_t offset, uint64_t length) const {
   });
 }
 
-std::vector<Gap> PaintDirty(const DirtyExtents& dirty, uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps) {
+std::vector<Gap> PaintDirty(const DirtyExtents& dirty, uint64_t base, std::span<std::byte> out,
+                            std::vector<Gap> gaps) {
   for (const Gap& range : dirty.Ranges(base, out.size())) {
     if (gaps.empty()) break;
     gaps = Subtract(std::move(gaps), range, [&](uint64_t offset, uint64_t length) {

@@ -1,5 +1,5 @@
-// The mutations of one chunk that its replicas have not all confirmed, in order, with their payloads: what to send (again), and
-// what a read of the own file has to see on top of the replicas.
+// The mutations of one chunk that its replicas have not all confirmed, in order, with their payloads: what to
+// send (again), and what a read of the own file has to see on top of the replicas.
 //
 //   number  1   2   3   4   5   6        counts the mutations of the whole file; a flush waits for a number
 //   seq     7   8   9  10   -   -        given when handed to the ChunkWriter
@@ -24,10 +24,10 @@ struct LoggedMutation {
   replication::MutationKind kind = replication::MutationKind::kWrite;
   uint64_t offset = 0;
   uint64_t length = 0;
-  net::SharedBytes data;           // kWrite
-  std::vector<uint32_t> checksums; // of data; computed once, when the chunk's id is known
+  net::SharedBytes data;            // kWrite
+  std::vector<uint32_t> checksums;  // of data; computed once, when the chunk's id is known
   uint64_t number = 0;
-  uint64_t seq = 0;                // 0: not submitted
+  uint64_t seq = 0;  // 0: not submitted
 };
 
 class MutationLog {
@@ -46,6 +46,9 @@ class MutationLog {
   // Everything up to `seq` is needed no more. Precondition: done.
   void Release(uint64_t seq);
 
+  // The length of a chunk that had `length` bytes, after everything in the log.
+  uint64_t LengthAfter(uint64_t length) const;
+
   bool empty() const { return entries_.empty(); }
   size_t size() const { return entries_.size(); }
   bool all_done() const { return done_ == entries_.size(); }
@@ -56,8 +59,8 @@ class MutationLog {
   // Number of the oldest mutation that is not done. Precondition: !all_done().
   uint64_t oldest_undone() const { return entries_[done_].number; }
 
-  // Copies what the log knows about the gaps into `out` (whose first byte is at `base`), newest first, and returns
-  // the gaps that are left for the replicas.
+  // Copies what the log knows about the gaps into `out` (whose first byte is at `base`), newest first, and
+  // returns the gaps that are left for the replicas.
   std::vector<Gap> Paint(uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps) const;
   bool Overlaps(uint64_t offset, uint64_t length) const;
 
@@ -71,6 +74,7 @@ class MutationLog {
 };
 
 // Fills the parts of `gaps` that `dirty` covers; returns what is left.
-std::vector<Gap> PaintDirty(const DirtyExtents& dirty, uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps);
+std::vector<Gap> PaintDirty(const DirtyExtents& dirty, uint64_t base, std::span<std::byte> out,
+                            std::vector<Gap> gaps);
 
 }  // namespace cairn::client

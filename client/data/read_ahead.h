@@ -1,8 +1,8 @@
 // Decides how far to read ahead of an application, from the offsets it asks for.
 //
-// A few streams are told apart (several processes, or a kernel that sends neighbouring requests out of order). A stream
-// is believed at its second request; what is read ahead then doubles up to the bound. Random reads never cause any.
-// Thread-safety: none; the owner's lock protects it.
+// A few streams are told apart (several processes, or a kernel that sends neighbouring requests out of
+// order). A stream is believed at its second request; what is read ahead then doubles up to the bound. Random
+// reads never cause any. Thread-safety: none; the owner's lock protects it.
 #pragma once
 
 #include <array>
@@ -20,7 +20,8 @@ class ReadAhead {
     bool empty() const { return from >= to; }
   };
 
-  // The application reads [offset, offset + length). Returns what to fetch beyond it; empty when enough was asked for before.
+  // The application reads [offset, offset + length). Returns what to fetch beyond it; empty when enough was
+  // asked for before.
   Range OnRead(uint64_t offset, uint64_t length, uint64_t file_size);
   // Forgets all streams (the data changed).
   void Reset();

@@ -1,6 +1,6 @@
-// Ranges of a file that were asked for ahead of the application, by offset. A range leaves when it was read to its end,
-// when it is overwritten, or as the oldest one when there are too many: the kernel's page cache above keeps what was read.
-// Thread-safety: none; the owner's lock protects it.
+// Ranges of a file that were asked for ahead of the application, by offset. A range leaves when it was read
+// to its end, when it is overwritten, or as the oldest one when there are too many: the kernel's page cache
+// above keeps what was read. Thread-safety: none; the owner's lock protects it.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// FileCore: reads. What is buffered here is painted first, newest on top; what is left comes from the replicas.
+// FileCore: reads. What is buffered here is painted first, newest on top; what is left comes from the
+// replicas.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -95,7 +96,8 @@ Status FileCore::ReadOnceLocked(Lock& lock, uint64_t offset, std::span<std::byte
   ReadAheadLocked(offset, buffer.size());
   for (const ReadPart& part : parts) {
     const Status status = WaitFetchLocked(lock, part.fetch, deadline);
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
     if (!status.ok()) {
       context_.clean_budget->Release(cache_.Invalidate(part.offset, part.offset + part.out.size()));
       return status;
@@ -109,7 +111,8 @@ Status FileCore::ReadOnceLocked(Lock& lock, uint64_t offset, std::span<std::byte
     if (have != 0) std::memcpy(part.out.data(), fetch.data.data() + (in_chunk - fetch.data_offset), have);
     if (have < part.out.size()) std::memset(part.out.data() + have, 0, part.out.size() - have);
     lock.lock();
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
     context_.clean_budget->Release(cache_.Consume(part.offset, part.out.size()));
   }
   return Status::Ok();
@@ -124,6 +127,7 @@ Status FileCore::EnsureLayoutLocked(Lock& lock, uint64_t first, uint64_t last) {
     const uint64_t wanted = std::max(last - index + 1, kLayoutBatch);
     const uint64_t count = std::max<uint64_t>(1, std::min(wanted, chunks > index ? chunks - index : 1));
     const uint64_t attachment = attachment_;
+    const uint64_t shrinks = shrinks_;
     ++background_;
     lock.unlock();
     Result<std::vector<ChunkPlace>> places =
@@ -132,8 +136,13 @@ Status FileCore::EnsureLayoutLocked(Lock& lock, uint64_t first, uint64_t last) {
     --background_;
     changed_.notify_all();
     if (!places.ok()) return places.status();
-    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
-    InstallLayoutLocked(index, count, *places);
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (shrinks == shrinks_) {
+      InstallLayoutLocked(index, count, *places);
+    } else {
+      --index;  // the answer may be of chunks that went: ask again
+    }
   }
   return Status::Ok();
 }
@@ -175,8 +184,8 @@ Result<FileCore::Source> FileCore::SourceLocked(const ChunkState& chunk) const {
   const uint64_t done = chunk.writer->done_seq();
   const bool activated = config.epoch > lease_;  // by the master, with W members at base
   if (done == config.base.seq && !activated) {
-    // The first mutation is on its way. A new chunk has nothing else; the bytes of an old one can be asked for
-    // by the new stamp only after it arrived.
+    // The first mutation is on its way. A new chunk has nothing else; the bytes of an old one can be asked
+    // for by the new stamp only after it arrived.
     source.kind = config.base == Stamp{} ? Source::kZeros : Source::kWait;
     return source;
   }
@@ -210,7 +219,8 @@ Status FileCore::PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byt
       if (WaitLocked(lock, now + kNanosPerSecond)) {
         return Status(StatusCode::kInterrupted, "interrupted while reading");
       }
-      if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+      if (attachment != attachment_)
+        return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
       continue;
     }
     for (const Gap& gap : gaps) {
@@ -222,12 +232,14 @@ Status FileCore::PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byt
     if (source.kind == Source::kZeros) return Status::Ok();
     std::erase_if(gaps, [&](const Gap& gap) { return gap.offset >= source.length; });
     for (Gap& gap : gaps) gap.length = std::min(gap.length, source.length - gap.offset);
-    if (gaps.size() > kMaxGaps && gaps.back().offset + gaps.back().length - gaps.front().offset <= kFetchBytes) {
+    if (gaps.size() > kMaxGaps &&
+        gaps.back().offset + gaps.back().length - gaps.front().offset <= kFetchBytes) {
       const uint64_t from = gaps.front().offset;
       const FetchRef fetch = StartFetchLocked(
           chunk, source, from, static_cast<uint32_t>(gaps.back().offset + gaps.back().length - from));
       for (const Gap& gap : gaps) {
-        parts->push_back({index * chunk_bytes_ + gap.offset, out.subspan(gap.offset - in_chunk, gap.length), fetch});
+        parts->push_back(
+            {index * chunk_bytes_ + gap.offset, out.subspan(gap.offset - in_chunk, gap.length), fetch});
       }
       return Status::Ok();
     }
@@ -237,8 +249,8 @@ Status FileCore::PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byt
 }
 
 // What was read ahead already is waited for, the rest is asked for now.
-void FileCore::PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, uint64_t base, std::span<std::byte> out,
-                             std::vector<ReadPart>* parts) {
+void FileCore::PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, uint64_t base,
+                             std::span<std::byte> out, std::vector<ReadPart>* parts) {
   const uint64_t chunk_start = chunk.index * chunk_bytes_;
   while (gap.length != 0) {
     const uint64_t at = chunk_start + gap.offset;
@@ -284,7 +296,8 @@ void FileCore::ReadAheadLocked(uint64_t offset, uint64_t length) {
           context_.clean_budget->Release(cache_.EvictOldest());
         }
         if (!context_.clean_budget->TryAcquire(fetched)) return;
-        cache_.Insert(at, at + fetched, StartFetchLocked(chunk, *source, in_chunk, static_cast<uint32_t>(fetched)));
+        cache_.Insert(at, at + fetched,
+                      StartFetchLocked(chunk, *source, in_chunk, static_cast<uint32_t>(fetched)));
         context_.counters->read_ahead_bytes += fetched;
       }
     }
@@ -297,13 +310,14 @@ void FileCore::LoadLayoutAheadLocked(uint64_t index) {
   ChunkState& chunk = ChunkLocked(index);
   if (chunk.layout_loading) return;
   chunk.layout_loading = true;
-  RunLocked([self = shared_from_this(), index, attachment = attachment_] {
+  RunLocked([self = shared_from_this(), index, attachment = attachment_, shrinks = shrinks_] {
     Result<std::vector<ChunkPlace>> places =
         self->context_.master->Layout(self->inode_, index, static_cast<uint32_t>(kLayoutBatch));
     std::lock_guard lock(self->mu_);
     if (self->shut_down_ || attachment != self->attachment_) return;
-    if (auto found = self->chunks_.find(index); found != self->chunks_.end()) found->second->layout_loading = false;
-    if (places.ok()) self->InstallLayoutLocked(index, kLayoutBatch, *places);
+    if (auto found = self->chunks_.find(index); found != self->chunks_.end())
+      found->second->layout_loading = false;
+    if (places.ok() && shrinks == self->shrinks_) self->InstallLayoutLocked(index, kLayoutBatch, *places);
     self->changed_.notify_all();
   });
 }

@@ -126,7 +126,8 @@ void FileCore::OnMutateDone(ChunkId id, ServerId server, Epoch epoch, uint64_t s
   SettleLocked(*chunk);
 }
 
-// After anything that happened to a chunk's writer: counts what is done, frees what is not needed, asks for help, goes on.
+// After anything that happened to a chunk's writer: counts what is done, frees what is not needed, asks for
+// help, goes on.
 void FileCore::SettleLocked(ChunkState& chunk) {
   ChunkWriter& writer = *chunk.writer;
   const uint64_t retained_before = chunk.log.done_bytes();

@@ -15,14 +15,15 @@ constexpr int64_t kMasterRetryNanos = 300 * kNanosPerMilli;
 constexpr uint32_t kAnnounceAhead = 4;
 
 bool EndsLease(StatusCode code) {
-  return code == StatusCode::kLeaseLost || code == StatusCode::kSessionUnknown || code == StatusCode::kStaleHandle ||
-         code == StatusCode::kFenced || code == StatusCode::kNotFound;
+  return code == StatusCode::kLeaseLost || code == StatusCode::kSessionUnknown ||
+         code == StatusCode::kStaleHandle || code == StatusCode::kFenced || code == StatusCode::kNotFound;
 }
 
 // Failures that waiting does not cure within a write timeout.
 bool FailsAtOnce(StatusCode code) {
-  return code == StatusCode::kNoSpace || code == StatusCode::kQuotaExceeded || code == StatusCode::kReadOnly ||
-         code == StatusCode::kFileTooLarge || code == StatusCode::kInvalidArgument;
+  return code == StatusCode::kNoSpace || code == StatusCode::kQuotaExceeded ||
+         code == StatusCode::kReadOnly || code == StatusCode::kFileTooLarge ||
+         code == StatusCode::kInvalidArgument;
 }
 
 std::vector<MemberFailure> ToFailures(const std::vector<MemberProblem>& problems) {
@@ -48,17 +49,19 @@ void FileCore::AnnounceLocked(uint64_t index) {
     next.announcing = true;
     ++count;
   }
-  RunLocked([self = shared_from_this(), lease = lease_, index, count] {
-    self->OnAnnounced(lease, index, count, self->context_.master->Announce(self->inode_, lease, index, count));
+  RunLocked([self = shared_from_this(), lease = lease_, shrinks = shrinks_, index, count] {
+    self->OnAnnounced(lease, shrinks, index, count,
+                      self->context_.master->Announce(self->inode_, lease, index, count));
   });
 }
 
-void FileCore::OnAnnounced(Epoch lease, uint64_t first, uint32_t count,
+void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
                            const Result<std::vector<ChunkPlace>>& places) {
   std::lock_guard lock(mu_);
   if (shut_down_ || mode_ != Mode::kWrite || lease_ != lease) return;
   if (!places.ok() && EndsLease(places.code())) return LoseLeaseLocked(places.status());
-  if (places.ok()) {
+  const bool current = shrinks == shrinks_;
+  if (places.ok() && current) {
     for (const ChunkPlace& place : *places) {
       if (place.index >= first && place.index < first + count) InstallPlaceLocked(place);
     }
@@ -70,10 +73,11 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t first, uint32_t count,
     chunk.announcing = false;
     if (chunk.writable_under(lease_)) {
       chunk.master_status = Status::Ok();
-    } else {
+    } else if (current) {
       chunk.retry_at_ns = Now() + kMasterRetryNanos;
-      chunk.master_status =
-          places.ok() ? Status(StatusCode::kUnavailable, "the master did not place the chunk") : places.status();
+      chunk.master_status = places.ok()
+                                ? Status(StatusCode::kUnavailable, "the master did not place the chunk")
+                                : places.status();
     }
     PumpLocked(chunk);
   }
@@ -124,7 +128,8 @@ void FileCore::OnReconfigureAnswer(ChunkId id, Epoch asked, const Result<ChunkPl
   changed_.notify_all();
 }
 
-// The master activated a new configuration for a chunk that is being written: what lies beyond its base is sent again.
+// The master activated a new configuration for a chunk that is being written: what lies beyond its base is
+// sent again.
 void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& place) {
   if (place.config.epoch <= chunk.writer->config().epoch) return;
   if (const Status applied = chunk.writer->Reconfigure(place.config); !applied.ok()) {
@@ -166,15 +171,17 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
   if (std::optional<Status> stalled = StalledLocked(chunk, now)) NoteFailureLocked(chunk, *stalled);
 }
 
-// A chunk makes no progress: members that owe an answer and say nothing are given up while there is still time
-// to find others.
+// A chunk makes no progress: members that owe an answer and say nothing are given up while there is still
+// time to find others.
 void FileCore::DropSilentLocked(ChunkState& chunk, int64_t now) {
   const int64_t limit = context_.options.write_timeout_ms * kNanosPerMilli / 3;
   if (chunk.log.all_done() || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
   for (const auto& [server, heard] : chunk.heard_ns) {
     if (now - std::max(heard, chunk.waiting_since_ns) < limit || !chunk.writer->is_live(server)) continue;
     if (chunk.writer->acked_seq(server).value_or(0) > chunk.writer->done_seq()) continue;  // owes nothing
-    chunk.writer->OnError(server, Status(StatusCode::kTimeout, "no answer for " + std::to_string((now - heard) / kNanosPerMilli) + " ms"));
+    chunk.writer->OnError(server,
+                          Status(StatusCode::kTimeout,
+                                 "no answer for " + std::to_string((now - heard) / kNanosPerMilli) + " ms"));
   }
 }
 

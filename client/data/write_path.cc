@@ -12,8 +12,8 @@ namespace {
 
 using replication::MutationKind;
 
-// Dirty data of one file, in windows: enough to keep sending while the caller fills the next buffers, little enough
-// that the memory stays in the processor's cache.
+// Dirty data of one file, in windows: enough to keep sending while the caller fills the next buffers, little
+// enough that the memory stays in the processor's cache.
 constexpr uint64_t kDirtyWindows = 4;
 constexpr size_t kMaxLogged = 4096;
 // Extents of one chunk that are held back in the hope that they grow.
@@ -120,19 +120,12 @@ void FileCore::LogDirtyLocked(ChunkState& chunk, bool all) {
 
 void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, uint64_t length,
                          net::SharedBytes data) {
-  switch (kind) {
-    case MutationKind::kWrite:
-      chunk.length = std::max(chunk.length, offset + length);
-      break;
-    case MutationKind::kTruncate:
-      chunk.length = offset;
-      break;
-    case MutationKind::kZero:
-      break;
-  }
   if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
   active_.insert(chunk.index);
-  chunk.log.Push({.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++});
+  if (kind == MutationKind::kWrite) chunk.length = std::max(chunk.length, offset + length);
+  if (kind == MutationKind::kTruncate) chunk.length = offset;
+  chunk.log.Push(
+      {.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++});
 }
 
 void FileCore::LogAllLocked() {
@@ -175,7 +168,8 @@ Status FileCore::Zero(uint64_t offset, uint64_t length) {
   return Status::Ok();
 }
 
-// The number that the truncation of the boundary chunk to `size` would have; 0 when there is nothing to truncate.
+// The number that the truncation of the boundary chunk to `size` would have; 0 when there is nothing to
+// truncate.
 Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
@@ -185,7 +179,7 @@ Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
   LogDirtyLocked(chunk, true);
   PumpLocked(chunk);
   if (chunk.length <= size % chunk_bytes_) return uint64_t{0};
-  const uint64_t last = chunk.writer != nullptr                ? chunk.writer->last_seq()
+  const uint64_t last = chunk.writer != nullptr              ? chunk.writer->last_seq()
                         : chunk.place.config.epoch >= lease_ ? chunk.place.config.base.seq
                                                              : chunk.place.sealed.seq;
   return last + chunk.log.not_submitted() + 1;
@@ -202,6 +196,7 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   }
   const uint64_t boundary = size / chunk_bytes_;
   const uint64_t rest = size % chunk_bytes_;
+  ++shrinks_;
   if (rest != 0) CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, boundary));
   for (auto it = chunks_.lower_bound(rest == 0 ? boundary : boundary + 1); it != chunks_.end();) {
     DropDirtyLocked(*it->second);

@@ -75,7 +75,8 @@ TEST(DirtyExtents, NeighboursWrittenBackwardsAreSentAsOne) {
   DirtyExtents extents(&pool);
   const auto data = Pattern(8 * 4096, 3);
   for (int block = 7; block >= 0; --block) {
-    extents.Write(static_cast<uint64_t>(block) * 4096, std::span(data).subspan(static_cast<size_t>(block) * 4096, 4096));
+    extents.Write(static_cast<uint64_t>(block) * 4096,
+                  std::span(data).subspan(static_cast<size_t>(block) * 4096, 4096));
   }
   auto ready = extents.Take(true);
   ASSERT_EQ(ready.size(), 1u);
