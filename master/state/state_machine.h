@@ -83,8 +83,9 @@ struct Effects {
 };
 
 struct ApplyResult {
-  proto::Reply reply;     // number, status and result; log_index of a mutation
-  Effects effects;        // empty when the reply is an error or repeated
+  proto::Reply reply;  // number, status and result; log_index of a mutation
+  Effects effects;  // empty when the reply is repeated or an error (a write-back with refused items has those
+                    // of the others)
   bool repeated = false;  // answered from the stored reply
   bool ok() const { return reply.status().code() == 0; }
 };

@@ -1,0 +1,229 @@
+#include "master/state/queries.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "master/state/chunk_queries.h"
+#include "master/state/permissions.h"
+#include "master/state/records.h"
+#include "master/state/state_machine.h"
+#include "master/state/xattrs.h"
+
+namespace cairn::master {
+namespace {
+
+// Chunks whose layout travels with attributes, so that opening a small file for reading needs no further
+// request.
+constexpr uint32_t kInlineChunks = 4;
+constexpr uint32_t kMaxReadDirEntries = 4096;
+// Deeper than any path can be; a longer walk towards the root means a cycle.
+constexpr int kMaxDepth = 1 << 20;
+
+void AddLayout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count,
+               google::protobuf::RepeatedPtrField<proto::ChunkLayout>* layouts) {
+  for (const ChunkAt& at : ChunksOfInode(reader, inode, first, count)) {
+    if (at.index - first >= count) break;
+    const std::optional<proto::ChunkRecord> record = LoadChunk(reader, at.chunk);
+    CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
+    *layouts->Add() = LayoutOf(at.chunk, *record);
+  }
+}
+
+proto::EntryResult EntryOf(const MetaReader& reader, InodeId inode, const proto::InodeRecord& record,
+                           bool with_layout) {
+  proto::EntryResult entry;
+  *entry.mutable_attr() = ToAttr(inode, record);
+  if (record.type() == proto::SYMLINK) entry.set_symlink_target(record.symlink_target());
+  if (with_layout && IsRegular(record)) AddLayout(reader, inode, 0, kInlineChunks, entry.mutable_layout());
+  return entry;
+}
+
+// Takes from `source` what is not set in `policy` yet.
+void Inherit(const proto::Policy& source, proto::Policy* policy) {
+  if (policy->replicas() == 0) {
+    policy->set_replicas(source.replicas());
+    // W belongs to the N it was set with: an own W without an own N stays.
+    if (policy->write_quorum() == 0) policy->set_write_quorum(source.write_quorum());
+  }
+  if (policy->chunk_bytes() == 0) policy->set_chunk_bytes(source.chunk_bytes());
+  if (policy->failure_domain().empty()) policy->set_failure_domain(source.failure_domain());
+  if (policy->storage_class().empty()) policy->set_storage_class(source.storage_class());
+}
+
+bool IsComplete(const proto::Policy& policy) {
+  return policy.replicas() != 0 && policy.chunk_bytes() != 0 && !policy.failure_domain().empty() &&
+         !policy.storage_class().empty();
+}
+
+}  // namespace
+
+Result<proto::EntryResult> Lookup(const MetaReader& reader, const proto::LookupOp& op,
+                                  const proto::Credentials& caller) {
+  const InodeId parent(op.parent());
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord directory, LoadDirectory(reader, parent));
+  CAIRN_RETURN_IF_ERROR(CheckMode(directory, caller, kMayExecute));
+  InodeId inode = parent;
+  if (op.name() == "..") {
+    inode = InodeId(directory.parent());
+  } else if (op.name() != ".") {
+    CAIRN_RETURN_IF_ERROR(CheckName(op.name()));
+    const std::optional<proto::DentryRecord> dentry = LoadDentry(reader, parent, op.name());
+    if (!dentry) return Status(StatusCode::kNotFound, "no entry '" + op.name() + "'");
+    inode = InodeId(dentry->inode());
+  }
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  return EntryOf(reader, inode, record, op.want_layout());
+}
+
+Result<proto::EntryResult> GetAttr(const MetaReader& reader, InodeId inode, bool with_layout) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  return EntryOf(reader, inode, record, with_layout);
+}
+
+Result<proto::Attr> Attributes(const MetaReader& reader, InodeId inode) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  return ToAttr(inode, record);
+}
+
+Result<proto::ReadDirResult> ReadDir(const MetaReader& reader, const proto::ReadDirOp& op,
+                                     const proto::Credentials& caller) {
+  const InodeId directory(op.inode());
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadDirectory(reader, directory));
+  CAIRN_RETURN_IF_ERROR(CheckMode(record, caller, kMayRead));
+  const uint32_t limit =
+      op.max_entries() == 0 ? kMaxReadDirEntries : std::min(op.max_entries(), kMaxReadDirEntries);
+  proto::ReadDirResult result;
+  result.set_parent(record.parent());
+  auto it = reader.Scan(Family::kDirIndex,
+                        keys::DirIndex(directory, op.cursor() == UINT64_MAX ? UINT64_MAX : op.cursor() + 1),
+                        keys::After(keys::Inode(directory)));
+  for (; it->Valid() && static_cast<uint32_t>(result.entries_size()) < limit; it->Next()) {
+    proto::DirIndexRecord index;
+    CAIRN_CHECK(index.ParseFromArray(it->value().data(), static_cast<int>(it->value().size())),
+                "an entry cannot be parsed");
+    proto::DirEntry* entry = result.add_entries();
+    entry->set_name(index.name());
+    entry->set_inode(index.inode());
+    entry->set_type(index.type());
+    entry->set_cursor(keys::NumberAt(it->key(), 8));
+    if (!op.with_attrs()) continue;
+    const Result<proto::InodeRecord> inode = LoadInode(reader, InodeId(index.inode()));
+    if (!inode.ok()) continue;  // fsck reports it; the listing shows the name
+    *entry->mutable_attr() = ToAttr(InodeId(index.inode()), *inode);
+    if (op.want_layout() && IsRegular(*inode))
+      AddLayout(reader, InodeId(index.inode()), 0, 1, entry->mutable_layout());
+  }
+  result.set_end(!it->Valid());
+  return result;
+}
+
+Result<std::string> ReadLink(const MetaReader& reader, InodeId inode) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  if (record.type() != proto::SYMLINK) {
+    return Status(StatusCode::kInvalidArgument, "inode " + ToString(inode) + " is not a symbolic link");
+  }
+  return record.symlink_target();
+}
+
+Result<std::string> GetXattr(const MetaReader& reader, const proto::GetXattrOp& op,
+                             const proto::Credentials& caller) {
+  const InodeId inode(op.inode());
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  CAIRN_RETURN_IF_ERROR(CheckXattrRead(record, caller, op.name()));
+  std::optional<std::string> value;
+  if (record.xattrs() > 0) value = reader.Get(Family::kXattrs, keys::Xattr(inode, op.name()));
+  if (!value) return Status(StatusCode::kNoAttribute, "no attribute '" + op.name() + "'");
+  return *std::move(value);
+}
+
+Result<proto::ListXattrResult> ListXattr(const MetaReader& reader, InodeId inode,
+                                         const proto::Credentials& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  proto::ListXattrResult result;
+  if (record.xattrs() == 0) return result;
+  const std::string prefix = keys::Inode(inode);
+  for (auto it = reader.Scan(Family::kXattrs, prefix, keys::After(prefix)); it->Valid(); it->Next()) {
+    const std::string_view name = it->key().substr(prefix.size());
+    if (name.starts_with("trusted.") && !IsRoot(caller)) continue;
+    result.add_names(std::string(name));
+  }
+  return result;
+}
+
+Status CheckAccess(const MetaReader& reader, InodeId inode, uint32_t mask, const proto::Credentials& caller) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  return CheckMode(record, caller, mask);
+}
+
+Result<proto::LayoutResult> Layout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count) {
+  CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
+  if (!IsRegular(record))
+    return Status(StatusCode::kInvalidArgument, "inode " + ToString(inode) + " is not a regular file");
+  proto::LayoutResult result;
+  *result.mutable_attr() = ToAttr(inode, record);
+  const uint32_t limit = count == 0 ? kMaxAnnounce : std::min(count, kMaxAnnounce);
+  AddLayout(reader, inode, first, limit, result.mutable_chunks());
+  return result;
+}
+
+Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode) {
+  proto::Policy policy;
+  const auto root = Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(kRootInode));
+  // Usually only the root has a policy: then the walk, one read per level, is not needed.
+  if (LoadCounters(reader).policies() > (root ? 1 : 0)) {
+    InodeId at = inode;
+    for (int depth = 0; depth < kMaxDepth && at != kRootInode && at && !IsComplete(policy); ++depth) {
+      CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, at));
+      if (IsDirectory(record)) {
+        if (const auto own = Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(at)))
+          Inherit(*own, &policy);
+      }
+      at = InodeId(record.parent());
+    }
+  }
+  if (root) Inherit(*root, &policy);
+  Inherit(DefaultPolicy(), &policy);
+  // The inherited or own W may not fit the N in force; then N's majority does.
+  if (policy.write_quorum() == 0 || policy.write_quorum() > policy.replicas())
+    policy.set_write_quorum(policy.replicas() / 2 + 1);
+  return policy;
+}
+
+Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode) {
+  CAIRN_RETURN_IF_ERROR(LoadInode(reader, inode).status());
+  proto::PolicyResult result;
+  CAIRN_ASSIGN_OR_RETURN(*result.mutable_effective(), EffectivePolicy(reader, inode));
+  if (const auto own = Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(inode)))
+    *result.mutable_own() = *own;
+  return result;
+}
+
+std::string PathOf(const MetaReader& reader, InodeId inode) {
+  std::vector<std::string> names;
+  InodeId at = inode;
+  for (int depth = 0; depth < kMaxDepth && at != kRootInode; ++depth) {
+    const Result<proto::InodeRecord> record = LoadInode(reader, at);
+    if (!record.ok() || record->parent() == 0) return "(deleted inode " + ToString(inode) + ")";
+    names.push_back(record->name());
+    at = InodeId(record->parent());
+  }
+  if (names.empty()) return "/";
+  std::string path;
+  for (auto it = names.rbegin(); it != names.rend(); ++it) path += "/" + *it;
+  return path;
+}
+
+NamespaceCounters CountersOf(const MetaReader& reader) {
+  const proto::Counters counters = LoadCounters(reader);
+  return {counters.inodes(), counters.chunks(), counters.deleting()};
+}
+
+bool InodeExists(const MetaReader& reader, InodeId inode) {
+  return reader.Get(Family::kInodes, keys::Inode(inode)).has_value();
+}
+
+std::optional<proto::InodeRecord> InodeRecordOf(const MetaReader& reader, InodeId inode) {
+  return Load<proto::InodeRecord>(reader, Family::kInodes, keys::Inode(inode));
+}
+
+}  // namespace cairn::master
