@@ -90,10 +90,13 @@ Result<InodeId> RootOf(client::Client& client, const MountOptions& options) {
 }
 
 int Serve(const Flags& flags, const MountOptions& options) {
-  auto daemon =
-      Daemon::Start({.log = {.program = "cairn-mount", .file = flags.log_file, .level = flags.log_level},
-                     .pid_file = flags.pid_file,
-                     .background = !flags.foreground});
+  DaemonOptions process_options;
+  process_options.log.program = "cairn-mount";
+  process_options.log.file = flags.log_file;
+  process_options.log.level = flags.log_level;
+  process_options.pid_file = flags.pid_file;
+  process_options.background = !flags.foreground;
+  auto daemon = Daemon::Start(process_options);
   if (!daemon.ok()) {
     std::cerr << "cairn-mount: " << daemon.status().message() << std::endl;
     return ExitCodeOf(daemon.status());
