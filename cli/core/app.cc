@@ -36,9 +36,12 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
     app.parse(argc, argv);
     if (help->parsed()) {
       app.clear();  // otherwise it would describe the command that was given: help itself
-      const CLI::App* described = topic->empty() ? &app : app.get_subcommand_no_throw(*topic);
-      if (described != nullptr) {
-        *context.out << described->help(topic->empty() ? "" : "cairn") << std::flush;
+      const auto known =
+          app.get_subcommands([&topic](const CLI::App* command) { return command->get_name() == *topic; });
+      if (topic->empty()) {
+        *context.out << app.help() << std::flush;
+      } else if (!known.empty()) {
+        *context.out << known.front()->help("cairn") << std::flush;
       } else {
         context.FailWith(kExitUsage, "there is no command '" + *topic + "' (see `cairn help`)");
       }
