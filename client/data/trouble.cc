@@ -43,8 +43,7 @@ void FileCore::AnnounceLocked(uint64_t index) {
   const bool stream = previous != chunks_.end() && previous->second->writer != nullptr;
   uint32_t count = 1;
   chunk.announcing = true;
-  // The longer the file already is, the further it probably goes.
-  while (stream && count < std::min<uint64_t>(kAnnounceAhead, index)) {
+  while (stream && count < kAnnounceAhead) {
     ChunkState& next = ChunkLocked(index + count);
     if (next.announcing || next.writable_under(lease_)) break;
     next.announcing = true;
@@ -143,11 +142,10 @@ void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& pla
   chunk.place.index = index;
   chunk.broken.clear();
   chunk.heard_ns.clear();
-  chunk.retry_at_ns = Now() + kMasterRetryNanos;  // not again at once, unless there is progress
+  chunk.retry_at_ns = 0;
   chunk.master_status = Status::Ok();
   chunk.committed_durable_seq = 0;
-  // The new members get a fair part of the time, once.
-  if (chunk.waiting_since_ns != 0 && !std::exchange(chunk.time_extended, true)) {
+  if (chunk.waiting_since_ns != 0) {  // the new members get a fair part of the time
     const int64_t fair = context_.options.write_timeout_ms * kNanosPerMilli / 2;
     chunk.waiting_since_ns = std::max(chunk.waiting_since_ns, Now() - fair);
   }
@@ -177,32 +175,21 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
 // time to find others.
 void FileCore::DropSilentLocked(ChunkState& chunk, int64_t now) {
   const int64_t limit = context_.options.write_timeout_ms * kNanosPerMilli / 3;
-  if (chunk.log.in_flight() == 0 || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
+  if (chunk.log.all_done() || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
   for (const auto& [server, heard] : chunk.heard_ns) {
-    const int64_t silent = now - std::max(heard, chunk.waiting_since_ns);
-    if (silent < limit || !chunk.writer->is_live(server)) continue;
+    if (now - std::max(heard, chunk.waiting_since_ns) < limit || !chunk.writer->is_live(server)) continue;
     if (chunk.writer->acked_seq(server).value_or(0) > chunk.writer->done_seq()) continue;  // owes nothing
     chunk.writer->OnError(server,
                           Status(StatusCode::kTimeout,
-                                 "no answer for " + std::to_string(silent / kNanosPerMilli) + " ms"));
+                                 "no answer for " + std::to_string((now - heard) / kNanosPerMilli) + " ms"));
   }
 }
 
 // The error of a chunk that could not go on for the write timeout, or that will not.
 std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
   if (chunk.waiting_since_ns == 0) return std::nullopt;
-  // Waits behind other chunks of the file: those tell.
-  if (chunk.writer != nullptr && chunk.log.in_flight() == 0) return std::nullopt;
   const bool timed_out = now - chunk.waiting_since_ns >= context_.options.write_timeout_ms * kNanosPerMilli;
-  bool full = false;
-  if (chunk.writer != nullptr) {
-    for (const MemberProblem& problem : chunk.writer->dropped()) {
-      full = full || problem.status.code() == StatusCode::kNoSpace;
-    }
-  }
-  // Below the quorum because disks are full, and the master has no replacement: waiting does not help.
-  const bool hopeless = FailsAtOnce(chunk.master_status.code()) ||
-                        (full && chunk.writer->below_quorum() && !chunk.master_status.ok());
+  const bool hopeless = FailsAtOnce(chunk.master_status.code());
   if (!timed_out && !hopeless) return std::nullopt;
   if (chunk.writer == nullptr) {
     if (!chunk.master_status.ok()) {
@@ -217,9 +204,11 @@ std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
   std::string message = status.message();
   if (!chunk.master_status.ok()) {
     message += "; " + chunk.master_status.message();
-    if (FailsAtOnce(chunk.master_status.code())) code = chunk.master_status.code();
+    if (hopeless) code = chunk.master_status.code();
   }
-  if (full) code = StatusCode::kNoSpace;
+  for (const MemberProblem& problem : chunk.writer->dropped()) {
+    if (problem.status.code() == StatusCode::kNoSpace) code = StatusCode::kNoSpace;
+  }
   return Status(code, std::move(message));
 }
 

@@ -1,6 +1,7 @@
 // A server of frames whose answers are given by the test.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <future>
@@ -139,9 +140,10 @@ class RawClient {
     header.data_bytes = static_cast<uint32_t>(data.size());
     header.meta_crc = Crc32c(meta);
     const auto encoded = wire::EncodeHeader(header);
-    std::vector<std::byte> bytes(encoded.begin(), encoded.end());
-    bytes.insert(bytes.end(), meta.begin(), meta.end());
-    bytes.insert(bytes.end(), data.begin(), data.end());
+    std::vector<std::byte> bytes(encoded.size() + meta.size() + data.size());
+    auto end = std::copy(encoded.begin(), encoded.end(), bytes.begin());
+    end = std::copy(meta.begin(), meta.end(), end);
+    std::copy(data.begin(), data.end(), end);
     return bytes;
   }
   // Waits until the peer has closed; what it sends meanwhile is dropped.
