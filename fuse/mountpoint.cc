@@ -111,15 +111,15 @@ std::optional<MountInfo> FindMountIn(const std::string& mountinfo, const std::st
   while (std::getline(lines, line)) {
     // id parent major:minor root mountpoint options [optional...] - type source super-options
     std::stringstream fields(line);
-    std::string skip, root, mountpoint, options;
-    fields >> skip >> skip >> skip >> root >> mountpoint >> options;
+    std::string skip, device, root, mountpoint, options;
+    fields >> skip >> skip >> device >> root >> mountpoint >> options;
     mountpoint = Unescape(mountpoint);
     if (above ? !IsAncestor(mountpoint, path) : mountpoint != path) continue;
     if (found && mountpoint.size() < found->mountpoint.size()) continue;
     const size_t separator = line.find(" - ");
     if (separator == std::string::npos) continue;
     std::stringstream rest(line.substr(separator + 3));
-    MountInfo info{.mountpoint = mountpoint, .root = Unescape(root), .options = options};
+    MountInfo info{.mountpoint = mountpoint, .device = device, .root = Unescape(root), .options = options};
     rest >> info.type >> info.source;
     info.source = Unescape(info.source);
     found = std::move(info);

@@ -11,6 +11,7 @@ namespace cairn::fuse {
 
 struct MountInfo {
   std::string mountpoint;
+  std::string device;  // "0:53"
   std::string root;    // path inside the mounted file system
   std::string type;    // "fuse.cairn"
   std::string source;  // "cairn://host:port"

@@ -32,19 +32,20 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   auto topic = std::make_shared<std::string>();
   CLI::App* help = app.add_subcommand("help", "Help for cairn or for one command");
   help->add_option("command", *topic, "Command");
-  help->callback([&app, &context, topic] {
-    if (topic->empty()) {
-      *context.out << app.help() << std::flush;
-      return;
-    }
-    try {
-      *context.out << app.get_subcommand(*topic)->help() << std::flush;
-    } catch (const CLI::OptionNotFound&) {
-      context.FailWith(kExitUsage, "there is no command '" + *topic + "' (see `cairn help`)");
-    }
-  });
   try {
     app.parse(argc, argv);
+    if (help->parsed()) {
+      app.clear();  // otherwise it would describe the command that was given: help itself
+      const auto known =
+          app.get_subcommands([&topic](const CLI::App* command) { return command->get_name() == *topic; });
+      if (topic->empty()) {
+        *context.out << app.help() << std::flush;
+      } else if (!known.empty()) {
+        *context.out << known.front()->help("cairn") << std::flush;
+      } else {
+        context.FailWith(kExitUsage, "there is no command '" + *topic + "' (see `cairn help`)");
+      }
+    }
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error, *context.out, *context.err);
     return code == 0 ? kExitOk : kExitUsage;

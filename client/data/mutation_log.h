@@ -52,6 +52,7 @@ class MutationLog {
   bool empty() const { return entries_.empty(); }
   size_t size() const { return entries_.size(); }
   bool all_done() const { return done_ == entries_.size(); }
+  size_t in_flight() const { return submitted_ - done_; }
   size_t not_submitted() const { return entries_.size() - submitted_; }
   uint64_t undone_bytes() const { return undone_bytes_; }
   uint64_t in_flight_bytes() const { return in_flight_bytes_; }  // submitted, not done

@@ -49,6 +49,7 @@ void FileCore::PumpLocked(ChunkState& chunk) {
       next->checksums = ChecksumRange(chunk.place.chunk, next->offset, next->data.bytes);
     }
     in_flight_bytes_ += bytes;
+    if (chunk.log.in_flight() == 0) chunk.waiting_since_ns = Now();
     chunk.log.SetSeq(*seq);
     ++context_.counters->mutations;
     // The next chunks are placed before the stream gets there.
@@ -140,6 +141,8 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   retained_bytes_ += chunk.log.done_bytes() - retained_before;
   if (progress || chunk.log.all_done()) {
     chunk.failed = false;
+    chunk.time_extended = false;
+    chunk.retry_at_ns = 0;
     chunk.waiting_since_ns = chunk.log.all_done() ? 0 : Now();
   }
   ReportDropsLocked(chunk);

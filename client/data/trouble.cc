@@ -43,7 +43,8 @@ void FileCore::AnnounceLocked(uint64_t index) {
   const bool stream = previous != chunks_.end() && previous->second->writer != nullptr;
   uint32_t count = 1;
   chunk.announcing = true;
-  while (stream && count < kAnnounceAhead) {
+  // The longer the file already is, the further it probably goes.
+  while (stream && count < std::min<uint64_t>(kAnnounceAhead, index)) {
     ChunkState& next = ChunkLocked(index + count);
     if (next.announcing || next.writable_under(lease_)) break;
     next.announcing = true;
@@ -142,10 +143,11 @@ void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& pla
   chunk.place.index = index;
   chunk.broken.clear();
   chunk.heard_ns.clear();
-  chunk.retry_at_ns = 0;
+  chunk.retry_at_ns = Now() + kMasterRetryNanos;  // not again at once, unless there is progress
   chunk.master_status = Status::Ok();
   chunk.committed_durable_seq = 0;
-  if (chunk.waiting_since_ns != 0) {  // the new members get a fair part of the time
+  // The new members get a fair part of the time, once.
+  if (chunk.waiting_since_ns != 0 && !std::exchange(chunk.time_extended, true)) {
     const int64_t fair = context_.options.write_timeout_ms * kNanosPerMilli / 2;
     chunk.waiting_since_ns = std::max(chunk.waiting_since_ns, Now() - fair);
   }
@@ -175,21 +177,32 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
 // time to find others.
 void FileCore::DropSilentLocked(ChunkState& chunk, int64_t now) {
   const int64_t limit = context_.options.write_timeout_ms * kNanosPerMilli / 3;
-  if (chunk.log.all_done() || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
+  if (chunk.log.in_flight() == 0 || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
   for (const auto& [server, heard] : chunk.heard_ns) {
-    if (now - std::max(heard, chunk.waiting_since_ns) < limit || !chunk.writer->is_live(server)) continue;
+    const int64_t silent = now - std::max(heard, chunk.waiting_since_ns);
+    if (silent < limit || !chunk.writer->is_live(server)) continue;
     if (chunk.writer->acked_seq(server).value_or(0) > chunk.writer->done_seq()) continue;  // owes nothing
     chunk.writer->OnError(server,
                           Status(StatusCode::kTimeout,
-                                 "no answer for " + std::to_string((now - heard) / kNanosPerMilli) + " ms"));
+                                 "no answer for " + std::to_string(silent / kNanosPerMilli) + " ms"));
   }
 }
 
 // The error of a chunk that could not go on for the write timeout, or that will not.
 std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
   if (chunk.waiting_since_ns == 0) return std::nullopt;
+  // Waits behind other chunks of the file: those tell.
+  if (chunk.writer != nullptr && chunk.log.in_flight() == 0) return std::nullopt;
   const bool timed_out = now - chunk.waiting_since_ns >= context_.options.write_timeout_ms * kNanosPerMilli;
-  const bool hopeless = FailsAtOnce(chunk.master_status.code());
+  bool full = false;
+  if (chunk.writer != nullptr) {
+    for (const MemberProblem& problem : chunk.writer->dropped()) {
+      full = full || problem.status.code() == StatusCode::kNoSpace;
+    }
+  }
+  // Below the quorum because disks are full, and the master has no replacement: waiting does not help.
+  const bool hopeless = FailsAtOnce(chunk.master_status.code()) ||
+                        (full && chunk.writer->below_quorum() && !chunk.master_status.ok());
   if (!timed_out && !hopeless) return std::nullopt;
   if (chunk.writer == nullptr) {
     if (!chunk.master_status.ok()) {
@@ -204,11 +217,9 @@ std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
   std::string message = status.message();
   if (!chunk.master_status.ok()) {
     message += "; " + chunk.master_status.message();
-    if (hopeless) code = chunk.master_status.code();
+    if (FailsAtOnce(chunk.master_status.code())) code = chunk.master_status.code();
   }
-  for (const MemberProblem& problem : chunk.writer->dropped()) {
-    if (problem.status.code() == StatusCode::kNoSpace) code = StatusCode::kNoSpace;
-  }
+  if (full) code = StatusCode::kNoSpace;
   return Status(code, std::move(message));
 }
 

@@ -35,10 +35,13 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -206,6 +209,9 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   TimeSpec Now() const { return TimeFromNanos(clock_->WallNanos()); }
 
   // Recalls.
+  // False when the same recall is under way already, or was answered (then it is answered again).
+  bool BeginRecall(const proto::RecallItem& item);
+  void FinishRecall(const proto::RecallItem& item, proto::RecallReply answer);
   void HandleRecall(proto::RecallItem item);
   void ReturnLease(const FilePtr& file, const proto::RecallItem& item, proto::RecallReply* answer);
   void InvalidateExposure(const Exposure& exposure);
@@ -262,6 +268,17 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // Guarded by handles_mu_:
   std::unordered_map<uint64_t, HandlePtr> handles_;
   uint64_t next_handle_ = 1;
+
+  std::mutex recalls_mu_;
+  // Guarded by recalls_mu_. A broken stream may swallow an answer; the master then asks again, and the commit
+  // that went with the lease must be in every answer until one has arrived.
+  struct AnsweredRecall {
+    proto::LeaseMode keep;
+    proto::RecallReply answer;
+  };
+  std::set<std::tuple<uint64_t, uint64_t, int>> running_recalls_;  // inode, number, keep
+  std::unordered_map<uint64_t, AnsweredRecall> answered_recalls_;  // newest per inode; bounded
+  std::deque<uint64_t> answered_order_;
 
   std::mutex write_back_mu_;
   std::condition_variable write_back_wake_;

@@ -17,6 +17,7 @@ constexpr auto kPagesWait = milliseconds(2'000);  // for the kernel to drop page
 constexpr auto kPagesWaitContended =
     milliseconds(20);  // when an operation of this mount waits for the same lease
 constexpr size_t kEvictBatch = 256;
+constexpr size_t kAnswersKept = 4'096;
 constexpr int64_t kProgressMs = 1'000;
 
 // Work in the kernel that is waited for with a bound.
@@ -38,25 +39,49 @@ struct Invalidation {
 
 }  // namespace
 
+bool ClientImpl::BeginRecall(const proto::RecallItem& item) {
+  std::lock_guard lock(recalls_mu_);
+  if (!running_recalls_.emplace(item.inode(), item.number(), item.keep()).second) return false;
+  const auto it = answered_recalls_.find(item.inode());
+  if (it == answered_recalls_.end() || it->second.answer.number() != item.number() ||
+      it->second.keep != item.keep()) {
+    return true;
+  }
+  running_recalls_.erase({item.inode(), item.number(), item.keep()});
+  workers_->Run([this, answer = it->second.answer] { session_->SendRecallReply(answer); });
+  return false;
+}
+
+void ClientImpl::FinishRecall(const proto::RecallItem& item, proto::RecallReply answer) {
+  {
+    std::lock_guard lock(recalls_mu_);
+    running_recalls_.erase({item.inode(), item.number(), item.keep()});
+    const auto [it, fresh] = answered_recalls_.try_emplace(item.inode());
+    // Lowered first and given back now: if the answer to the lowering did not arrive, its commit is needed
+    // here.
+    if (!fresh && !answer.has_commit() && it->second.answer.number() == item.number() &&
+        it->second.answer.has_commit()) {
+      *answer.mutable_commit() = it->second.answer.commit();
+      answer.mutable_commit()->set_keep(item.keep());
+      answer.mutable_commit()->set_still_open(answer.still_open());
+    }
+    it->second = {item.keep(), answer};
+    if (fresh) answered_order_.push_back(item.inode());
+    if (answered_order_.size() > kAnswersKept) {
+      answered_recalls_.erase(answered_order_.front());
+      answered_order_.pop_front();
+    }
+  }
+  session_->SendRecallReply(std::move(answer));
+}
+
 void ClientImpl::OnRecall(const proto::Recall& recall) {
   for (const proto::RecallItem& item : recall.items()) {
+    if (!BeginRecall(item)) continue;
     recalls_.fetch_add(1, std::memory_order_relaxed);
     // At once: what is answered from the cache from now on must not outlive the recall in the kernel.
-    if (cache_->MarkRecalled(InodeId(item.inode()), item.number())) {
-      workers_->Run([this, item] { HandleRecall(item); });
-      continue;
-    }
-    proto::RecallReply answer;
-    answer.set_inode(item.inode());
-    answer.set_number(item.number());
-    answer.set_done(true);
-    if (const FilePtr file = FindFile(InodeId(item.inode()))) {
-      std::lock_guard lock(file->mu);
-      answer.set_still_open(file->handles > 0);
-      file->held_at_master |= file->handles > 0;
-      file->orphan |= item.deleting() && file->handles > 0;
-    }
-    workers_->Run([this, answer] { session_->SendRecallReply(answer); });
+    cache_->MarkRecalled(InodeId(item.inode()), item.number());
+    workers_->Run([this, item] { HandleRecall(item); });
   }
 }
 
@@ -68,20 +93,21 @@ void ClientImpl::HandleRecall(proto::RecallItem item) {
   const FilePtr file = FindFile(inode);
   if (file) {
     ReturnLease(file, item, &answer);
-  } else if (item.keep() == proto::LEASE_READ) {
-    cache_->Lower(inode, item.number());
+  } else if (item.keep() == proto::LEASE_READ && cache_->Lease(inode).kind == LeaseKind::kRead) {
+    cache_->Lower(inode, item.number());  // it is lowered already
   } else {
+    // Also a write lease that nobody used (its caller gave up): the master has to recover what it announced.
     const Exposure exposure = cache_->Remove(inode, item.number());
     InvalidateExposure(exposure);
     InvalidateInodeBounded(inode, nullptr);
   }
   answer.set_done(true);
-  session_->SendRecallReply(std::move(answer));
+  FinishRecall(item, std::move(answer));
   if (file) DropIfUnused(file);
 }
 
 void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item, proto::RecallReply* answer) {
-  const bool keep_read = item.keep() == proto::LEASE_READ;
+  bool keep_read = item.keep() == proto::LEASE_READ;
   auto last_progress = steady_clock::now();
   const auto progress = [&](uint64_t dirty) {
     const auto now = steady_clock::now();
@@ -111,10 +137,6 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
     std::lock_guard lock(file->mu);
     late = file->entered != entered_before;
     still_open = file->handles > 0;
-    if (still_open && !keep_read) {
-      file->held_at_master = true;
-      file->orphan |= item.deleting();
-    }
   }
   {
     std::lock_guard lock(file->attach_mu);
@@ -130,19 +152,21 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
     const bool covered = file->attached.kind != LeaseKind::kNone && file->attached.number <= item.number();
     if (covered && file->attached.kind == LeaseKind::kWrite) {
       PendingCommit commit;
-      if (item.deleting() && !still_open) {
-        file->data->Discard();  // nobody can read it any more
+      // Nobody can read any more what was not flushed yet. What was is sealed all the same: that is cheaper
+      // than a recovery.
+      if (item.deleting() && !still_open && file->data->DirtyBytes() > 0) file->data->Discard();
+      auto sealed = file->data->FlushAndSeal(progress);
+      if (sealed.ok()) {
+        commit = *std::move(sealed);
       } else {
-        auto sealed = file->data->FlushAndSeal(progress);
-        if (sealed.ok()) {
-          commit = *std::move(sealed);
-        } else {
-          // Given back all the same; the master recovers the chunks that stay unsealed, and handles hear of
-          // what is lost.
-          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}",
-                    ToString(file->inode), sealed.status().ToString());
-          commit = file->data->TakeCommit();
-        }
+        // Given back all the same; the master recovers the chunks that stay unsealed, and handles hear of
+        // what is lost.
+        CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}", ToString(file->inode),
+                  sealed.status().ToString());
+        commit = file->data->TakeCommit();
+        keep_read = false;  // what is read after the recovery may be something else
+      }
+      {
         std::lock_guard lock2(file->mu);
         if (commit.mtime && file->ignored_mtime == commit.mtime) commit.mtime.reset();
         file->written = false;
@@ -161,14 +185,20 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
     }
   }
   answer->set_still_open(still_open);
+  if (still_open && !keep_read) {
+    std::lock_guard lock(file->mu);
+    file->held_at_master = true;
+    file->orphan |= item.deleting();
+  }
   if (keep_read) {
     cache_->Lower(file->inode, item.number());
   } else {
     (void)cache_->Remove(file->inode, item.number());  // a file exposes no names
   }
   EndTransition(*file);
+  const bool failed_to_keep = item.keep() == proto::LEASE_READ;
   // Operations that entered after the pages were dropped may have brought some back.
-  if (late && !keep_read) InvalidateInodeBounded(file->inode, file);
+  if ((late || failed_to_keep) && !keep_read) InvalidateInodeBounded(file->inode, file);
 }
 
 void ClientImpl::InvalidateInodeBounded(InodeId inode, const FilePtr& file) {

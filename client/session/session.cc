@@ -14,7 +14,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr auto kPoll = milliseconds(50);  // how soon an interruption is noticed
-constexpr size_t kRecallRepliesKept = 1'024;
 
 }  // namespace
 
@@ -133,16 +132,9 @@ Result<proto::Reply> Session::Await(std::unique_lock<std::mutex>& lock, const st
 
 void Session::SendRecallReply(proto::RecallReply reply) {
   auto message = std::make_shared<proto::ClientMessage>();
-  const bool done = reply.done();
   message->mutable_recall_reply()->Swap(&reply);
   std::unique_lock lock(mu_);
-  if (stopping_) return;
-  if (done) {
-    // A stream that breaks may swallow it: sent again after a resume. The master ignores what it knows.
-    recall_replies_.push_back(message);
-    if (recall_replies_.size() > kRecallRepliesKept) recall_replies_.pop_front();
-  }
-  if (!ready_) return;
+  if (stopping_ || !ready_) return;
   queue_.push_back({std::move(message), nullptr});
   Drain(lock);
 }

@@ -100,6 +100,8 @@ class Session {
   // kUnavailable: not even sent. kMayHaveCommitted: a mutation whose session was lost. kInterrupted: see
   // InterruptScope.
   Result<proto::Reply> Call(proto::Request request, const CallOptions& options = {});
+  // Dropped while there is no stream: the master recalls again what was not answered when the session is
+  // resumed.
   void SendRecallReply(proto::RecallReply reply);
 
   // Until when leases may be used, on the clock given.
@@ -181,8 +183,6 @@ class Session {
   std::deque<Outgoing> queue_;  // bounded by max_outstanding plus recalls under way
   std::map<uint64_t, std::shared_ptr<Pending>> pending_;
   uint64_t next_number_ = 1;
-  std::deque<std::shared_ptr<const proto::ClientMessage>>
-      recall_replies_;                    // newest; sent again after a resume
   std::map<uint64_t, int64_t> renewals_;  // number -> when sent, on clock_
   SteadyTime oldest_renewal_{};           // of those not answered
   SteadyTime next_renewal_{};

@@ -7,14 +7,13 @@
 #include "client/session/convert.h"
 #include "client/session/session.h"
 #include "common/log.h"
+#include "common/wire/frame.h"
 
 namespace cairn::client {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-constexpr uint32_t kWireVersion = 1;
 
 // A reply to these never changes anything and can be asked for in another session.
 bool IsRead(const proto::Request& request) {
@@ -144,7 +143,7 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     hello->set_cluster_id(cluster_id_);
     resuming = session_ != 0;
   }
-  hello->set_wire_version(kWireVersion);
+  hello->set_wire_version(wire::kWireVersion);
   hello->set_client_name(options_.name);
   hello->set_host_id(options_.host_id);
   if (resuming) {
@@ -189,7 +188,6 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
 void Session::Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply,
                           int64_t sent_ns) {
   std::lock_guard lock(mu_);
-  const bool resumed = session_ != 0;
   session_ = reply.session();
   incarnation_ = reply.incarnation();
   cluster_id_ = reply.cluster_id();
@@ -199,11 +197,6 @@ void Session::Established(const std::shared_ptr<MasterStream>& stream, const pro
   next_renewal_ = steady_clock::now() + milliseconds(lease_ms_ / 5);
   valid_until_ns_.store(sent_ns + lease_ms_ * kNanosPerMilli * 19 / 20, std::memory_order_release);
   queue_.clear();
-  if (resumed) {
-    for (const auto& message : recall_replies_) queue_.push_back({message, nullptr});
-  } else {
-    recall_replies_.clear();
-  }
   for (const auto& [number, call] : pending_) {
     if (!call->done) queue_.push_back({call->message, call});
   }
@@ -218,7 +211,6 @@ void Session::FailForLostSession() {
   std::lock_guard lock(mu_);
   session_ = 0;
   valid_until_ns_.store(0, std::memory_order_release);
-  recall_replies_.clear();
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto& call = it->second;
     const proto::Request& request = call->message->request();

@@ -352,6 +352,22 @@ TEST(FileDataWrite, AFullClusterSaysSo) {
   EXPECT_THAT(refused.message(), HasSubstr("all chunkservers are full"));
 }
 
+TEST(FileDataWrite, FullDisksOfAQuorumEndInNoSpaceAndNotInAnEndlessSearch) {
+  FakeCluster cluster;
+  for (int number : {1, 2, 3}) {
+    cluster.server(number).Refuse(MessageType::kMutate, Status(StatusCode::kNoSpace, "disk full"));
+  }
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  ASSERT_TRUE(file->Write(0, Pattern(1000, 19), kNow).ok());
+  const Status refused = file->Flush();
+  EXPECT_EQ(refused.code(), StatusCode::kNoSpace);
+  EXPECT_THAT(refused.message(), HasSubstr("disk full"));
+  EXPECT_LE(cluster.counters().reconfigurations, 10u);
+  for (int number : {1, 2, 3}) cluster.server(number).Refuse(MessageType::kMutate, Status::Ok());
+  EXPECT_TRUE(FakeCluster::Eventually([&] { return file->Flush().ok(); }));
+}
+
 TEST(FileDataSync, DurableMeansOnTheDisksOfTheQuorum) {
   FakeCluster cluster;
   auto file = cluster.NewFile();

@@ -1,0 +1,78 @@
+// The kernel's requests, answered from a Client.
+//
+// One static function per request (grouped by file: names.cc, attributes.cc, files.cc, directories.cc,
+// xattrs.cc); the request's user data is the FileSystem. Inode numbers are the cluster's, except that the
+// kernel's root (1) stands for the mounted directory. Replies are sent exactly once per request.
+// Thread-safety: requests run in parallel in the session's threads.
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "client/client.h"
+#include "fuse/convert.h"
+#include "fuse/error_log.h"
+#include "fuse/kernel_cache.h"
+#include "fuse/lookup_counts.h"
+
+namespace cairn::fuse {
+
+struct FileSystemOptions {
+  InodeId root = kRootInode;  // directory shown as the root of the mount
+  bool cache_names = true;    // false: every path component is looked up again
+};
+
+class FileSystem {
+ public:
+  FileSystem(client::Client& client, KernelCache& kernel_cache, const FileSystemOptions& options,
+             const Clock* clock)
+      : client_(client), kernel_cache_(kernel_cache), options_(options), errors_(clock) {}
+
+  static const fuse_lowlevel_ops& Operations();
+
+  client::Client& client() { return client_; }
+  ErrorLog& errors() { return errors_; }
+  LookupCounts& counts() { return counts_; }
+  KernelCache& kernel_cache() { return kernel_cache_; }
+  const FileSystemOptions& options() const { return options_; }
+  // INIT was answered: the kernel sends requests.
+  bool initialized() const { return initialized_.load(); }
+  void SetInitialized() { initialized_.store(true); }
+
+  InodeId ToInode(fuse_ino_t ino) const { return ino == FUSE_ROOT_ID ? options_.root : InodeId{ino}; }
+  fuse_ino_t ToIno(InodeId inode) const { return inode == options_.root ? FUSE_ROOT_ID : inode.value(); }
+  fuse_entry_param ToEntryParam(const client::Entry& entry) const;
+
+  // Replies; each ends the request. `operation` and `inode` are the context of a failure.
+  void ReplyError(fuse_req_t req, const char* operation, InodeId inode, const Status& status);
+  void ReplyStatus(fuse_req_t req, const char* operation, InodeId inode, const Status& status);
+  void ReplyEntry(fuse_req_t req, const client::Entry& entry);
+
+ private:
+  client::Client& client_;
+  KernelCache& kernel_cache_;
+  const FileSystemOptions options_;
+  ErrorLog errors_;
+  LookupCounts counts_;
+  std::atomic<bool> initialized_{false};
+};
+
+FileSystem& FileSystemOf(fuse_req_t req);
+
+// The context in which a request calls the client: waits end when its process dies.
+class RequestScope {
+ public:
+  explicit RequestScope(fuse_req_t req);
+
+ private:
+  client::InterruptScope scope_;
+};
+
+// The groups of requests.
+void AddNameOperations(fuse_lowlevel_ops& ops);
+void AddAttributeOperations(fuse_lowlevel_ops& ops);
+void AddFileOperations(fuse_lowlevel_ops& ops);
+void AddDirectoryOperations(fuse_lowlevel_ops& ops);
+void AddXattrOperations(fuse_lowlevel_ops& ops);
+
+}  // namespace cairn::fuse

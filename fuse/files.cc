@@ -1,0 +1,160 @@
+// create, open, read, write, flush, release, fsync, fallocate.
+//
+// lseek(SEEK_DATA, SEEK_HOLE) and copy_file_range are left unanswered on purpose: the kernel then falls back
+// to treating the whole file as data, and to copying through the page cache. Locks are unanswered too: the
+// kernel keeps them per mount.
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+
+#include "fuse/file_system.h"
+
+namespace cairn::fuse {
+namespace {
+
+client::Handle HandleOf(const fuse_file_info* file) { return static_cast<client::Handle>(file->fh); }
+
+void SetHandle(FileSystem& fs, fuse_file_info* file, client::Handle handle) {
+  file->fh = static_cast<uint64_t>(handle);
+  file->keep_cache = fs.client().MayKeepCache(handle) ? 1 : 0;
+}
+
+// Nobody will release a handle whose reply did not arrive.
+void CloseUnclaimed(FileSystem& fs, InodeId inode, client::Handle handle) {
+  const Status closed = fs.client().Close(handle);
+  if (!closed.ok() && !ErrorLog::IsOrdinary(closed.code())) fs.errors().Report("close", inode, closed);
+}
+
+void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId directory = fs.ToInode(parent);
+  const auto created = fs.client().Create(CallerOf(req), directory, name,
+                                          {.mode = mode & 07777, .exclusive = (file->flags & O_EXCL) != 0},
+                                          ToOpenFlags(file->flags));
+  if (!created.ok()) return fs.ReplyError(req, "create", directory, created.status());
+  const InodeId inode = created->entry.attr.inode;
+  SetHandle(fs, file, created->handle);
+  fs.counts().Add(inode);
+  const fuse_entry_param param = fs.ToEntryParam(created->entry);
+  if (fuse_reply_create(req, &param, file) != 0) {
+    CloseUnclaimed(fs, inode, created->handle);
+    if (fs.counts().Remove(inode, 1)) fs.client().Forget(inode);
+  }
+}
+
+void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId inode = fs.ToInode(ino);
+  const auto handle = fs.client().Open(CallerOf(req), inode, ToOpenFlags(file->flags));
+  if (!handle.ok()) return fs.ReplyError(req, "open", inode, handle.status());
+  SetHandle(fs, file, *handle);
+  if (fuse_reply_open(req, file) != 0) CloseUnclaimed(fs, inode, *handle);
+}
+
+// Reused by the requests of one thread: fresh memory is slow to touch for the first time.
+std::span<std::byte> ReadBuffer(size_t size) {
+  thread_local std::unique_ptr<std::byte[]> buffer;
+  thread_local size_t capacity = 0;
+  if (capacity < size) {
+    buffer = std::make_unique_for_overwrite<std::byte[]>(size);
+    capacity = size;
+  }
+  return {buffer.get(), size};
+}
+
+void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const std::span<std::byte> buffer = ReadBuffer(size);
+  const auto got = fs.client().Read(HandleOf(file), static_cast<uint64_t>(offset), buffer);
+  if (!got.ok()) return fs.ReplyError(req, "read", fs.ToInode(ino), got.status());
+  fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), *got);
+}
+
+void Write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t offset,
+           fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const auto written = fs.client().Write(HandleOf(file), static_cast<uint64_t>(offset),
+                                         {reinterpret_cast<const std::byte*>(data), size});
+  if (!written.ok()) return fs.ReplyError(req, "write", fs.ToInode(ino), written.status());
+  fuse_reply_write(req, size);
+}
+
+void Flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  fs.ReplyStatus(req, "close", fs.ToInode(ino), fs.client().Flush(HandleOf(file)));
+}
+
+void Release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  // Not interruptible: nobody waits for it, and the handle must go. The kernel ignores the answer.
+  fs.ReplyStatus(req, "release", fs.ToInode(ino), fs.client().Close(HandleOf(file)));
+}
+
+void Fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const Status status = fs.client().Fsync(HandleOf(file), data_only != 0);
+  if (status.ok()) fs.errors().Clear(fs.ToInode(ino));
+  fs.ReplyStatus(req, "fsync", fs.ToInode(ino), status);
+}
+
+// Growing without data: a hole. Nothing is reserved on the chunkservers; a full cluster is reported by write
+// and close.
+Status Extend(FileSystem& fs, InodeId inode, uint64_t size) {
+  const client::Caller by_handle;  // see SetAttr
+  CAIRN_ASSIGN_OR_RETURN(const client::Entry entry, fs.client().GetAttr(by_handle, inode));
+  // The kernel holds the inode's lock, so that no other writer of this mount grows the file in between.
+  if (entry.attr.size >= size) return Status::Ok();
+  client::SetAttributes change;
+  change.size = size;
+  return fs.client().SetAttr(by_handle, inode, change).status();
+}
+
+void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId inode = fs.ToInode(ino);
+  const auto from = static_cast<uint64_t>(offset);
+  const auto bytes = static_cast<uint64_t>(length);
+  Status status;
+  switch (mode) {
+    case 0:
+      status = Extend(fs, inode, from + bytes);
+      break;
+    case FALLOC_FL_KEEP_SIZE:
+      break;
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE:
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE:
+      status = fs.client().Zero(HandleOf(file), from, bytes, true);
+      break;
+    case FALLOC_FL_ZERO_RANGE:
+      status = fs.client().Zero(HandleOf(file), from, bytes, false);
+      break;
+    default:
+      status = Status(StatusCode::kNotSupported, "fallocate mode");
+  }
+  fs.ReplyStatus(req, "fallocate", inode, status);
+}
+
+}  // namespace
+
+void AddFileOperations(fuse_lowlevel_ops& ops) {
+  ops.create = Create;
+  ops.open = Open;
+  ops.read = Read;
+  ops.write = Write;
+  ops.flush = Flush;
+  ops.release = Release;
+  ops.fsync = Fsync;
+  ops.fallocate = Fallocate;
+}
+
+}  // namespace cairn::fuse

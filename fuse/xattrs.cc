@@ -1,0 +1,97 @@
+// Extended attributes, and the one of the mount's own: user.cairn.error (see error_log.h).
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "fuse/file_system.h"
+
+namespace cairn::fuse {
+namespace {
+
+constexpr std::string_view kErrorName = "user.cairn.error";
+
+// POSIX ACLs would have to be enforced by the master as well; until they are, setting one must not seem to
+// work.
+bool IsAcl(std::string_view name) { return name.starts_with("system.posix_acl_"); }
+
+void ReplyValue(fuse_req_t req, std::string_view value, size_t size) {
+  if (size == 0) {
+    fuse_reply_xattr(req, value.size());
+  } else if (value.size() > size) {
+    fuse_reply_err(req, ERANGE);
+  } else {
+    fuse_reply_buf(req, value.data(), value.size());
+  }
+}
+
+void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId inode = fs.ToInode(ino);
+  if (IsAcl(name)) {
+    fuse_reply_err(req, EOPNOTSUPP);
+    return;
+  }
+  if (name == kErrorName) {
+    const auto error = fs.errors().LastError(inode);
+    if (!error) {
+      fuse_reply_err(req, ENODATA);
+    } else {
+      ReplyValue(req, *error, size);
+    }
+    return;
+  }
+  const auto value = fs.client().GetXattr(CallerOf(req), inode, name);
+  if (!value.ok()) return fs.ReplyError(req, "getxattr", inode, value.status());
+  ReplyValue(req, *value, size);
+}
+
+void ListXattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const auto names = fs.client().ListXattr(CallerOf(req), fs.ToInode(ino));
+  if (!names.ok()) return fs.ReplyError(req, "listxattr", fs.ToInode(ino), names.status());
+  std::string list;
+  for (const std::string& name : *names) list.append(name).push_back('\0');
+  ReplyValue(req, list, size);
+}
+
+void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* value, size_t size, int flags) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId inode = fs.ToInode(ino);
+  if (IsAcl(name)) {
+    fuse_reply_err(req, EOPNOTSUPP);
+    return;
+  }
+  if (name == kErrorName) {
+    fuse_reply_err(req, EPERM);
+    return;
+  }
+  fs.ReplyStatus(req, "setxattr", inode,
+                 fs.client().SetXattr(CallerOf(req), inode, name, std::string(value, size),
+                                      static_cast<uint32_t>(flags)));
+}
+
+void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  const InodeId inode = fs.ToInode(ino);
+  if (name == kErrorName) {
+    fs.errors().Clear(inode);
+    fuse_reply_err(req, 0);
+    return;
+  }
+  fs.ReplyStatus(req, "removexattr", inode, fs.client().RemoveXattr(CallerOf(req), inode, name));
+}
+
+}  // namespace
+
+void AddXattrOperations(fuse_lowlevel_ops& ops) {
+  ops.getxattr = GetXattr;
+  ops.listxattr = ListXattr;
+  ops.setxattr = SetXattr;
+  ops.removexattr = RemoveXattr;
+}
+
+}  // namespace cairn::fuse

@@ -1,0 +1,173 @@
+// Open files: handles, appends, truncation, times, errors, unlinked files.
+#include "tests/client/client_fixture.h"
+
+namespace cairn::client::testing {
+namespace {
+
+using Op = proto::Request;
+
+class FileTest : public ClientTest {
+ protected:
+  std::string ReadAll(ClientImpl& client, Handle handle) {
+    std::string text(1024, 0);
+    auto got = client.Read(handle, 0, std::as_writable_bytes(std::span(text)));
+    EXPECT_TRUE(got.ok()) << got.status().ToString();
+    text.resize(got.ok() ? *got : 0);
+    return text;
+  }
+};
+
+TEST_F(FileTest, AppendsGoToTheEndWhateverTheOffset) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true, .append = true});
+  ASSERT_TRUE(created.ok());
+  EXPECT_EQ(*client->Write(created->handle, 0, Bytes("one")), 0u);
+  EXPECT_EQ(*client->Write(created->handle, 0, Bytes("two")), 3u);
+  EXPECT_EQ(ReadAll(*client, created->handle), "onetwo");
+}
+
+TEST_F(FileTest, ShrinkingIsLoggedAtTheMasterFirstAndGrowingIsNot) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const InodeId inode = created->entry.attr.inode;
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->SetAttr(root, inode, {.size = 10}).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 0);
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.size, 10u);
+  ASSERT_TRUE(client->SetAttr(root, inode, {.size = 2}).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 1);
+  EXPECT_EQ(ReadAll(*client, created->handle), "he");
+}
+
+TEST_F(FileTest, OpeningWithTruncateIsOneRequest) {
+  const InodeId inode(master.AddFile(1, "a", 0644, 0, 0, 100));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, inode).ok());
+  const int before = master.Total();
+  auto handle = client->Open(root, inode, {.write = true, .truncate = true});
+  ASSERT_TRUE(handle.ok()) << handle.status().ToString();
+  EXPECT_EQ(master.Total(), before + 1);
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.size, 0u);
+}
+
+TEST_F(FileTest, ATimeSetAfterAWriteIsNotMovedByItsCommit) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const InodeId inode = created->entry.attr.inode;
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  const TimeSpec old{.seconds = 1000, .nanos = 5};
+  ASSERT_TRUE(client->SetAttr(root, inode, {.mtime = old}).ok());
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.mtime, old);
+  ASSERT_TRUE(client->Fsync(created->handle, false).ok());
+  ASSERT_EQ(master.commits().size(), 1u);
+  EXPECT_EQ(master.commits()[0].size(), 5u);
+  EXPECT_FALSE(master.commits()[0].has_mtime());
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.mtime, old);
+}
+
+TEST_F(FileTest, FsyncMakesDataThenSizeThenMetadataDurable) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->Fsync(created->handle, true).ok());
+  EXPECT_EQ(replicas.CountOf("durable " + ToString(created->entry.attr.inode)), 1);
+  EXPECT_EQ(master.Count(Op::kWriteBack), 1);
+  EXPECT_EQ(master.Count(Op::kSync), 1);
+  EXPECT_EQ(master.AttrOf(created->entry.attr.inode.value()).size(), 5u);
+}
+
+TEST_F(FileTest, FsyncReachesTheDisksAlsoWhenTheLeaseWasGivenBack) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const uint64_t inode = created->entry.attr.inode.value();
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(master.Recall(inode, proto::LEASE_NONE));
+  ASSERT_EQ(master.AwaitRecallReply(inode).inode(), inode);
+  ASSERT_TRUE(client->Fsync(created->handle, false).ok());
+  EXPECT_EQ(replicas.CountOf("durable " + std::to_string(inode)), 1);
+}
+
+TEST_F(FileTest, AFailedFlushIsReportedOncePerHandle) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  auto other = client->Open(root, created->entry.attr.inode, {.write = true});
+  ASSERT_TRUE(other.ok());
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  {
+    std::lock_guard lock(replicas.mu);
+    replicas.flush_error = Status(StatusCode::kNoQuorum, "1 of the 2 confirmations required");
+  }
+  EXPECT_EQ(client->Flush(created->handle).code(), StatusCode::kNoQuorum);
+  {
+    std::lock_guard lock(replicas.mu);
+    replicas.flush_error = Status::Ok();
+  }
+  EXPECT_TRUE(client->Flush(created->handle).ok());
+  EXPECT_EQ(client->Write(*other, 0, Bytes("x")).code(), StatusCode::kNoQuorum);
+  EXPECT_TRUE(client->Write(*other, 0, Bytes("x")).ok());
+  EXPECT_TRUE(client->Close(*other).ok());
+  EXPECT_TRUE(client->Close(created->handle).ok());
+}
+
+TEST_F(FileTest, AFileUnlinkedWhileOpenStaysUsableAndIsGivenUpAtTheLastClose) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const uint64_t inode = created->entry.attr.inode.value();
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->Unlink(root, kRoot, "a").ok());
+  EXPECT_EQ(ReadAll(*client, created->handle), "hello");
+  ASSERT_TRUE(client->Write(created->handle, 5, Bytes("!")).ok());
+  EXPECT_EQ(ReadAll(*client, created->handle), "hello!");
+  EXPECT_TRUE(client->Close(created->handle).ok());
+  EXPECT_EQ(master.closed_orphans(), std::vector<uint64_t>{inode});
+  EXPECT_EQ(replicas.CountOf("discard " + std::to_string(inode)), 1);
+  EXPECT_FALSE(master.Exists(inode));
+}
+
+TEST_F(FileTest, RenamingOverAnOpenFileKeepsItUntilTheLastClose) {
+  const uint64_t target = master.AddFile(1, "target");
+  master.AddFile(1, "source");
+  auto client = Connect();
+  ASSERT_TRUE(client->Lookup(root, kRoot, "target").ok());
+  auto handle = client->Open(root, InodeId(target), {});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(client->Rename(root, kRoot, "source", kRoot, "target", 0).ok());
+  EXPECT_TRUE(master.closed_orphans().empty());
+  EXPECT_TRUE(client->Close(*handle).ok());
+  EXPECT_EQ(master.closed_orphans(), std::vector<uint64_t>{target});
+}
+
+TEST_F(FileTest, UnlinkingAClosedFileDropsWhatIsLeftOfIt) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->Close(created->handle).ok());
+  ASSERT_TRUE(client->Unlink(root, kRoot, "a").ok());
+  ASSERT_TRUE(client->SyncAll().ok());
+  EXPECT_EQ(replicas.CountOf("discard " + ToString(created->entry.attr.inode)), 1);
+  EXPECT_TRUE(master.commits().empty());
+}
+
+TEST_F(FileTest, WhatIsBufferedIsSealedWhenTheClientEnds) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const uint64_t inode = created->entry.attr.inode.value();
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  client.reset();
+  EXPECT_EQ(replicas.files[inode], "hello");
+  EXPECT_EQ(replicas.CountOf("seal " + std::to_string(inode)), 1);
+  ASSERT_FALSE(master.commits().empty());
+  EXPECT_EQ(master.commits().back().keep(), proto::LEASE_NONE);
+  EXPECT_FALSE(master.Holds(inode));
+}
+
+}  // namespace
+}  // namespace cairn::client::testing

@@ -1,0 +1,117 @@
+// What operations cost in requests to the master.
+#include "tests/client/client_fixture.h"
+
+namespace cairn::client::testing {
+namespace {
+
+using Op = proto::Request;
+
+class RoundTrips : public ClientTest {
+ protected:
+  int Cost(const std::function<void()>& operation) {
+    const int before = master.Total();
+    operation();
+    return master.Total() - before;
+  }
+};
+
+TEST_F(RoundTrips, AFirstLookupIsOneAndUnderTheLeaseNone) {
+  const InodeId file(master.AddFile(1, "a"));
+  auto client = Connect();
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Lookup(root, kRoot, "a").ok()); }), 1);
+  EXPECT_EQ(Cost([&] {
+              EXPECT_TRUE(client->Lookup(root, kRoot, "a").ok());
+              EXPECT_TRUE(client->GetAttr(root, file).ok());
+            }),
+            1);  // the root's own attributes are not known yet: its x permission has to be checked
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  EXPECT_EQ(Cost([&] {
+              EXPECT_TRUE(client->Lookup(root, kRoot, "a").ok());
+              EXPECT_TRUE(client->GetAttr(root, file).ok());
+              auto handle = client->Open(root, file, {});
+              ASSERT_TRUE(handle.ok());
+              EXPECT_TRUE(client->Close(*handle).ok());
+            }),
+            0);
+}
+
+TEST_F(RoundTrips, AFailedLookupUnderTheDirectoryLeaseIsNone) {
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  EXPECT_EQ(Cost([&] { EXPECT_EQ(client->Lookup(root, kRoot, "x").code(), StatusCode::kNotFound); }), 1);
+  EXPECT_EQ(Cost([&] { EXPECT_EQ(client->Lookup(root, kRoot, "x").code(), StatusCode::kNotFound); }), 0);
+  EXPECT_GT(client->NegativeValidNanos(kRoot), 0);
+}
+
+TEST_F(RoundTrips, CreateWriteCloseIsOne) {
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  EXPECT_EQ(Cost([&] {
+              auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+              ASSERT_TRUE(created.ok());
+              EXPECT_TRUE(client->Write(created->handle, 0, Bytes(std::string(4096, 'x'))).ok());
+              EXPECT_TRUE(client->Close(created->handle).ok());
+              EXPECT_EQ(client->GetAttr(root, created->entry.attr.inode)->attr.size, 4096u);
+            }),
+            1);
+}
+
+TEST_F(RoundTrips, WriteBackOfManyFilesIsSharedAndLowersTheirLeases) {
+  constexpr int kFiles = 128;
+  auto client = Connect(nullptr, 10'000, 0, 50);
+  for (int i = 0; i < kFiles; ++i) {
+    auto created = client->Create(root, kRoot, "f" + std::to_string(i), {}, {.write = true});
+    ASSERT_TRUE(created.ok());
+    ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+    ASSERT_TRUE(client->Close(created->handle).ok());
+  }
+  ASSERT_TRUE(master.WaitFor([&] {
+    std::set<uint64_t> lowered;
+    for (const auto& commit : master.commits()) {
+      if (commit.keep() == proto::LEASE_READ) lowered.insert(commit.inode());
+    }
+    return lowered.size() == kFiles;
+  }));
+  EXPECT_LT(master.Count(Op::kWriteBack), kFiles / 2);
+  for (const auto& commit : master.commits()) EXPECT_EQ(master.AttrOf(commit.inode()).size(), 5u);
+}
+
+TEST_F(RoundTrips, UnlinkAndRenameAreOneEach) {
+  master.AddFile(1, "a");
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  ASSERT_TRUE(client->Lookup(root, kRoot, "a").ok());
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Rename(root, kRoot, "a", kRoot, "b", 0).ok()); }), 1);
+  EXPECT_EQ(Cost([&] {
+              EXPECT_EQ(client->Lookup(root, kRoot, "a").code(), StatusCode::kNotFound);
+              EXPECT_TRUE(client->Lookup(root, kRoot, "b").ok());
+            }),
+            0);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Unlink(root, kRoot, "b").ok()); }), 1);
+  EXPECT_EQ(Cost([&] { EXPECT_EQ(client->Lookup(root, kRoot, "b").code(), StatusCode::kNotFound); }), 0);
+}
+
+TEST_F(RoundTrips, AListingIsFetchedAheadAndAnswersLookupsAndStats) {
+  for (int i = 0; i < 300; ++i) master.AddFile(1, "f" + std::to_string(i));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  size_t seen = 0;
+  EXPECT_EQ(Cost([&] {
+              uint64_t cursor = 0;
+              while (true) {
+                auto page = client->ReadDirectory(root, kRoot, cursor, 50, true);
+                ASSERT_TRUE(page.ok());
+                if (page->empty()) break;
+                for (const auto& entry : *page) EXPECT_TRUE(entry.entry.has_value()) << entry.name;
+                seen += page->size();
+                cursor = page->back().cursor;
+              }
+              EXPECT_TRUE(client->Lookup(root, kRoot, "f7").ok());
+              EXPECT_EQ(client->Lookup(root, kRoot, "absent").code(), StatusCode::kNotFound);
+            }),
+            1);
+  EXPECT_EQ(seen, 300u);
+}
+
+}  // namespace
+}  // namespace cairn::client::testing
