@@ -6,6 +6,7 @@
 #include <random>
 
 #include "common/checksum.h"
+#include "common/wire/messages.h"
 
 namespace cairn::wire {
 namespace {
@@ -43,6 +44,22 @@ TEST(FrameTest, LayoutIsTheDocumentedOne) {
   EXPECT_EQ(bytes[8], std::byte{0x08});
   EXPECT_EQ(bytes[16], std::byte{77});
   EXPECT_EQ(bytes[21], std::byte{0x10});
+}
+
+// The worked example of docs/formats.md.
+TEST(FrameTest, TheDocumentedExampleIsWhatIsSent) {
+  const Bytes meta = Encode(QueryRequest{{ChunkId{42}}});
+  const auto header = EncodeHeader({.type = static_cast<uint8_t>(MessageType::kQuery),
+                                    .request_id = 7,
+                                    .meta_bytes = static_cast<uint32_t>(meta.size()),
+                                    .meta_crc = Crc32c(meta)});
+  constexpr uint8_t kExpected[] = {0x43, 0x52, 0x4e, 0x46, 0x01, 0x06, 0x00, 0x00, 0x07, 0x00, 0x00,
+                                   0x00, 0x00, 0x00, 0x00, 0x00, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00,
+                                   0x00, 0x00, 0x60, 0xfa, 0x52, 0xc7, 0x32, 0x78, 0x01, 0x6b, 0x01,
+                                   0x00, 0x00, 0x00, 0x2a, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
+  ASSERT_EQ(sizeof(kExpected), header.size() + meta.size());
+  EXPECT_EQ(std::memcmp(header.data(), kExpected, header.size()), 0);
+  EXPECT_EQ(std::memcmp(meta.data(), kExpected + header.size(), meta.size()), 0);
 }
 
 TEST(FrameTest, EveryFlippedBitIsNoticed) {
