@@ -200,6 +200,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status WaitGate(std::unique_lock<std::mutex>& lock, OpenFile& file, Deadline deadline);
 
   // File operations.
+  void BeforeAttempt(const FilePtr& file, int attempt);
   Status TakeError(OpenHandle& handle);
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);
   Status FlushFile(const FilePtr& file);

@@ -25,13 +25,21 @@ Status ClientImpl::TakeError(OpenHandle& handle) {
   return error.status;
 }
 
+void ClientImpl::BeforeAttempt(const FilePtr& file, int attempt) {
+  // Once is a transition that came in between. Again means that the chunks of this lease are closed (giving
+  // it back was begun and could not be told to the master): only a new one helps.
+  if (attempt >= 2) LowerIdle({file}, LeaseKind::kNone);
+}
+
 Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.read) return BadHandle();
+  const FilePtr& file = handle->file;
   Result<size_t> result = size_t{0};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(handle->file, LeaseKind::kRead, handle->caller));
-    result = handle->file->data->Read(offset, buffer);
+    BeforeAttempt(file, attempt);
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
+    result = file->data->Read(offset, buffer);
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
   return result;
@@ -55,6 +63,7 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
   const FilePtr& file = handle->file;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    BeforeAttempt(file, attempt);
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
@@ -85,6 +94,7 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
   const FilePtr& file = handle->file;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    BeforeAttempt(file, attempt);
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
     std::lock_guard order(file->order_mu);
     std::unique_lock exclusive(file->write_mu);
@@ -105,6 +115,7 @@ Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint6
                                 bool open_for_write) {
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    BeforeAttempt(file, attempt);
     bool truncate_with_lease = false;
     if (size == 0) {
       // Without the write lease, truncation comes with the request for it: one round trip.

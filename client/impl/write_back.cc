@@ -15,6 +15,7 @@ using std::chrono::steady_clock;
 constexpr int kOpenFileRounds = 10;  // files that stay open are committed every so many rounds
 constexpr int64_t kCommitTimeoutMs = 10'000;
 
+// Was the request not carried out for a reason that passes?
 bool WorthAnotherTry(const Status& status) {
   switch (status.code()) {
     case StatusCode::kUnavailable:
@@ -25,6 +26,12 @@ bool WorthAnotherTry(const Status& status) {
     default:
       return false;
   }
+}
+
+// Is there nothing left that the commit could be applied to?
+bool IsOver(const Status& status) {
+  return status.code() == StatusCode::kLeaseLost || status.code() == StatusCode::kStaleHandle ||
+         status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCancelled;
 }
 
 }  // namespace
@@ -163,12 +170,12 @@ void ClientImpl::WriteBackRound(bool everything) {
     if (items.empty()) continue;
     SendCommits(items);
     for (CommitItem& item : items) {
-      if (item.result.ok() || !WorthAnotherTry(item.result)) continue;
+      if (item.result.ok() || IsOver(item.result)) continue;
       item.file->data->RestoreCommit(std::move(item.commit));
       MarkWritten(item.file);
     }
   }
-  LowerIdle(std::move(idle), LeaseKind::kRead);
+  if (!everything) LowerIdle(std::move(idle), LeaseKind::kRead);
 }
 
 void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
@@ -202,17 +209,20 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
         auto commit = file->data->FlushAndSeal([](uint64_t) {});
         if (commit.ok()) {
           item.commit = *std::move(commit);
-          std::lock_guard lock(file->mu);
-          file->written = false;
-          if (item.commit.mtime && file->ignored_mtime == item.commit.mtime) item.commit.mtime.reset();
-          items.push_back(std::move(item));
-          continue;
+        } else {
+          // Replicas may be sealed already, so nothing more can be written under this lease: it is given back
+          // with what could be sealed, and the master brings the rest to an end when enough members are
+          // there.
+          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}",
+                    ToString(file->inode), commit.status().ToString());
+          item.commit = file->data->TakeCommit();
+          item.keep = LeaseKind::kNone;
         }
-        // Below the quorum: the lease stays until the chunkservers are back, or somebody asks for it.
-        CAIRN_LOG(Warning, "inode {}: cannot seal what was written yet: {}", ToString(file->inode),
-                  commit.status().ToString());
         std::lock_guard lock(file->mu);
-        file->idle_since_ns = clock_->NowNanos();
+        file->written = false;
+        if (item.commit.mtime && file->ignored_mtime == item.commit.mtime) item.commit.mtime.reset();
+        items.push_back(std::move(item));
+        continue;
       } else {
         std::lock_guard lock(write_back_mu_);
         written_.erase(file->inode);
@@ -228,7 +238,7 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
         std::lock_guard lock(file->attach_mu);
         file->data->Detach();
         file->attached = {};
-        if (item.result.ok() && keep == LeaseKind::kRead) {
+        if (item.result.ok() && item.keep == LeaseKind::kRead) {
           cache_->Lower(file->inode, item.lease);
         } else {
           cache_->Remove(file->inode, item.lease);

@@ -102,7 +102,7 @@ Status Session::RunStream(const std::string& address) {
       message.Clear();
     }
   } else {
-    stream->Cancel();
+    // Either the master ended it (and Finish has its reason), or Handshake cancelled it.
     proto::MasterMessage ignored;
     while (stream->Read(&ignored)) {
     }
@@ -118,12 +118,8 @@ Status Session::RunStream(const std::string& address) {
   }
   const Status finish = stream->Finish();
   if (!established) {
-    // A refusal in words is better than what gRPC says about the stream that we cancelled.
-    if (status.ok() || finish.code() == StatusCode::kWrongCluster ||
-        finish.code() == StatusCode::kVersionMismatch) {
-      return status.ok() && finish.code() == StatusCode::kUnavailable ? status : finish;
-    }
-    return status;
+    // A refusal in words is better than what gRPC says about a stream that this side cancelled.
+    return status.code() == StatusCode::kCancelled ? finish : status;
   }
   std::lock_guard lock(mu_);
   if (!stopping_)
@@ -155,21 +151,25 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
       clock_->NowNanos();  // before the write: the lease must not end later here than there
   proto::MasterMessage answer;
   if (!stream->Write(message) || !stream->Read(&answer)) {
-    return Status(StatusCode::kUnavailable,
-                  "master " + address + ": ended the stream instead of answering hello");
+    return Status(StatusCode::kCancelled, "the stream ended instead of an answer to hello");
   }
   if (!answer.has_hello_reply()) {
+    stream->Cancel();
     return Status(StatusCode::kMalformed, "master " + address + ": answered hello with something else");
   }
   const proto::HelloReply& reply = answer.hello_reply();
   const Status status = FromProto(reply.status());
   if (status.code() == StatusCode::kSessionUnknown) {
+    stream->Cancel();
     CAIRN_LOG(Warning, "the master does not know this session any more: {}", status.message());
     FailForLostSession();
     observer_->OnSessionLost();
     return Status::Ok();  // next attempt at once, with a new session
   }
-  if (!status.ok()) return status.WithContext("master " + address);
+  if (!status.ok()) {
+    stream->Cancel();
+    return status.WithContext("master " + address);
+  }
   observer_->OnServers(reply.servers());
   bool restarted = false;
   {
