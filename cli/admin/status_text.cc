@@ -1,12 +1,14 @@
 #include "cli/admin/status_text.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/core/format.h"
 #include "cli/core/policy_text.h"
+#include "common/check.h"
 
 namespace cairn::cli {
 namespace {
@@ -80,60 +82,14 @@ std::string StatusText(const proto::StatusResponse& status) {
   return text;
 }
 
-nlohmann::json StatusJson(const proto::StatusResponse& status) {
-  nlohmann::json json{{"cluster_id", status.cluster_id()},
-                      {"health", status.health()},
-                      {"incarnation", status.incarnation()},
-                      {"version", status.version()},
-                      {"raw_bytes", status.raw_bytes()},
-                      {"raw_free_bytes", status.raw_free_bytes()},
-                      {"usable_bytes", status.usable_bytes()},
-                      {"usable_free_bytes", status.usable_free_bytes()},
-                      {"inodes", status.inodes()},
-                      {"chunks", status.chunks()},
-                      {"chunks_below_quorum", status.chunks_below_quorum()},
-                      {"chunks_below_policy", status.chunks_below_policy()},
-                      {"chunks_damaged", status.chunks_damaged()},
-                      {"chunks_deleting", status.chunks_deleting()},
-                      {"repairs_running", status.repairs_running()},
-                      {"repairs_queued", status.repairs_queued()},
-                      {"repaired_chunks", status.repaired_chunks()},
-                      {"repaired_bytes", status.repaired_bytes()},
-                      {"repaired_bytes_differing", status.repaired_bytes_differing()},
-                      {"sessions", status.sessions()},
-                      {"grace_left_ms", status.grace_left_ms()},
-                      {"log_index", status.log_index()},
-                      {"durable_index", status.durable_index()},
-                      {"root_policy", PolicyJson(PolicyFrom(status.root_policy()))}};
-  json["reasons"] = std::vector<std::string>(status.reasons().begin(), status.reasons().end());
-  json["warnings"] = std::vector<std::string>(status.warnings().begin(), status.warnings().end());
-  json["servers"] = nlohmann::json::array();
-  for (const auto& server : status.servers()) {
-    nlohmann::json item{{"server", server.server()},
-                        {"address", server.address()},
-                        {"zone", server.zone()},
-                        {"rack", server.rack()},
-                        {"host_id", server.host_id()},
-                        {"state", server.state()},
-                        {"version", server.version()},
-                        {"chunks", server.chunks()},
-                        {"load", server.load()},
-                        {"last_heartbeat_ms", server.last_heartbeat_ms()},
-                        {"clock_skew_ms", server.clock_skew_ms()},
-                        {"server_uuid", server.server_uuid()}};
-    item["disks"] = nlohmann::json::array();
-    for (const auto& disk : server.disks()) {
-      item["disks"].push_back({{"disk_uuid", disk.disk_uuid()},
-                               {"path", disk.path()},
-                               {"total_bytes", disk.total_bytes()},
-                               {"free_bytes", disk.free_bytes()},
-                               {"used_bytes", disk.used_bytes()},
-                               {"state", disk.state()},
-                               {"problem", disk.problem()}});
-    }
-    json["servers"].push_back(std::move(item));
-  }
-  return json;
+nlohmann::json ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  const auto printed = google::protobuf::util::MessageToJsonString(message, &text, options);
+  CAIRN_CHECK(printed.ok(), "a message of our own has no JSON form");
+  return nlohmann::json::parse(text);
 }
 
 }  // namespace cairn::cli

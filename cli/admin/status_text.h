@@ -1,5 +1,7 @@
-// The master's answer to Status, for people and for programs. Thread-safety: pure functions.
+// The master's answers, for people and for programs. Thread-safety: pure functions.
 #pragma once
+
+#include <google/protobuf/message.h>
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -10,7 +12,9 @@
 namespace cairn::cli {
 
 std::string StatusText(const proto::StatusResponse& status);
-nlohmann::json StatusJson(const proto::StatusResponse& status);
+// Protocol Buffers' JSON mapping with the names of the .proto files: 64-bit integers are strings, nothing is
+// left out.
+nlohmann::json ToJson(const google::protobuf::Message& message);
 client::Policy PolicyFrom(const proto::Policy& policy);
 nlohmann::json PolicyJson(const client::Policy& policy);
 

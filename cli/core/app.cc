@@ -27,6 +27,8 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   app.set_version_flag("--version", std::string("cairn ") + CAIRN_VERSION);
   RegisterLocalCommands(app, context);
   RegisterFileCommands(app, context);
+  RegisterPolicyCommands(app, context);
+  RegisterAdminCommands(app, context);
   CLI::App* version = app.add_subcommand("version", "Version of this program");
   version->callback([&context] { *context.out << "cairn " << CAIRN_VERSION << std::endl; });
   auto topic = std::make_shared<std::string>();

@@ -114,15 +114,7 @@ Result<std::vector<std::string>> LocalCluster::CommandLine(const LocalPart& part
          layout_.AddressFile(part.name)});
   }
   add({"--log-file", layout_.LogFile(part.name), "--pid-file", layout_.PidFile(part.name)});
-  // Settings of one part, or of all chunkservers, may be put beside cluster.json.
-  for (const std::string& name :
-       {part.name, std::string(part.kind == PartKind::kChunkserver ? "chunkserver" : "")}) {
-    const std::string config = layout_.directory() + "/" + name + ".conf";
-    if (!name.empty() && std::filesystem::exists(config)) {
-      add({"--config", config});
-      break;
-    }
-  }
+  for (const std::string& flag : layout_.FlagsOf(part.kind)) line.push_back(flag);
   return line;
 }
 

@@ -31,6 +31,13 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   up->add_option("--policy", up_options->policy,
                  "Policy of the root directory, e.g. replicas=3,write_quorum=2,chunk_bytes=64MiB");
   up->add_option("--only", up_options->only, "Start just this part: master, cs1, cs2, ..., mount");
+  up->add_option("--master-flag", up_options->master_flags,
+                 "A further flag for the master, e.g. --master-flag=--root-squash (repeatable, remembered)")
+      ->allow_extra_args(false);
+  up->add_option("--chunkserver-flag", up_options->chunkserver_flags, "A further flag for all chunkservers")
+      ->allow_extra_args(false);
+  up->add_option("--mount-flag", up_options->mount_flags, "A further flag for the mount")
+      ->allow_extra_args(false);
   up->callback([&context, up_options] { Finish(context, RunUp(context, *up_options)); });
 
   auto down_options = std::make_shared<DownOptions>();

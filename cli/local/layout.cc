@@ -86,6 +86,10 @@ Result<LocalLayout> LocalLayout::Load(const std::string& directory) {
         path + ": damaged, or written by another version (expected format " + std::to_string(kFormat) + ")");
   }
   layout.initialized = json.value("initialized", false);
+  const auto flags = [&json](const char* name) { return json.value(name, std::vector<std::string>()); };
+  layout.master_flags = flags("master_flags");
+  layout.chunkserver_flags = flags("chunkserver_flags");
+  layout.mount_flags = flags("mount_flags");
   for (const auto& item : json.value("parts", nlohmann::json::array())) {
     LocalPart part{.name = item.value("name", ""),
                    .address = item.value("address", ""),
@@ -107,6 +111,9 @@ Status LocalLayout::Save() const {
   nlohmann::json json;
   json["format"] = kFormat;
   json["initialized"] = initialized;
+  if (!master_flags.empty()) json["master_flags"] = master_flags;
+  if (!chunkserver_flags.empty()) json["chunkserver_flags"] = chunkserver_flags;
+  if (!mount_flags.empty()) json["mount_flags"] = mount_flags;
   json["parts"] = nlohmann::json::array();
   for (const LocalPart& part : parts_) {
     nlohmann::json item{{"name", part.name}};

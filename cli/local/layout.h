@@ -42,6 +42,14 @@ class LocalLayout {
   void Remove(const std::string& name);
   int chunkservers() const;
 
+  // Further flags of the daemons, by kind; given to `cairn up` and remembered.
+  std::vector<std::string> master_flags, chunkserver_flags, mount_flags;
+  const std::vector<std::string>& FlagsOf(PartKind kind) const {
+    return kind == PartKind::kMaster  ? master_flags
+           : kind == PartKind::kMount ? mount_flags
+                                      : chunkserver_flags;
+  }
+
   // Whether the first start finished (owner and policy of the root directory are set).
   bool initialized = false;
 

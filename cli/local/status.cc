@@ -54,7 +54,7 @@ Status RunStatus(Context& context) {
   if (context.json) {
     nlohmann::json json;
     if (status.ok()) {
-      json = StatusJson(*status);
+      json = ToJson(*status);
     } else {
       json["health"] = "unreachable";
       json["reasons"] = {status.status().message()};

@@ -45,6 +45,9 @@ Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) 
   }
   for (int n = layout.chunkservers() + 1; n <= wanted; ++n) layout.Add({.name = "cs" + std::to_string(n)});
 
+  if (!options.master_flags.empty()) layout.master_flags = options.master_flags;
+  if (!options.chunkserver_flags.empty()) layout.chunkserver_flags = options.chunkserver_flags;
+  if (!options.mount_flags.empty()) layout.mount_flags = options.mount_flags;
   if (options.no_mount) layout.Remove("mount");
   if (!options.mountpoint.empty()) {
     std::error_code error;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cli/core/context.h"
 
@@ -14,6 +15,8 @@ struct UpOptions {
   int chunkservers = 0;    // 0: as before; 3 for a new cluster
   std::string policy;
   std::string only;  // name of one part
+  // Further flags of the daemons; replace those remembered, if any are given.
+  std::vector<std::string> master_flags, chunkserver_flags, mount_flags;
 };
 Status RunUp(Context& context, const UpOptions& options);
 

@@ -1,0 +1,21 @@
+// The administrator's commands, a function per source file; RegisterAdminCommands (cli/core/context.h) calls
+// them all.
+#pragma once
+
+#include <string>
+
+#include "cli/core/context.h"
+#include "proto/cairn/admin.pb.h"
+
+namespace cairn::cli {
+
+void RegisterChunkCommands(CLI::App& app, Context& context);  // chunk explain, chunk accept-loss
+void RegisterMasterCommands(CLI::App& app,
+                            Context& context);  // fsck, session list, master backup, master restore
+
+// Decimal, or hexadecimal after 0x.
+Result<uint64_t> ParseChunkId(const std::string& text);
+bool LooksLikeChunkId(const std::string& text);
+std::string ExplainText(const proto::ExplainChunkResponse& chunk);
+
+}  // namespace cairn::cli

@@ -1,0 +1,38 @@
+#include "cli/admin/target.h"
+
+#include <filesystem>
+
+#include "cli/core/config.h"
+#include "fuse/mountpoint.h"
+
+namespace cairn::cli {
+
+Result<Location> ParseTarget(const std::string& text) {
+  if (!text.starts_with("cairn:")) {
+    std::error_code error;
+    // The last component is not followed: a symbolic link on the mount belongs to the cluster.
+    const auto absolute = std::filesystem::absolute(text, error).lexically_normal();
+    const auto parent = std::filesystem::weakly_canonical(absolute.parent_path(), error);
+    std::string path = (error ? absolute : parent / absolute.filename()).string();
+    while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    const auto mount = fuse::FindMountAbove(path);
+    if (mount && mount->type == fuse::kMountType) {
+      CAIRN_ASSIGN_OR_RETURN(Location location, ParseLocation(mount->source, true));
+      location.path = JoinPath(location.path, path.substr(mount->mountpoint.size()));
+      return location;
+    }
+  }
+  return ParseLocation(text, true);
+}
+
+Result<std::vector<std::string>> MastersOf(const Context& context, const Location& location) {
+  return location.masters.empty() ? FindMasters(context) : ParseMasters(location.masters);
+}
+
+Result<client::Entry> ResolveTarget(Sessions& sessions, const Location& location) {
+  CAIRN_ASSIGN_OR_RETURN(client::Client * session, sessions.Get(location));
+  auto entry = client::ResolvePath(*session, CurrentCaller(), location.path, true);
+  return entry.ok() ? std::move(entry) : Result<client::Entry>(entry.status().WithContext(location.path));
+}
+
+}  // namespace cairn::cli
