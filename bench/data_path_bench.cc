@@ -1,5 +1,5 @@
-// The data path of the client against real chunk stores, each in a process of its own: no master, no mount. Shows what
-// replication itself costs on this machine.
+// The data path of the client against real chunk stores, each in a process of its own: no master, no mount.
+// Shows what replication itself costs on this machine.
 //
 //   data_path_bench [DIRECTORY] [MIB] [REPLICAS] [ROUNDS]     defaults: /tmp, 1024, 3, 3
 #include <sys/resource.h>
@@ -70,7 +70,8 @@ Child Start(const std::string& directory, ServerId id) {
   child.pid = fork();
   CAIRN_CHECK(child.pid >= 0, "fork");
   if (child.pid == 0) Serve(directory, id, fds[1]);
-  CAIRN_CHECK(read(fds[0], &child.port, sizeof(child.port)) == sizeof(child.port), "the server did not start");
+  CAIRN_CHECK(read(fds[0], &child.port, sizeof(child.port)) == sizeof(child.port),
+              "the server did not start");
   close(fds[0]);
   close(fds[1]);
   return child;
@@ -79,7 +80,8 @@ Child Start(const std::string& directory, ServerId id) {
 class BenchMaster final : public client::MasterPort {
  public:
   BenchMaster(uint32_t replicas, uint32_t quorum) : replicas_(replicas), quorum_(quorum) {}
-  Result<std::vector<client::ChunkPlace>> Announce(InodeId, Epoch lease, uint64_t first, uint32_t count) override {
+  Result<std::vector<client::ChunkPlace>> Announce(InodeId, Epoch lease, uint64_t first,
+                                                   uint32_t count) override {
     std::lock_guard lock(mu_);
     std::vector<client::ChunkPlace> places;
     for (uint64_t index = first; index < first + count; ++index) {
@@ -93,8 +95,8 @@ class BenchMaster final : public client::MasterPort {
   Result<std::vector<client::ChunkPlace>> Layout(InodeId, uint64_t, uint32_t) override {
     return std::vector<client::ChunkPlace>{};
   }
-  Result<client::ChunkPlace> ChunkTrouble(InodeId, ChunkId, Epoch, const std::vector<client::MemberFailure>& members,
-                                          bool) override {
+  Result<client::ChunkPlace> ChunkTrouble(InodeId, ChunkId, Epoch,
+                                          const std::vector<client::MemberFailure>& members, bool) override {
     for (const auto& member : members) {
       std::printf("  trouble: %s %s\n", ToString(member.server).c_str(), member.status.ToString().c_str());
     }
@@ -125,7 +127,8 @@ double CpuSecondsOf(const std::vector<Child>& children) {
     std::FILE* file = std::fopen(("/proc/" + std::to_string(child.pid) + "/stat").c_str(), "r");
     unsigned long user = 0, system = 0;
     if (file != nullptr) {
-      if (std::fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2) {
+      if (std::fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) ==
+          2) {
         ticks += static_cast<double>(user + system);
       }
       std::fclose(file);
@@ -135,7 +138,8 @@ double CpuSecondsOf(const std::vector<Child>& children) {
 }
 
 int Main(int argc, char** argv) {
-  const std::string base = std::string(argc > 1 ? argv[1] : "/tmp") + "/cairn-data-bench." + std::to_string(getpid());
+  const std::string base =
+      std::string(argc > 1 ? argv[1] : "/tmp") + "/cairn-data-bench." + std::to_string(getpid());
   const uint64_t mib = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1024;
   const auto replicas = static_cast<uint32_t>(argc > 3 ? std::strtoul(argv[3], nullptr, 10) : 3);
   const int rounds = argc > 4 ? std::atoi(argv[4]) : 3;
@@ -151,7 +155,8 @@ int Main(int argc, char** argv) {
     client::ServerDirectory directory;
     std::vector<client::ServerEntry> entries;
     for (uint32_t id = 1; id <= replicas; ++id) {
-      entries.push_back({.server = ServerId(id), .address = "127.0.0.1:" + std::to_string(children[id - 1].port)});
+      entries.push_back(
+          {.server = ServerId(id), .address = "127.0.0.1:" + std::to_string(children[id - 1].port)});
     }
     directory.Update(entries);
     BenchMaster master(replicas, replicas / 2 + 1);
@@ -169,14 +174,16 @@ int Main(int argc, char** argv) {
     std::vector<std::byte> buffer(kMiB);
     std::mt19937_64 random(1);
     for (std::byte& byte : buffer) byte = static_cast<std::byte>(random());
-    std::printf("%llu MiB, %u replicas, quorum %u\n", static_cast<unsigned long long>(mib), replicas, replicas / 2 + 1);
+    std::printf("%llu MiB, %u replicas, quorum %u\n", static_cast<unsigned long long>(mib), replicas,
+                replicas / 2 + 1);
 
-    const auto measure = [&](const char* what, double amount, const char* unit, const std::function<void()>& work) {
+    const auto measure = [&](const char* what, double amount, const char* unit,
+                             const std::function<void()>& work) {
       const double cpu = CpuSeconds(), servers = CpuSecondsOf(children), start = Seconds();
       work();
       const double took = Seconds() - start;
-      std::printf("  %-22s %8.0f %s   %.2f s; CPU s: client %.2f, servers %.2f\n", what, amount / took, unit, took,
-                  CpuSeconds() - cpu, CpuSecondsOf(children) - servers);
+      std::printf("  %-22s %8.0f %s   %.2f s; CPU s: client %.2f, servers %.2f\n", what, amount / took, unit,
+                  took, CpuSeconds() - cpu, CpuSecondsOf(children) - servers);
       std::fflush(stdout);
     };
     for (int round = 0; round < rounds; ++round) {

@@ -43,12 +43,13 @@ struct ChunkState {
   // When the oldest mutation that is not done last saw progress; 0: nothing is undone.
   int64_t waiting_since_ns = 0;
   bool time_extended = false;  // for a new configuration, since the last progress
-  bool failed = false;  // no progress for the write timeout, counted as a WriteError
+  bool failed = false;         // no progress for the write timeout, counted as a WriteError
 
   // Members whose connection broke, since when, and the last reason.
   struct Broken {
     int64_t since_ns = 0;
     int64_t retry_at_ns = 0;
+    bool retrying = false;  // sent again, no answer yet
     Status status;
   };
   std::map<ServerId, Broken> broken;

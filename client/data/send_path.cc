@@ -119,6 +119,7 @@ void FileCore::OnMutateDone(ChunkId id, ServerId server, Epoch epoch, uint64_t s
     auto [broken, first] = chunk->broken.try_emplace(server);
     if (first) broken->second.since_ns = now;
     broken->second.retry_at_ns = now + kReconnectNanos;
+    broken->second.retrying = false;
     broken->second.status = transport;
     chunk->writer->OnDisconnect(server);
   } else {

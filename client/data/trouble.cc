@@ -158,13 +158,19 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
   if (chunk.writer == nullptr) {
     PumpLocked(chunk);
   } else {
-    const std::map<ServerId, ChunkState::Broken> broken = chunk.broken;
-    for (const auto& [server, state] : broken) {
-      if (now - state.since_ns > PatienceNanos()) {
-        chunk.broken.erase(server);
+    for (auto it = chunk.broken.begin(); it != chunk.broken.end();) {
+      auto& [server, state] = *it;
+      if (state.retrying) {
+        ++it;
+      } else if (now - state.since_ns > PatienceNanos()) {
         chunk.writer->OnError(server, state.status);
-      } else if (now >= state.retry_at_ns) {
-        chunk.writer->OnConnect(server);
+        it = chunk.broken.erase(it);
+      } else {
+        if (now >= state.retry_at_ns) {
+          state.retrying = true;
+          chunk.writer->OnConnect(server);
+        }
+        ++it;
       }
     }
     DropSilentLocked(chunk, now);
@@ -177,14 +183,14 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
 // time to find others.
 void FileCore::DropSilentLocked(ChunkState& chunk, int64_t now) {
   const int64_t limit = context_.options.write_timeout_ms * kNanosPerMilli / 3;
-  if (chunk.log.in_flight() == 0 || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit) return;
+  if (chunk.log.in_flight() == 0 || chunk.waiting_since_ns == 0 || now - chunk.waiting_since_ns < limit)
+    return;
   for (const auto& [server, heard] : chunk.heard_ns) {
     const int64_t silent = now - std::max(heard, chunk.waiting_since_ns);
     if (silent < limit || !chunk.writer->is_live(server)) continue;
     if (chunk.writer->acked_seq(server).value_or(0) > chunk.writer->done_seq()) continue;  // owes nothing
-    chunk.writer->OnError(server,
-                          Status(StatusCode::kTimeout,
-                                 "no answer for " + std::to_string(silent / kNanosPerMilli) + " ms"));
+    chunk.writer->OnError(server, Status(StatusCode::kTimeout,
+                                         "no answer for " + std::to_string(silent / kNanosPerMilli) + " ms"));
   }
 }
 

@@ -67,13 +67,17 @@ class FakeMaster final : public MasterPort {
   int layouts_ = 0;
 };
 
+// For tests that wait for a refusal.
+inline FileDataOptions ShortTimeouts() { return {.write_timeout_ms = 1200, .read_timeout_ms = 600}; }
+
 struct ClusterOptions {
   int servers = 3;
   uint32_t replicas = 3;
   uint32_t quorum = 2;
   uint64_t chunk_bytes = 4 << 20;
   uint64_t dirty_limit_bytes = 64 << 20;
-  FileDataOptions data = {.write_timeout_ms = 1500, .read_timeout_ms = 1500};
+  FileDataOptions data = {.write_timeout_ms = 30'000,
+                          .read_timeout_ms = 30'000};  // generous: loaded machines
 };
 
 class FakeCluster {

@@ -137,7 +137,7 @@ TEST(FileDataRead, ACorruptReplicaIsSkippedAndReported) {
 }
 
 TEST(FileDataRead, WhenNoReplicaIsGoodTheErrorNamesThemAll) {
-  FakeCluster cluster;
+  FakeCluster cluster({.data = testing::ShortTimeouts()});
   const auto data = Pattern(8192, 8);
   Store(cluster, data);
   const ChunkId chunk = cluster.master().Chunk(0).chunk;
@@ -155,7 +155,7 @@ TEST(FileDataRead, WhenNoReplicaIsGoodTheErrorNamesThemAll) {
 
 TEST(FileDataRead, TheLastCarrierServesAndWithoutAnyTheReadIsRefused) {
   ClusterOptions options;
-  options.data.read_timeout_ms = 600;
+  options.data = testing::ShortTimeouts();
   FakeCluster cluster(options);
   const auto data = Pattern(100'000, 9);
   Store(cluster, data);

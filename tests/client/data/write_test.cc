@@ -202,7 +202,7 @@ TEST(FileDataWrite, AKilledServerCostsNothingWhileTheQuorumStands) {
 }
 
 TEST(FileDataWrite, BelowTheQuorumTheErrorNamesWhoDidNotConfirmAndTheDataArrivesLater) {
-  FakeCluster cluster;
+  FakeCluster cluster({.data = testing::ShortTimeouts()});
   auto file = cluster.NewFile();
   cluster.OpenForWriting(*file);
   const auto data = Pattern(200'000, 6);
@@ -353,7 +353,7 @@ TEST(FileDataWrite, AFullClusterSaysSo) {
 }
 
 TEST(FileDataWrite, FullDisksOfAQuorumEndInNoSpaceAndNotInAnEndlessSearch) {
-  FakeCluster cluster;
+  FakeCluster cluster({.data = testing::ShortTimeouts()});
   for (int number : {1, 2, 3}) {
     cluster.server(number).Refuse(MessageType::kMutate, Status(StatusCode::kNoSpace, "disk full"));
   }
@@ -396,7 +396,7 @@ TEST(FileDataSync, DurableMeansOnTheDisksOfTheQuorum) {
 }
 
 TEST(FileDataSync, WithoutAQuorumOfDisksItIsRefused) {
-  FakeCluster cluster;
+  FakeCluster cluster({.data = testing::ShortTimeouts()});
   auto file = cluster.NewFile();
   cluster.OpenForWriting(*file);
   ASSERT_TRUE(file->Write(0, Pattern(1000, 16), kNow).ok());
