@@ -30,7 +30,7 @@ Result<LogPosition> LogChunkStore::SyncedMark(uint32_t number, uint32_t offset) 
   return mark;
 }
 
-Status LogChunkStore::Replay(Stop stop) {
+Status LogChunkStore::Replay(bool unclean_boot) {
   const LogPosition from = index_->checkpoint();
   const std::vector<uint32_t> segments = log_->Segments();
   const bool rebuild = from == LogPosition{} && !segments.empty();
@@ -40,7 +40,7 @@ Status LogChunkStore::Replay(Stop stop) {
   LogPosition end;
   for (const uint32_t number : segments) {
     if (number < from.segment) continue;
-    CAIRN_RETURN_IF_ERROR(ReplaySegment(number, number == segments.back(), stop, &end, &damaged));
+    CAIRN_RETURN_IF_ERROR(ReplaySegment(number, number == segments.back(), unclean_boot, &end, &damaged));
   }
   for (const auto& [number, bytes] : index_->live_bytes()) {
     if (bytes > 0 && !log_->Exists(number)) {
@@ -49,12 +49,6 @@ Status LogChunkStore::Replay(Stop stop) {
                 "other replicas",
                 options_.directory, number, bytes);
     }
-  }
-  if (end.segment != 0 && end.offset == 0) {
-    // Not even the header of the last segment reached the disk: nothing can be in it.
-    CAIRN_RETURN_IF_ERROR(log_->Remove(end.segment));
-    CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
-    end = {};
   }
   const uint32_t newest = index_->live_bytes().empty() ? 0 : index_->live_bytes().rbegin()->first;
   CAIRN_RETURN_IF_ERROR(log_->StartAppending(end, std::max(newest, from.segment)));
@@ -66,7 +60,7 @@ Status LogChunkStore::Replay(Stop stop) {
   return Status::Ok();
 }
 
-Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end,
+Status LogChunkStore::ReplaySegment(uint32_t number, bool last, bool unclean_boot, LogPosition* end,
                                     std::set<ChunkId>* damaged) {
   const LogPosition from = index_->checkpoint();
   const uint32_t begin = number == from.segment ? from.offset : 0;
@@ -84,7 +78,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
   // Below the mark everything was synced. All segments but the last are synced whole; after a mere crash of
   // the process so is, in effect, everything.
   LogPosition mark = kEverything;
-  if (last && stop == Stop::kPowerLoss) {
+  if (last && unclean_boot) {
     CAIRN_ASSIGN_OR_RETURN(mark, SyncedMark(number, begin));
     mark = std::max(mark, from);
   }
@@ -98,7 +92,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
       const Status why = scanner.bad();
       const bool below_mark = LogPosition{number, bad_at} < mark;
       if (!below_mark || !scanner.SkipToNextRecord()) {
-        if (!last || stop == Stop::kClean) {
+        if (!last) {
           amnesic_ = true;
           CAIRN_LOG(Error, "{}: {} is damaged from offset {} on: {}", options_.directory, file->path(),
                     bad_at, why.message());
@@ -124,7 +118,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
       continue;
     }
     uint64_t bad_block = 0;
-    if (last && stop == Stop::kPowerLoss && !scanner.PayloadMatches(record, &bad_block)) {
+    if (last && unclean_boot && !scanner.PayloadMatches(record, &bad_block)) {
       if (item->begin >= mark) {
         CAIRN_LOG(Warning,
                   "{}: {} is cut off at {}: the data of the record there did not reach the disk before the "

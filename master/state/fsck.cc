@@ -252,8 +252,7 @@ class Checker {
   static bool BelongsIn(ChunkList list, const proto::ChunkRecord& record) {
     switch (list) {
       case ChunkList::kOpen:
-        // A chunk whose writer vanished stays listed while it waits as damaged.
-        return record.writer_lease() != 0;
+        return record.state() == proto::CHUNK_OPEN;
       case ChunkList::kReconfiguring:
         return record.pending_epoch() != 0 && record.state() != proto::CHUNK_DELETING;
       case ChunkList::kDamaged:

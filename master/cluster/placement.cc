@@ -1,0 +1,131 @@
+#include "master/cluster/placement.h"
+
+#include <algorithm>
+
+namespace cairn::master {
+namespace {
+
+// splitmix64: small, seeded, the same everywhere (std:: distributions differ between libraries).
+uint64_t NextRandom(uint64_t* state) {
+  *state += 0x9E3779B97F4A7C15ull;
+  uint64_t z = *state;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+// A server without a rack (zone) is a domain of its own: an unset label must not make all of them one domain.
+std::string DomainKey(const PlacementServer& server, FailureDomain domain) {
+  switch (domain) {
+    case FailureDomain::kServer:
+      break;
+    case FailureDomain::kRack:
+      if (!server.rack.empty()) return "rack/" + server.zone + "/" + server.rack;
+      break;
+    case FailureDomain::kZone:
+      if (!server.zone.empty()) return "zone/" + server.zone;
+      break;
+  }
+  return "server/" + std::to_string(server.server.value());
+}
+
+// How much a candidate shares with those already chosen; less is better.
+int Shared(const PlacementServer& candidate, const std::vector<const PlacementServer*>& chosen) {
+  int cost = 0;
+  for (const PlacementServer* other : chosen) {
+    if (!candidate.zone.empty() && candidate.zone == other->zone) cost += 1;
+    if (!candidate.rack.empty() && candidate.zone == other->zone && candidate.rack == other->rack) cost += 16;
+    if (!candidate.host_id.empty() && candidate.host_id == other->host_id) cost += 256;
+  }
+  return cost;
+}
+
+const PlacementServer* PickWeighted(const std::vector<const PlacementServer*>& candidates, uint64_t* random) {
+  // Weights in MiB so that the sum stays far from overflow; every candidate keeps a chance.
+  uint64_t total = 0;
+  for (const PlacementServer* server : candidates) total += (server->free_bytes >> 20) + 1;
+  uint64_t point = NextRandom(random) % total;
+  for (const PlacementServer* server : candidates) {
+    const uint64_t weight = (server->free_bytes >> 20) + 1;
+    if (point < weight) return server;
+    point -= weight;
+  }
+  return candidates.back();
+}
+
+bool Contains(const std::vector<ServerId>& list, ServerId server) {
+  return std::find(list.begin(), list.end(), server) != list.end();
+}
+
+}  // namespace
+
+Result<FailureDomain> ParseFailureDomain(const std::string& text) {
+  if (text.empty() || text == "server") return FailureDomain::kServer;
+  if (text == "rack") return FailureDomain::kRack;
+  if (text == "zone") return FailureDomain::kZone;
+  return Status(StatusCode::kInvalidArgument,
+                "failure domain \"" + text + "\" is none of server, rack and zone");
+}
+
+Result<std::vector<ServerId>> Place(const PlacementRequest& request, const std::vector<PlacementServer>& servers,
+                                    uint64_t seed) {
+  std::vector<ServerId> result = request.keep;
+  std::vector<const PlacementServer*> chosen;
+  std::vector<std::string> used_domains;
+  for (const PlacementServer& server : servers) {
+    if (!Contains(request.keep, server.server)) continue;
+    chosen.push_back(&server);
+    used_domains.push_back(DomainKey(server, request.domain));
+  }
+
+  uint32_t up = 0;
+  uint32_t full = 0;
+  std::vector<const PlacementServer*> open;
+  for (const PlacementServer& server : servers) {
+    if (server.up) ++up;
+    if (server.up && server.full) ++full;
+    if (!server.up || server.full || Contains(request.exclude, server.server) ||
+        Contains(request.keep, server.server)) {
+      continue;
+    }
+    open.push_back(&server);
+  }
+  // The caller's order of servers must not matter.
+  std::sort(open.begin(), open.end(),
+            [](const PlacementServer* a, const PlacementServer* b) { return a->server < b->server; });
+
+  uint64_t random = seed;
+  while (result.size() < request.replicas) {
+    std::vector<const PlacementServer*> best;
+    int best_cost = 0;
+    for (const PlacementServer* candidate : open) {
+      const std::string key = DomainKey(*candidate, request.domain);
+      if (std::find(used_domains.begin(), used_domains.end(), key) != used_domains.end()) continue;
+      const int cost = Shared(*candidate, chosen);
+      if (best.empty() || cost < best_cost) {
+        best = {candidate};
+        best_cost = cost;
+      } else if (cost == best_cost) {
+        best.push_back(candidate);
+      }
+    }
+    if (best.empty()) break;
+    const PlacementServer* pick = PickWeighted(best, &random);
+    result.push_back(pick->server);
+    chosen.push_back(pick);
+    used_domains.push_back(DomainKey(*pick, request.domain));
+    std::erase(open, pick);
+  }
+
+  if (result.size() >= request.write_quorum) return result;
+  const std::string numbers = std::to_string(result.size()) + " of the " +
+                              std::to_string(request.write_quorum) + " servers required (" +
+                              std::to_string(servers.size()) + " known, " + std::to_string(up) + " up, " +
+                              std::to_string(full) + " of those full)";
+  if (full > 0 && up >= request.write_quorum) {
+    return Status(StatusCode::kNoSpace, "no place for a new chunk: " + numbers + "; add space or servers");
+  }
+  return Status(StatusCode::kNoQuorum, "no place for a new chunk: " + numbers + "; start more chunkservers");
+}
+
+}  // namespace cairn::master

@@ -1,0 +1,85 @@
+// Compares what chunkservers report with the record of each chunk, and remembers only the differences: which listed replica is
+// not what the record says. Agreement costs no memory.
+//
+//   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine), after the grace period
+//   being deleted                               -> erased
+//   not a member (any more)                     -> surplus: erased when the chunk has all its copies
+//   a tombstone, although referenced            -> taken back
+//   accepted above the seal                     -> the record lost its tail: the configuration procedure decides
+//   accepted below the seal, corrupt, missing   -> repaired
+//   accepted == seal, not listed as carrier     -> recorded as carrier
+//
+// Thread-safety: none; owned by the core thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "common/ids.h"
+#include "common/replication/types.h"
+#include "common/status.h"
+#include "master/cluster/repair_planner.h"
+#include "proto/cairn/cluster.pb.h"
+
+namespace cairn::master {
+
+class Core;
+
+struct ReplicaDifference {
+  ReplicaCondition condition = ReplicaCondition::kStale;
+  std::string detail;
+};
+
+class ReplicaAudit {
+ public:
+  explicit ReplicaAudit(Core& core) : core_(core) {}
+
+  void OnRegistered(ServerId server);
+  void OnReport(ServerId server, const proto::ReplicaReport& report);
+  void OnDown(ServerId server);
+  void OnDamage(ServerId server, const proto::DamageReport& damage);
+  // A client could not use this replica.
+  void OnTrouble(ChunkId chunk, ServerId server, const Status& status);
+  // A live answer of the replica (query): compared like a report. *status not ok and unknown_chunk: it is missing.
+  void Compare(ServerId server, const replication::ReplicaInfo& info);
+  void Missing(ServerId server, ChunkId chunk);
+  // Asks the replica itself and compares its answer.
+  void Query(ChunkId chunk, ServerId server);
+  void Tick();
+
+  const ReplicaDifference* Find(ChunkId chunk, ServerId server) const;
+  void Clear(ChunkId chunk, ServerId server);
+  // Records `server` as one more carrier of the seal; carriers known to differ are left out. False when the record changed.
+  bool AddCarrier(ChunkId chunk, Stamp stamp, ServerId server);
+  void ForgetChunk(ChunkId chunk);
+
+ private:
+  struct Report {
+    std::unordered_set<ChunkId> seen;
+    uint64_t chunks_below = 0;  // allocated before the report began
+    bool complete = false;
+    ChunkId cursor;             // of the search for missing ones
+  };
+  struct Later {
+    ServerId server;
+    replication::ReplicaInfo info;
+    int64_t not_before_ns = 0;
+  };
+
+  void Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail);
+  void Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine, const std::string& why);
+  void Postpone(ServerId server, const replication::ReplicaInfo& info, int64_t delay_ns);
+  void FindMissing();
+  bool IsSurplusErasable(ChunkId chunk) const;
+
+  Core& core_;
+  std::map<ServerId, std::unordered_map<ChunkId, ReplicaDifference>> differences_;
+  std::map<ServerId, Report> reports_;
+  std::deque<Later> later_;  // bounded; what falls out comes again with the next report
+};
+
+}  // namespace cairn::master

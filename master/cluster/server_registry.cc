@@ -1,0 +1,233 @@
+#include "master/cluster/server_registry.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "common/check.h"
+#include "common/wire/frame.h"
+
+namespace cairn::master {
+namespace {
+
+bool Usable(const proto::DiskInfo& disk) { return !disk.failed(); }
+
+uint64_t FreeAboveReserve(const proto::DiskInfo& disk) {
+  return disk.free_bytes() > disk.reserve_bytes() ? disk.free_bytes() - disk.reserve_bytes() : 0;
+}
+
+}  // namespace
+
+std::string FormatSeconds(int64_t nanos) {
+  const int64_t tenths = (std::max<int64_t>(nanos, 0) + 50'000'000) / 100'000'000;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
+}
+
+bool ServerInfo::full() const {
+  return std::none_of(disks.begin(), disks.end(),
+                      [](const proto::DiskInfo& disk) { return Usable(disk) && FreeAboveReserve(disk) > 0; });
+}
+
+uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
+  uint64_t free = 0;
+  for (const proto::DiskInfo& disk : disks) {
+    if (!Usable(disk)) continue;
+    if (!storage_class.empty() && disk.storage_class() != storage_class) continue;
+    free += FreeAboveReserve(disk);
+  }
+  return free;
+}
+
+uint64_t ServerInfo::chunks() const {
+  uint64_t count = 0;
+  for (const proto::DiskInfo& disk : disks) count += disk.chunks();
+  return count;
+}
+
+void ServerRegistry::AddKnown(ServerId id, std::string uuid, std::string address, std::string zone, std::string rack,
+                              std::string host_id, int64_t now_ns) {
+  ServerInfo& server = servers_[id];
+  server.id = id;
+  server.uuid = std::move(uuid);
+  server.address = std::move(address);
+  server.zone = std::move(zone);
+  server.rack = std::move(rack);
+  server.host_id = std::move(host_id);
+  server.down_since_ns = now_ns;
+}
+
+Status ServerRegistry::CheckRegister(const proto::Register& request, const std::string& cluster_id, int64_t now_ns,
+                                     const ServerInfo** known) const {
+  *known = nullptr;
+  if (request.wire_version() != wire::kWireVersion) {
+    return Status(StatusCode::kVersionMismatch, "the chunkserver speaks wire version " +
+                                                    std::to_string(request.wire_version()) + ", this master " +
+                                                    std::to_string(wire::kWireVersion));
+  }
+  if (!request.cluster_id().empty() && request.cluster_id() != cluster_id) {
+    return Status(StatusCode::kWrongCluster, "the chunkserver's data belongs to cluster " + request.cluster_id() +
+                                                 ", this master serves cluster " + cluster_id);
+  }
+  Uuid uuid;
+  if (!Uuid::Parse(request.server_uuid(), &uuid) || !uuid) {
+    return Status(StatusCode::kInvalidArgument, "the registration carries no valid server_uuid");
+  }
+  if (request.data_address().empty()) {
+    return Status(StatusCode::kInvalidArgument, "the registration carries no address of the data plane");
+  }
+  for (const auto& [id, server] : servers_) {
+    if (server.uuid == request.server_uuid()) *known = &server;
+  }
+  if (request.server() != 0 && (*known == nullptr || (*known)->id.value() != request.server())) {
+    return Status(StatusCode::kWrongCluster,
+                  "the chunkserver says it is cs" + std::to_string(request.server()) + " with uuid " +
+                      request.server_uuid() + ", which this master has not recorded; its data belongs elsewhere");
+  }
+  if (*known != nullptr && (*known)->up && (*known)->incarnation != request.incarnation() &&
+      now_ns - (*known)->heard_ns < options_.silence_ns) {
+    return Status(StatusCode::kAlreadyExists,
+                  ToString((*known)->id) + " is connected from another process that is alive (" +
+                      (*known)->address + ", heard " + FormatSeconds(now_ns - (*known)->heard_ns) + " ago)");
+  }
+  return Status::Ok();
+}
+
+std::shared_ptr<ServerChannel> ServerRegistry::Accept(ServerId id, const proto::Register& request,
+                                                      std::shared_ptr<ServerChannel> channel, int64_t now_ns) {
+  ServerInfo& server = servers_[id];
+  std::shared_ptr<ServerChannel> replaced = std::move(server.channel);
+  if (replaced != nullptr) by_channel_.erase(replaced.get());
+  server.id = id;
+  server.uuid = request.server_uuid();
+  server.address = request.data_address();
+  server.zone = request.zone();
+  server.rack = request.rack();
+  server.host_id = request.host_id();
+  server.boot_id = request.boot_id();
+  server.version = request.version();
+  server.incarnation = request.incarnation();
+  server.disks.assign(request.disks().begin(), request.disks().end());
+  server.up = true;
+  server.reported = false;
+  server.heard_ns = now_ns;
+  by_channel_[channel.get()] = id;
+  server.channel = std::move(channel);
+  ++version_;
+  return replaced;
+}
+
+void ServerRegistry::Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns,
+                               int64_t wall_ns) {
+  server.heard_ns = now_ns;
+  server.load = heartbeat.load();
+  if (heartbeat.wall_nanos() != 0) server.clock_skew_ns = heartbeat.wall_nanos() - wall_ns;
+  if (heartbeat.disks_size() > 0) server.disks.assign(heartbeat.disks().begin(), heartbeat.disks().end());
+}
+
+void ServerRegistry::MarkDown(ServerInfo& server, int64_t now_ns) {
+  if (server.channel != nullptr) by_channel_.erase(server.channel.get());
+  server.channel.reset();
+  if (!server.up) return;
+  server.up = false;
+  server.reported = false;
+  server.down_since_ns = now_ns;
+  ++version_;
+}
+
+std::vector<ServerId> ServerRegistry::Silent(int64_t now_ns) const {
+  std::vector<ServerId> silent;
+  for (const auto& [id, server] : servers_) {
+    if (server.up && now_ns - server.heard_ns >= options_.silence_ns) silent.push_back(id);
+  }
+  return silent;
+}
+
+ServerInfo* ServerRegistry::Find(ServerId id) {
+  auto it = servers_.find(id);
+  return it == servers_.end() ? nullptr : &it->second;
+}
+
+const ServerInfo* ServerRegistry::Find(ServerId id) const {
+  auto it = servers_.find(id);
+  return it == servers_.end() ? nullptr : &it->second;
+}
+
+ServerInfo* ServerRegistry::FindByChannel(const ServerChannel* channel) {
+  auto it = by_channel_.find(channel);
+  return it == by_channel_.end() ? nullptr : Find(it->second);
+}
+
+bool ServerRegistry::IsUp(ServerId id) const {
+  const ServerInfo* server = Find(id);
+  return server != nullptr && server->up;
+}
+
+uint32_t ServerRegistry::up() const {
+  return static_cast<uint32_t>(
+      std::count_if(servers_.begin(), servers_.end(), [](const auto& entry) { return entry.second.up; }));
+}
+
+std::string ServerRegistry::Describe(ServerId id) const {
+  const ServerInfo* server = Find(id);
+  return server == nullptr ? ToString(id) : ToString(id) + " (" + server->address + ")";
+}
+
+std::string ServerRegistry::DownReason(ServerId id, int64_t now_ns) const {
+  const ServerInfo* server = Find(id);
+  if (server == nullptr) return ToString(id) + " is not known";
+  if (server->up) return "";
+  return ToString(id) + " down since " + FormatSeconds(now_ns - server->down_since_ns);
+}
+
+std::vector<PlacementServer> ServerRegistry::ForPlacement(const std::string& storage_class) const {
+  std::vector<PlacementServer> result;
+  for (const auto& [id, server] : servers_) {
+    const uint64_t free = server.free_bytes(storage_class);
+    result.push_back({.server = id,
+                      .up = server.up,
+                      .full = free == 0,
+                      .free_bytes = free,
+                      .host_id = server.host_id,
+                      .rack = server.rack,
+                      .zone = server.zone});
+  }
+  return result;
+}
+
+proto::ServerAddress ServerRegistry::Address(const ServerInfo& server) const {
+  proto::ServerAddress address;
+  address.set_server(server.id.value());
+  address.set_address(server.address);
+  address.set_host_id(server.host_id);
+  address.set_zone(server.zone);
+  address.set_rack(server.rack);
+  address.set_alive(server.up);
+  address.set_load(server.load);
+  return address;
+}
+
+std::vector<proto::ServerAddress> ServerRegistry::Addresses() const {
+  std::vector<proto::ServerAddress> result;
+  for (const auto& [id, server] : servers_) result.push_back(Address(server));
+  return result;
+}
+
+ClusterSpace ServerRegistry::Space() const {
+  // Disks are keyed by machine and file system; without a file system id each disk counts by itself.
+  std::map<std::string, ClusterSpace> by_file_system;
+  for (const auto& [id, server] : servers_) {
+    for (const proto::DiskInfo& disk : server.disks) {
+      if (disk.failed()) continue;
+      const std::string key = disk.file_system_id().empty() ? "disk/" + disk.disk_uuid()
+                                                            : server.host_id + "/" + disk.file_system_id();
+      by_file_system[key] = {disk.total_bytes(), FreeAboveReserve(disk)};
+    }
+  }
+  ClusterSpace space;
+  for (const auto& [key, one] : by_file_system) {
+    space.total_bytes += one.total_bytes;
+    space.free_bytes += one.free_bytes;
+  }
+  return space;
+}
+
+}  // namespace cairn::master

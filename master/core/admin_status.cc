@@ -1,0 +1,143 @@
+#include <algorithm>
+#include <cstdlib>
+
+#include "master/cluster/erasure.h"
+#include "master/cluster/repair_manager.h"
+#include "master/core/admin.h"
+#include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+
+namespace cairn::master {
+namespace {
+
+constexpr uint64_t kNearFullPercent = 10;  // free
+
+std::string DiskState(const proto::DiskInfo& disk) {
+  if (disk.failed()) return "failed";
+  if (disk.free_bytes() <= disk.reserve_bytes()) return "full";
+  return disk.amnesic() ? "amnesic" : "ok";
+}
+
+void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* response) {
+  proto::ServerStatus* status = response->add_servers();
+  status->set_server(server.id.value());
+  status->set_address(server.address);
+  status->set_zone(server.zone);
+  status->set_rack(server.rack);
+  status->set_host_id(server.host_id);
+  status->set_state(server.up ? "up" : "down");
+  status->set_version(server.version);
+  status->set_chunks(server.chunks());
+  status->set_last_heartbeat_ms(
+      static_cast<uint64_t>((core.now() - (server.up ? server.heard_ns : server.down_since_ns)) / kNanosPerMilli));
+  status->set_load(server.load);
+  status->set_clock_skew_ms(server.clock_skew_ns / kNanosPerMilli);
+  status->set_server_uuid(server.uuid);
+  for (const proto::DiskInfo& disk : server.disks) {
+    proto::DiskStatus* one = status->add_disks();
+    one->set_disk_uuid(disk.disk_uuid());
+    one->set_path(disk.path());
+    one->set_total_bytes(disk.total_bytes());
+    one->set_free_bytes(disk.free_bytes());
+    one->set_used_bytes(disk.used_bytes());
+    one->set_state(DiskState(disk));
+    one->set_problem(disk.problem());
+    const std::string where = ToString(server.id) + " disk " + disk.path();
+    if (disk.failed()) {
+      response->add_warnings(where + " failed: " + disk.problem());
+    } else if (disk.free_bytes() <= disk.reserve_bytes()) {
+      response->add_warnings(where + " is full");
+    } else if (disk.total_bytes() > 0 &&
+               (disk.free_bytes() - disk.reserve_bytes()) * 100 / disk.total_bytes() < kNearFullPercent) {
+      response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) + " MiB free");
+    }
+  }
+  if (server.up && std::abs(server.clock_skew_ns) > core.options().clock_skew_warning_ms * kNanosPerMilli) {
+    response->add_warnings("the clock of " + ToString(server.id) + " differs by " +
+                           std::to_string(server.clock_skew_ns / kNanosPerMilli) + " ms");
+  }
+}
+
+}  // namespace
+
+void FillStatus(Core& core, proto::StatusResponse* response) {
+  response->set_cluster_id(core.cluster_id());
+  response->set_incarnation(core.incarnation());
+  response->set_version(core.options().version);
+  for (const auto& [id, server] : core.servers().all()) AddServer(core, server, response);
+  const ClusterSpace space = core.servers().Space();
+  auto policy = EffectivePolicy(core.txn(), kRootInode);
+  const uint64_t replicas = policy.ok() ? std::max<uint64_t>(1, policy->replicas()) : 1;
+  if (policy.ok()) *response->mutable_root_policy() = *policy;
+  response->set_raw_bytes(space.total_bytes);
+  response->set_raw_free_bytes(space.free_bytes);
+  response->set_usable_bytes(space.total_bytes / replicas);
+  response->set_usable_free_bytes(space.free_bytes / replicas);
+  const NamespaceCounters counters = CountersOf(core.txn());
+  response->set_inodes(counters.inodes);
+  response->set_chunks(counters.chunks);
+  response->set_chunks_deleting(counters.deleting);
+  const RepairManager::Counters repair = core.repair().counters();
+  response->set_chunks_below_quorum(repair.below_quorum);
+  response->set_chunks_below_policy(repair.below_policy);
+  response->set_chunks_damaged(repair.damaged);
+  response->set_repairs_running(repair.running);
+  response->set_repairs_queued(repair.queued);
+  response->set_repaired_chunks(repair.repaired_chunks);
+  response->set_repaired_bytes(repair.repaired_bytes);
+  response->set_repaired_bytes_differing(repair.repaired_bytes_differing);
+  response->set_sessions(core.sessions().alive());
+  response->set_grace_left_ms(static_cast<uint32_t>(core.sessions().GraceLeft(core.now()) / kNanosPerMilli));
+  response->set_log_index(core.log_index());
+  response->set_durable_index(core.durable_index());
+
+  const uint32_t up = core.servers().up();
+  const uint32_t quorum = policy.ok() ? policy->write_quorum() : 1;
+  bool degraded = false;
+  for (const auto& [id, server] : core.servers().all()) {
+    if (server.up) continue;
+    degraded = true;
+    response->add_reasons(core.servers().DownReason(id, core.now()) + " (" + server.address + ")");
+  }
+  auto reason = [&](uint64_t count, const std::string& text) {
+    if (count == 0) return;
+    degraded = true;
+    response->add_reasons(std::to_string(count) + text);
+  };
+  reason(repair.damaged, " chunks are damaged and wait for members that hold their data");
+  reason(repair.below_quorum, " chunks have fewer current copies than their write quorum");
+  reason(repair.below_policy, " chunks have fewer current copies than their policy asks for");
+  if (policy.ok() && core.servers().all().size() < replicas) {
+    degraded = true;
+    response->add_reasons("only " + std::to_string(core.servers().all().size()) + " chunkservers are known, the policy asks for " +
+                          std::to_string(replicas) + " replicas");
+  }
+  const Status mutations = core.MutationsAllowed();
+  if (!mutations.ok()) response->add_warnings(mutations.message());
+  if (up < quorum || !mutations.ok()) {
+    response->set_health("unavailable");
+    if (up < quorum) {
+      response->add_reasons("writes need " + std::to_string(quorum) + " chunkservers, " + std::to_string(up) + " are up");
+    }
+  } else {
+    response->set_health(degraded ? "degraded" : "healthy");
+  }
+}
+
+void FillSessions(Core& core, bool with_leases, proto::SessionsResponse* response) {
+  for (const auto& [id, session] : core.sessions().all()) {
+    proto::SessionStatus* status = response->add_sessions();
+    status->set_session(id.value());
+    status->set_client_name(session.client_name);
+    status->set_last_renewal_ms(
+        session.missing ? 0 : static_cast<uint64_t>((core.now() - session.renewed_ns) / kNanosPerMilli));
+    status->set_read_leases(core.leases().ReadLeaseCount(id));
+    const std::vector<InodeId> writes = core.leases().WriteLeases(id);
+    status->set_write_leases(writes.size());
+    status->set_open_orphans(HoldsOfSession(core.txn(), id).size());
+    if (!with_leases) continue;
+    for (InodeId inode : writes) status->add_write_lease_inodes(inode.value());
+  }
+}
+
+}  // namespace cairn::master

@@ -1,0 +1,217 @@
+// The part of the core that turns effects of applied commands into leases, recoveries, deletions and repair, and that loads
+// what was under way before a restart.
+#include <algorithm>
+
+#include "common/log.h"
+#include "master/cluster/erasure.h"
+#include "master/cluster/repair_manager.h"
+#include "master/cluster/replica_audit.h"
+#include "master/core/core.h"
+#include "master/core/reclaim_op.h"
+#include "master/core/recover_op.h"
+#include "master/state/chunk_queries.h"
+
+namespace cairn::master {
+namespace {
+
+constexpr size_t kPage = 1000;
+
+}  // namespace
+
+ApplyResult Core::Apply(proto::LogCommand& command) {
+  *command.mutable_now() = TimeNow();
+  ++log_index_;
+  ApplyResult result = machine_.Apply(command, log_index_, &txn_);
+  if (!txn_.status().ok()) {
+    failed_ = txn_.status().WithContext("reading the metadata");
+    return result;
+  }
+  if (!result.repeated) ActOnEffects(result.effects, command);
+  return result;
+}
+
+ApplyResult Core::Preview(proto::LogCommand& command) {
+  *command.mutable_now() = TimeNow();
+  ApplyResult result = machine_.Preview(command, &txn_);
+  if (!txn_.status().ok()) failed_ = txn_.status().WithContext("reading the metadata");
+  return result;
+}
+
+void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command) {
+  for (const LeaseChange& ended : effects.leases_ended) {
+    const HeldLease* held = leases_.Find(ended.inode, ended.session);
+    if (held != nullptr && held->number == ended.lease) {
+      leases_.Returned(ended.inode, ended.session, ended.lease, LeaseMode::kNone);
+    }
+    WakeInode(ended.inode);
+  }
+  for (InodeId gone : effects.inodes_removed) {
+    for (const HeldLease& held : leases_.Holders(gone)) {
+      leases_.Returned(gone, held.session, held.number, LeaseMode::kNone);
+    }
+    WakeInode(gone);
+  }
+  for (const LeaseChange& granted : effects.leases_granted) {
+    if (!leases_.Compatible(granted.inode, granted.session, LeaseMode::kWrite)) {
+      // Only a bug can bring two writers here; the epochs keep the data safe, the older holder loses.
+      CAIRN_LOG(Error, "inode {}: write lease {} granted to session {} beside others", granted.inode.value(),
+                granted.lease.value(), granted.session.value());
+      for (const HeldLease& held : leases_.Holders(granted.inode)) {
+        if (held.session != granted.session) {
+          leases_.Returned(granted.inode, held.session, held.number, LeaseMode::kNone);
+        }
+      }
+    }
+    SendRecalls(leases_.Grant(granted.inode, granted.session, LeaseMode::kWrite, granted.lease, now_ns_));
+  }
+
+  std::vector<InodeId> to_recover;
+  for (ChunkId chunk : effects.chunks_to_recover) {
+    auto record = ChunkRecordOf(txn_, chunk);
+    if (!record) continue;
+    const InodeId inode(record->inode());
+    if (std::find(to_recover.begin(), to_recover.end(), inode) == to_recover.end()) to_recover.push_back(inode);
+    history_.Add(chunk, wall_ns_, "its writer (session " + std::to_string(record->writer_session()) +
+                                      ") is gone: recovery starts");
+  }
+  for (InodeId inode : to_recover) RecoverOp::Ensure(*this, inode);
+
+  for (ChunkId chunk : effects.chunks_deleting) {
+    history_.Add(chunk, wall_ns_, "its delete was committed");
+    erasure_->Add(chunk, log_index_);
+    repair_->Forget(chunk);
+  }
+  for (ChunkId chunk : effects.chunks_dropped) repair_->Forget(chunk);
+  for (ChunkId chunk : effects.chunks_damaged) {
+    auto record = ChunkRecordOf(txn_, chunk);
+    history_.Add(chunk, wall_ns_, "damaged: " + (record ? record->detail() : std::string()));
+  }
+  for (ChunkId chunk : effects.chunks_sealed) {
+    // Those who confirmed the seal are current, whatever was noted before.
+    if (auto record = ChunkRecordOf(txn_, chunk)) {
+      for (uint32_t carrier : record->carriers()) audit_->Clear(chunk, ServerId(carrier));
+      if (record->carriers_size() >= record->members_size() &&
+          record->members_size() >= static_cast<int>(record->replicas())) {
+        continue;  // all there: nothing to look at
+      }
+    }
+    repair_->Look(chunk);
+  }
+  for (ChunkId chunk : effects.chunks_configured) repair_->Look(chunk);
+  for (InodeId orphan : effects.orphans_released) ReclaimOp::Ensure(*this, orphan);
+  if (!effects.policies_changed.empty()) repair_->StartScan();
+}
+
+bool Core::OthersAtMost(InodeId inode, SessionId session, LeaseMode leave, bool deleting, OperationId operation) {
+  if (!leases_.OthersHoldMore(inode, session, leave)) return true;
+  SendRecalls(leases_.RecallOthers(inode, session, leave, deleting, now_ns_));
+  inodes_.Wait(inode, operation);
+  return false;
+}
+
+void Core::OfferReadLease(InodeId inode, SessionId session, proto::Reply* reply) {
+  const HeldLease* held = leases_.Find(inode, session);
+  if (held != nullptr && held->mode == LeaseMode::kWrite) return;
+  if (held != nullptr && held->recalled) return;
+  if (held == nullptr) {
+    if (sessions_.InGrace(now_ns_) || inodes_.HasWaiters(inode) || inodes_.Locked(inode)) return;
+    if (!leases_.Compatible(inode, session, LeaseMode::kRead)) return;
+    auto recorded = WriteLeaseOf(txn_, inode);
+    if (recorded && recorded->session != session) return;
+    if (recorded && recorded->vanished) return;
+    SendRecalls(leases_.Grant(inode, session, LeaseMode::kRead, ids_->NextEpoch(), now_ns_));
+    held = leases_.Find(inode, session);
+  } else {
+    leases_.Touch(inode, session);
+  }
+  for (const proto::Lease& lease : reply->leases()) {
+    if (lease.inode() == inode.value()) return;
+  }
+  proto::Lease* lease = reply->add_leases();
+  lease->set_inode(inode.value());
+  lease->set_mode(proto::LEASE_READ);
+  lease->set_number(held->number.value());
+}
+
+void Core::LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMode keep) {
+  leases_.Returned(inode, session, number, keep);
+  WakeInode(inode);
+}
+
+void Core::EndSession(Session& session, const std::string& reason) {
+  const SessionId id = session.id;
+  CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+  if (session.channel != nullptr) {
+    after_commit_.push_back([channel = session.channel, reason] {
+      channel->Close(Status(StatusCode::kSessionUnknown, "the session ended: " + reason));
+    });
+  }
+  std::vector<OperationId> operations;
+  for (const auto& [number, operation] : session.in_flight) operations.push_back(operation);
+  sessions_.Remove(id);
+  for (InodeId inode : leases_.DropSession(id)) WakeInode(inode);
+  proto::LogCommand command;
+  command.mutable_close_session()->set_session(id.value());
+  Apply(command);
+  for (OperationId operation : operations) {
+    if (auto* op = FindOperation<Operation>(operation)) {
+      op->OnSessionEnded(*this);
+      Wake(operation);
+    }
+  }
+  if (!sessions_.InGrace(now_ns_)) WakeGraceWaiters();
+}
+
+void Core::LoadState() {
+  for (const ServerEntry& server : AllServers(txn_)) {
+    servers_.AddKnown(server.server, server.record.server_uuid(), server.record.address(), server.record.zone(),
+                      server.record.rack(), server.record.host_id(), now_ns_);
+  }
+  for (const SessionEntry& entry : AllSessions(txn_)) {
+    sessions_.AddMissing(entry.session, entry.record.client_name(), entry.record.host_id());
+  }
+  sessions_.StartGrace(now_ns_);
+  in_grace_ = sessions_.InGrace(now_ns_);
+
+  size_t write_leases = 0;
+  for (InodeId after;;) {
+    const std::vector<WriteLease> page = AllWriteLeases(txn_, after, kPage);
+    for (const WriteLease& lease : page) {
+      after = lease.inode;
+      if (lease.vanished || sessions_.Find(lease.session) == nullptr) {
+        RecoverOp::Ensure(*this, lease.inode);
+        continue;
+      }
+      leases_.Grant(lease.inode, lease.session, LeaseMode::kWrite, lease.lease, now_ns_);
+      ++write_leases;
+    }
+    if (page.size() < kPage) break;
+  }
+  // Procedures that the stop interrupted: members may have promised or begun their epoch, so each is run again.
+  for (ChunkId after;;) {
+    const std::vector<ChunkId> page = ReconfiguringChunks(txn_, after, kPage);
+    for (ChunkId chunk : page) repair_->Look(chunk);
+    if (page.size() < kPage) break;
+    after = page.back();
+  }
+  for (ChunkId after;;) {
+    const std::vector<ChunkId> page = DeletingChunks(txn_, after, kPage);
+    for (ChunkId chunk : page) erasure_->Add(chunk, log_index_);
+    if (page.size() < kPage) break;
+    after = page.back();
+  }
+  for (InodeId after;;) {
+    const std::vector<InodeId> page = Orphans(txn_, after, kPage);
+    for (InodeId orphan : page) {
+      if (HoldersOf(txn_, orphan).empty()) ReclaimOp::Ensure(*this, orphan);
+    }
+    if (page.size() < kPage) break;
+    after = page.back();
+  }
+  repair_->StartScan();
+  CAIRN_LOG(Info, "cluster {}: log index {}, {} servers, {} sessions and {} write leases recorded, grace {}",
+            cluster_id_, log_index_, servers_.all().size(), sessions_.all().size(), write_leases,
+            FormatSeconds(sessions_.GraceLeft(now_ns_)));
+}
+
+}  // namespace cairn::master

@@ -1,0 +1,127 @@
+#include "master/core/request_op.h"
+#include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+
+namespace cairn::master {
+namespace {
+
+LeaseMode ModeOf(proto::LeaseMode mode) {
+  return mode == proto::LEASE_WRITE ? LeaseMode::kWrite : mode == proto::LEASE_READ ? LeaseMode::kRead : LeaseMode::kNone;
+}
+
+}  // namespace
+
+Progress LeaseRequestOp::Try(Core& core) {
+  const proto::LeaseOp& op = request_.lease();
+  const InodeId inode(op.inode());
+  const LeaseMode mode = ModeOf(op.mode());
+  if (mode == LeaseMode::kNone) {
+    return Fail(core, Status(StatusCode::kInvalidArgument, "a lease is asked for with mode read or write"));
+  }
+  if (!InodeExists(core.txn(), inode)) {
+    return Fail(core, Status(StatusCode::kStaleHandle, "inode " + ToString(inode) + " is gone"));
+  }
+  const HeldLease* held = core.leases().Find(inode, session);
+  const bool has_it = held != nullptr && held->mode >= mode && !held->recalled;
+  if (!has_it) {
+    if (core.sessions().InGrace(core.now())) {
+      core.WaitForGrace(id);
+      return Progress::kWaiting;
+    }
+    Status failure;
+    if (!Available(core, inode, &failure)) {
+      return failure.ok() ? Progress::kWaiting : Fail(core, failure);
+    }
+    if (core.inodes().HasOlderWaiter(inode, id)) {
+      core.inodes().Wait(inode, id);
+      return Progress::kWaiting;
+    }
+    const LeaseMode leave = mode == LeaseMode::kWrite ? LeaseMode::kNone : LeaseMode::kRead;
+    if (!core.OthersAtMost(inode, session, leave, false, id)) return Progress::kWaiting;
+    if (held != nullptr && held->mode == LeaseMode::kWrite && held->recalled) {
+      // It is giving this very lease back; what it asks for now comes after that.
+      core.inodes().Wait(inode, id);
+      return Progress::kWaiting;
+    }
+  }
+  if (mode == LeaseMode::kWrite) return GrantWrite(core, inode);
+  if (!has_it) {
+    core.SendRecalls(
+        core.leases().Grant(inode, session, LeaseMode::kRead, core.ids().NextEpoch(), core.now()));
+  }
+  return Answer(core, inode);
+}
+
+Progress LeaseRequestOp::GrantWrite(Core& core, InodeId inode) {
+  const proto::LeaseOp& op = request_.lease();
+  const Status allowed = core.MutationsAllowed();
+  if (!allowed.ok()) return Fail(core, allowed);
+  const HeldLease* held = core.leases().Find(inode, session);
+  const bool has_it = held != nullptr && held->mode == LeaseMode::kWrite;
+
+  if (op.truncate_to_zero() && !truncated_) {
+    proto::LogCommand truncate;
+    truncate.set_new_epoch(core.ids().NextEpoch().value());
+    truncate.set_session(session.value());
+    *truncate.mutable_credentials() = request_.credentials();
+    truncate.mutable_set_attr()->set_inode(inode.value());
+    truncate.mutable_set_attr()->set_size(0);
+    truncate.mutable_set_attr()->set_mtime_now(true);
+    truncate.mutable_set_attr()->set_kill_priv(true);
+    ApplyResult result = core.Apply(truncate);
+    if (!result.ok()) return Reply(core, std::move(result.reply));
+    truncated_ = true;
+  }
+  if (!has_it || op.count() > 0) {
+    proto::LogCommand command;
+    command.set_session(session.value());
+    *command.mutable_credentials() = request_.credentials();
+    if (has_it) {
+      auto* announce = command.mutable_announce();
+      announce->set_inode(inode.value());
+      announce->set_lease(held->number.value());
+      announce->set_first(op.first());
+      announce->set_count(op.count());
+    } else {
+      auto* grant = command.mutable_grant_write_lease();
+      grant->set_inode(inode.value());
+      grant->set_session(session.value());
+      grant->set_first(op.first());
+      grant->set_count(op.count());
+    }
+    command.set_new_epoch(core.ids().NextEpoch().value());
+    ApplyResult preview = core.Preview(command);
+    if (WaitsForProcedure(core, preview.reply)) return Progress::kWaiting;
+    if (!preview.ok()) return Reply(core, std::move(preview.reply));
+    const Status placed = AddPlacements(core, preview.effects, inode, &command);
+    if (!placed.ok()) return WaitsForServers(core, placed) ? Progress::kWaiting : Fail(core, placed);
+    ApplyResult result = core.Apply(command);
+    if (!result.ok()) return Reply(core, std::move(result.reply));
+  }
+  return Answer(core, inode);
+}
+
+Progress LeaseRequestOp::Answer(Core& core, InodeId inode) {
+  const proto::LeaseOp& op = request_.lease();
+  proto::Reply reply;
+  const HeldLease* held = core.leases().Find(inode, session);
+  if (held != nullptr) {
+    proto::Lease* lease = reply.add_leases();
+    lease->set_inode(inode.value());
+    lease->set_mode(static_cast<proto::LeaseMode>(held->mode));
+    lease->set_number(held->number.value());
+  }
+  auto layout = Layout(core.txn(), inode, op.first(), op.count());
+  if (layout.ok()) {
+    *reply.mutable_layout() = *std::move(layout);
+  } else {  // a directory has attributes only
+    auto attributes = Attributes(core.txn(), inode);
+    if (!attributes.ok()) return Fail(core, attributes.status());
+    *reply.mutable_layout()->mutable_attr() = *std::move(attributes);
+  }
+  reply.set_log_index(core.log_index());
+  core.WakeInode(inode);
+  return Reply(core, std::move(reply));
+}
+
+}  // namespace cairn::master

@@ -1,0 +1,110 @@
+#include "master/core/request_op.h"
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "master/cluster/placement.h"
+#include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+
+namespace cairn::master {
+
+Progress RequestOp::Step(Core& core) {
+  if (ended_) {
+    Abandon(core);
+    return Progress::kFinished;
+  }
+  return Try(core);
+}
+
+Progress RequestOp::Reply(Core& core, proto::Reply reply) {
+  reply.set_number(request_.number());
+  core.Answer(session, std::move(reply));
+  return Progress::kFinished;
+}
+
+Progress RequestOp::Fail(Core& core, const Status& status) {
+  proto::Reply reply;
+  *reply.mutable_status() = ToProto(status);
+  return Reply(core, std::move(reply));
+}
+
+proto::LogCommand RequestOp::NewCommand() const {
+  proto::LogCommand command;
+  command.set_session(session.value());
+  command.set_request_number(request_.number());
+  command.set_acked_through(request_.acked_through());
+  *command.mutable_credentials() = request_.credentials();
+  return command;
+}
+
+void RequestOp::WakeAfter(Core& core, int64_t nanos) {
+  core.timers().At(core.now() + nanos, [&core, me = id] { core.Wake(me); });
+}
+
+bool RequestOp::Available(Core& core, InodeId inode, Status* failure) {
+  bool blocked = core.inodes().LockedByOther(inode, id);
+  if (!blocked) {
+    auto recorded = WriteLeaseOf(core.txn(), inode);
+    blocked = recorded && recorded->vanished;
+  }
+  if (!blocked) return true;
+  const int64_t timeout_ns = core.options().write_timeout_ms * kNanosPerMilli;
+  if (blocked_since_ns_ == 0) {
+    blocked_since_ns_ = core.now();
+    WakeAfter(core, timeout_ns);
+  }
+  if (core.now() - blocked_since_ns_ >= timeout_ns) {
+    std::string reason = "inode " + ToString(inode) + " is busy";
+    auto recovery = core.running().recoveries.find(inode);
+    if (recovery != core.running().recoveries.end()) {
+      if (auto* op = core.FindOperation<Operation>(recovery->second)) reason = op->WaitReason();
+    }
+    *failure = Status(StatusCode::kNoQuorum, "gave up after " + FormatSeconds(timeout_ns) + ": " + reason);
+    core.RememberRefusal(inode, *failure);
+    return false;
+  }
+  core.inodes().Wait(inode, id);
+  return false;
+}
+
+bool RequestOp::WaitsForServers(Core& core, const Status& placement) {
+  if (placement.code() != StatusCode::kNoQuorum) return false;
+  if (unplaced_since_ns_ == 0) unplaced_since_ns_ = core.now();
+  const int64_t left_ns =
+      unplaced_since_ns_ + core.options().write_timeout_ms * kNanosPerMilli - core.now();
+  if (left_ns <= 0) return false;
+  WakeAfter(core, std::min<int64_t>(left_ns, 200 * kNanosPerMilli));
+  return true;
+}
+
+bool RequestOp::WaitsForProcedure(Core& core, const proto::Reply& reply) {
+  const bool opens = request_.has_announce() || request_.has_lease() || request_.has_create();
+  if (!opens || reply.status().code() != static_cast<uint32_t>(StatusCode::kBusy)) return false;
+  if (blocked_since_ns_ == 0) blocked_since_ns_ = core.now();
+  if (core.now() - blocked_since_ns_ >= core.options().write_timeout_ms * kNanosPerMilli) return false;
+  WakeAfter(core, 50 * kNanosPerMilli);
+  return true;
+}
+
+Status RequestOp::AddPlacements(Core& core, const Effects& effects, InodeId parent, proto::LogCommand* command) {
+  for (const InodeChunk& needed : effects.placements_needed) {
+    const InodeId owner = needed.inode ? needed.inode : parent;
+    CAIRN_ASSIGN_OR_RETURN(const proto::Policy policy, EffectivePolicy(core.txn(), owner));
+    PlacementRequest request;
+    request.replicas = policy.replicas();
+    request.write_quorum = policy.write_quorum();
+    CAIRN_ASSIGN_OR_RETURN(request.domain, ParseFailureDomain(policy.failure_domain()));
+    auto placed = Place(request, core.servers().ForPlacement(policy.storage_class()), core.NextSeed());
+    if (!placed.ok()) {
+      core.RememberRefusal(owner, placed.status());
+      return placed.status();
+    }
+    proto::Placement* placement = command->add_placements();
+    placement->set_chunk(core.ids().NextChunk().value());
+    for (ServerId server : *placed) placement->add_servers(server.value());
+  }
+  return Status::Ok();
+}
+
+}  // namespace cairn::master

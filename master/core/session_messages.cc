@@ -1,0 +1,295 @@
+#include <algorithm>
+
+#include "common/log.h"
+#include "common/wire/frame.h"
+#include "master/core/messages.h"
+#include "master/core/request_op.h"
+#include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+
+namespace cairn::master {
+namespace {
+
+constexpr size_t kMaxNameBytesOfClient = 255;
+
+bool IsMutation(proto::Request::OpCase op) {
+  switch (op) {
+    case proto::Request::kCreate:
+    case proto::Request::kMkdir:
+    case proto::Request::kMknod:
+    case proto::Request::kSymlink:
+    case proto::Request::kLink:
+    case proto::Request::kUnlink:
+    case proto::Request::kRmdir:
+    case proto::Request::kRename:
+    case proto::Request::kSetAttr:
+    case proto::Request::kSetXattr:
+    case proto::Request::kRemoveXattr:
+    case proto::Request::kAnnounce:
+    case proto::Request::kWriteBack:
+    case proto::Request::kCloseOrphans:
+    case proto::Request::kSetPolicy:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A stored reply as it is true now: leases that ended meanwhile must not be used again.
+void KeepPresentLeases(Core& core, SessionId session, proto::Reply* reply) {
+  proto::Reply kept;
+  for (const proto::Lease& lease : reply->leases()) {
+    const HeldLease* held = core.leases().Find(InodeId(lease.inode()), session);
+    if (held != nullptr && held->number == Epoch(lease.number())) *kept.add_leases() = lease;
+  }
+  if (reply->has_entry()) {
+    const InodeId inode(reply->entry().attr().inode());
+    const HeldLease* held = core.leases().Find(inode, session);
+    const bool told = std::any_of(kept.leases().begin(), kept.leases().end(),
+                                  [&](const proto::Lease& lease) { return lease.inode() == inode.value(); });
+    if (held != nullptr && !told) {
+      proto::Lease* lease = kept.add_leases();
+      lease->set_inode(inode.value());
+      lease->set_mode(static_cast<proto::LeaseMode>(held->mode));
+      lease->set_number(held->number.value());
+    }
+  }
+  *reply->mutable_leases() = kept.leases();
+}
+
+}  // namespace
+
+std::unique_ptr<Operation> MakeOperation(Core& core, SessionId session, proto::Request request) {
+  switch (request.op_case()) {
+    case proto::Request::kLease:
+      return std::make_unique<LeaseRequestOp>(session, std::move(request));
+    case proto::Request::kRelease:
+    case proto::Request::kWriteBack:
+    case proto::Request::kCloseOrphans:
+    case proto::Request::kSync:
+      return std::make_unique<WriterOp>(session, std::move(request));
+    case proto::Request::kChunkTrouble:
+      return std::make_unique<ChunkTroubleRequestOp>(session, std::move(request));
+    default:
+      if (IsMutation(request.op_case())) return std::make_unique<MutationOp>(session, std::move(request));
+      return std::make_unique<ReadOp>(session, std::move(request));
+  }
+}
+
+void SessionMessages::Handle(Core& core, const std::shared_ptr<SessionChannel>& channel,
+                             proto::ClientMessage& message) {
+  if (message.has_hello()) {
+    OnHello(core, channel, message.hello());
+    return;
+  }
+  Session* session = core.sessions_.FindByChannel(channel.get());
+  if (session == nullptr) {
+    // Either no Hello came first, or the session ended or moved to another stream meanwhile.
+    channel->Close(Status(StatusCode::kSessionUnknown, "no session on this stream; say Hello"));
+    return;
+  }
+  switch (message.kind_case()) {
+    case proto::ClientMessage::kRequest:
+      OnRequest(core, *session, *message.mutable_request());
+      break;
+    case proto::ClientMessage::kRenew:
+      OnRenew(core, *session, message.renew());
+      break;
+    case proto::ClientMessage::kRecallReply:
+      OnRecallReply(core, *session, message.recall_reply());
+      break;
+    case proto::ClientMessage::kGoodbye:
+      core.EndSession(*session, "it said goodbye");
+      break;
+    default:
+      channel->Close(Status(StatusCode::kMalformed, "an empty message"));
+  }
+}
+
+void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello) {
+  if (hello.wire_version() != wire::kWireVersion) {
+    channel->Close(Status(StatusCode::kVersionMismatch,
+                          "the client speaks wire version " + std::to_string(hello.wire_version()) +
+                              ", this master " + std::to_string(wire::kWireVersion)));
+    return;
+  }
+  if (!hello.cluster_id().empty() && hello.cluster_id() != core.cluster_id()) {
+    channel->Close(Status(StatusCode::kWrongCluster, "the client wants cluster " + hello.cluster_id() +
+                                                         ", this master serves cluster " + core.cluster_id()));
+    return;
+  }
+  proto::MasterMessage message;
+  proto::HelloReply* reply = message.mutable_hello_reply();
+  reply->set_cluster_id(core.cluster_id());
+  reply->set_lease_ms(static_cast<uint32_t>(core.options().session_lease_ms));
+  reply->set_incarnation(core.incarnation());
+  reply->set_write_timeout_ms(static_cast<uint32_t>(core.options().write_timeout_ms));
+  auto send = [&] { core.session_outbox_.emplace_back(channel, std::move(message)); };
+
+  Session* session = nullptr;
+  bool after_restart = false;
+  if (hello.session() == 0) {
+    if (core.sessions_.all().size() >= core.options().max_sessions) {
+      *reply->mutable_status() =
+          ToProto(Status(StatusCode::kResourceExhausted,
+                         "this master has " + std::to_string(core.options().max_sessions) + " sessions, its limit"));
+      send();
+      return;
+    }
+    proto::LogCommand command;
+    const SessionId id = core.ids().NextSession();
+    auto* open = command.mutable_open_session();
+    open->set_session(id.value());
+    open->set_client_name(hello.client_name().substr(0, kMaxNameBytesOfClient));
+    open->set_host_id(hello.host_id().substr(0, kMaxNameBytesOfClient));
+    const ApplyResult result = core.Apply(command);
+    if (!result.ok()) {
+      *reply->mutable_status() = result.reply.status();
+      send();
+      return;
+    }
+    session = &core.sessions_.Add(id, open->client_name(), open->host_id(), core.now());
+    CAIRN_LOG(Info, "session {} opened by {}", id.value(), open->client_name());
+  } else {
+    session = core.sessions_.Find(SessionId(hello.session()));
+    if (session == nullptr) {
+      *reply->mutable_status() = ToProto(Status(
+          StatusCode::kSessionUnknown, "session " + std::to_string(hello.session()) + " is not known; start a new one"));
+      send();
+      return;
+    }
+    after_restart = session->missing;
+    if (session->channel != nullptr && session->channel != channel) {
+      core.after_commit_.push_back([old = session->channel] {
+        old->Close(Status(StatusCode::kCancelled, "the session continues on another stream"));
+      });
+    }
+  }
+  core.sessions_.Attach(*session, channel, core.now());
+  reply->set_session(session->id.value());
+  reply->set_last_request(LastStoredRequest(core.txn(), session->id));
+  for (proto::ServerAddress& address : core.servers().Addresses()) *reply->add_servers() = std::move(address);
+  session->servers_version = core.servers().version();
+  TakeClaims(core, *session, hello, after_restart, reply);
+  const int64_t grace_left = core.sessions_.GraceLeft(core.now());
+  reply->set_grace_left_ms(static_cast<uint32_t>(grace_left / kNanosPerMilli));
+  if (grace_left == 0) core.WakeGraceWaiters();
+  send();
+  core.SendRecalls(core.leases().PendingRecalls(session->id));
+}
+
+void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hello& hello, bool after_restart,
+                                 proto::HelloReply* reply) {
+  std::vector<InodeId> claimed;
+  for (const proto::LeaseClaim& claim : hello.claims()) {
+    const InodeId inode(claim.inode());
+    const Epoch number(claim.number());
+    const LeaseMode mode = claim.mode() == proto::LEASE_WRITE ? LeaseMode::kWrite : LeaseMode::kRead;
+    claimed.push_back(inode);
+    const HeldLease* held = core.leases().Find(inode, session.id);
+    if (held != nullptr && held->number == number && held->mode >= mode) continue;
+    bool accepted = false;
+    if (after_restart && held == nullptr && InodeExists(core.txn(), inode)) {
+      // A claim that contradicts what another session holds under a higher number loses; one with a higher number wins.
+      for (const HeldLease& other : core.leases().Holders(inode)) {
+        if (other.mode == LeaseMode::kRead && other.number < number && mode == LeaseMode::kWrite) {
+          core.SendRecalls(core.leases().RecallOne(inode, other.session, LeaseMode::kNone, false, core.now()));
+        }
+      }
+      const auto recorded = WriteLeaseOf(core.txn(), inode);
+      const bool free = !recorded && core.leases().Compatible(inode, session.id, mode);
+      if (free && mode == LeaseMode::kRead) {
+        core.SendRecalls(core.leases().Grant(inode, session.id, mode, number, core.now()));
+        accepted = true;
+      } else if (free && number < core.ids().epochs_below()) {
+        proto::LogCommand command;
+        command.set_new_epoch(number.value());
+        command.mutable_grant_write_lease()->set_inode(inode.value());
+        command.mutable_grant_write_lease()->set_session(session.id.value());
+        accepted = core.Apply(command).ok();
+      }
+    }
+    if (!accepted) reply->add_rejected_claims(inode.value());
+  }
+  // Read leases that the client does not claim any more. Unclaimed write leases stay: their grant may be in a reply that is
+  // still to be repeated; a client that does not know one says so when it is recalled.
+  std::sort(claimed.begin(), claimed.end());
+  for (InodeId inode : core.leases().ReadLeases(session.id)) {
+    if (std::binary_search(claimed.begin(), claimed.end(), inode)) continue;
+    const HeldLease* held = core.leases().Find(inode, session.id);
+    core.LeaseReturned(inode, session.id, held->number, LeaseMode::kNone);
+  }
+  proto::LogCommand command;
+  command.mutable_hold_open()->set_session(session.id.value());
+  for (uint64_t inode : hello.open_inodes()) {
+    if (InodeExists(core.txn(), InodeId(inode))) command.mutable_hold_open()->add_inodes(inode);
+  }
+  if (command.hold_open().inodes_size() > 0) core.Apply(command);
+}
+
+void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& request) {
+  if (session.in_flight.contains(request.number())) return;  // sent again after a reconnect; it is under way
+  auto refuse = [&](const Status& status) {
+    proto::Reply reply;
+    reply.set_number(request.number());
+    *reply.mutable_status() = ToProto(status);
+    core.Answer(session.id, std::move(reply));
+  };
+  if (session.in_flight.size() >= core.options().max_requests_per_session) {
+    return refuse(Status(StatusCode::kResourceExhausted, "the session has " + std::to_string(session.in_flight.size()) +
+                                                             " requests outstanding, its limit"));
+  }
+  if (IsMutation(request.op_case())) {
+    if (auto stored = StoredReply(core.txn(), session.id, request.number())) {
+      KeepPresentLeases(core, session.id, &*stored);
+      stored->set_number(request.number());
+      core.Answer(session.id, *std::move(stored));
+      return;
+    }
+  }
+  if (core.options().root_squash && request.credentials().uid() == 0) {
+    request.mutable_credentials()->set_uid(core.options().squash_uid);
+    request.mutable_credentials()->set_gid(core.options().squash_gid);
+    request.mutable_credentials()->clear_groups();
+    request.mutable_credentials()->set_groups_known(true);
+  }
+  const uint64_t number = request.number();
+  const OperationId id = core.StartOperation(MakeOperation(core, session.id, std::move(request)));
+  session.in_flight[number] = id;
+}
+
+void SessionMessages::OnRenew(Core& core, Session& session, const proto::Renew& renew) {
+  core.sessions_.Renew(session, core.now());
+  proto::MasterMessage message;
+  proto::RenewReply* reply = message.mutable_renew_reply();
+  reply->set_number(renew.number());
+  if (session.servers_version != core.servers().version()) {
+    session.servers_version = core.servers().version();
+    for (proto::ServerAddress& address : core.servers().Addresses()) *reply->add_servers() = std::move(address);
+  }
+  core.Send(session.id, std::move(message));
+}
+
+void SessionMessages::OnRecallReply(Core& core, Session& session, const proto::RecallReply& reply) {
+  const InodeId inode(reply.inode());
+  const Epoch number(reply.number());
+  const HeldLease* held = core.leases().Find(inode, session.id);
+  if (held == nullptr || held->number != number) return;  // returned before; a later lease is not meant
+  if (!reply.done()) {
+    core.leases().Progress(inode, session.id, number, reply.dirty_bytes(), core.now());
+    return;
+  }
+  LeaseMode keep = held->recalled ? held->recall_to : LeaseMode::kNone;
+  if (reply.has_commit()) {
+    const LeaseMode stated = reply.commit().keep() == proto::LEASE_READ ? LeaseMode::kRead : LeaseMode::kNone;
+    keep = std::min(keep, stated);
+  }
+  if (keep == LeaseMode::kNone) NoteOpen(core, session.id, inode, reply.still_open());
+  if (held->mode == LeaseMode::kWrite) {
+    TakeBackWriteLease(core, inode, session.id, number, keep, reply.has_commit() ? &reply.commit() : nullptr);
+  } else {
+    core.LeaseReturned(inode, session.id, number, LeaseMode::kNone);
+  }
+}
+
+}  // namespace cairn::master

@@ -1,0 +1,377 @@
+// Vanished clients, restarted masters, lost and returning chunkservers, with clients and chunkservers in memory.
+#include <gtest/gtest.h>
+
+#include "master/cluster/repair_manager.h"
+#include "master/core/admin.h"
+#include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+#include "tests/master/fakes.h"
+
+namespace cairn::master {
+namespace {
+
+constexpr uint64_t kRoot = 1;
+
+StatusCode CodeOf(const proto::Reply& reply) { return static_cast<StatusCode>(reply.status().code()); }
+
+class CoreFailuresTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+    a_ = h_.NewClient();
+    a_->Hello();
+    b_ = h_.NewClient();
+    b_->Hello();
+  }
+  proto::ChunkRecord Record(uint64_t chunk) {
+    auto record = ChunkRecordOf(h_.core().txn(), ChunkId(chunk));
+    EXPECT_TRUE(record.has_value());
+    return record.value_or(proto::ChunkRecord{});
+  }
+
+  Harness h_;
+  std::shared_ptr<FakeClient> a_;
+  std::shared_ptr<FakeClient> b_;
+};
+
+TEST_F(CoreFailuresTest, AVanishedWritersChunksAreRecoveredAtTheHighestStamp) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  h_.Write(layout, 4, 9000, {layout.members(0), layout.members(1)});
+  h_.Write(layout, 2, 5000, {layout.members(2)});  // behind
+  a_->Disconnect();
+  const uint64_t wants = b_->SendLease(inode, proto::LEASE_READ, 0, 1);
+  h_.Advance(9'000);
+  EXPECT_FALSE(b_->HasReply(wants)) << "the writer may still be there";
+  h_.Advance(3'000);
+  const proto::Reply lease = b_->Wait(wants);
+  ASSERT_EQ(CodeOf(lease), StatusCode::kOk) << lease.status().message();
+  EXPECT_EQ(lease.layout().attr().size(), 9000u);
+  const proto::ChunkRecord record = Record(layout.chunk());
+  EXPECT_EQ(record.state(), proto::CHUNK_SEALED);
+  EXPECT_EQ(record.sealed().seq(), 4u);
+  EXPECT_GT(record.sealed().epoch(), layout.epoch()) << "the old writer is fenced";
+  EXPECT_GE(record.carriers_size(), 2);
+  const Status late =
+      h_.replicas(h_.IndexOf(layout.members(0))).Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch()), 5, {}, 9999);
+  EXPECT_FALSE(late.ok());
+}
+
+TEST_F(CoreFailuresTest, AnAnnouncedChunkThatWasNeverBegunIsDropped) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t chunk = created.entry().layout(0).chunk();
+  a_->Disconnect();
+  h_.Advance(12'000);
+  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(chunk)));
+  EXPECT_EQ(b_->Lookup(kRoot, "f").entry().attr().size(), 0u);
+}
+
+TEST_F(CoreFailuresTest, RecoveryWithoutAQuorumWaitsAndSaysWhyThenGoesOnByItself) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  h_.Write(layout, 3, 3000);
+  const uint32_t one = h_.IndexOf(layout.members(0));
+  const uint32_t two = h_.IndexOf(layout.members(1));
+  h_.StopServer(one);
+  h_.StopServer(two);
+  a_->Disconnect();
+  h_.Advance(12'000);
+  const uint64_t wants = b_->SendLease(inode, proto::LEASE_READ);
+  h_.Advance(10'500);
+  const proto::Reply refused = b_->Wait(wants);
+  EXPECT_EQ(CodeOf(refused), StatusCode::kNoQuorum);
+  EXPECT_NE(refused.status().message().find("cs" + std::to_string(layout.members(0))), std::string::npos)
+      << refused.status().message();
+  h_.StartServer(one);
+  h_.Advance(3'000);
+  const proto::Reply lease = b_->Wait(b_->SendLease(inode, proto::LEASE_READ));
+  EXPECT_EQ(CodeOf(lease), StatusCode::kOk) << lease.status().message();
+  EXPECT_EQ(lease.layout().attr().size(), 3000u);
+}
+
+TEST_F(CoreFailuresTest, ASessionThatIgnoresARecallLosesItsLeases) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  a_->answer_recalls = false;
+  const uint64_t stat = b_->SendGetAttr(created.entry().attr().inode(), false);
+  h_.Advance(9'000);
+  EXPECT_FALSE(b_->HasReply(stat));
+  h_.Advance(15'000);
+  EXPECT_TRUE(b_->HasReply(stat));
+  EXPECT_TRUE(a_->closed.has_value());
+}
+
+TEST_F(CoreFailuresTest, AWriterBelowTheQuorumGetsANewConfiguration) {
+  h_.StartServer(4);
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  h_.Write(layout, 3, 3000);
+  h_.StopServer(h_.IndexOf(layout.members(0)));
+  proto::Request trouble;
+  trouble.mutable_chunk_trouble()->set_inode(inode);
+  trouble.mutable_chunk_trouble()->set_chunk(layout.chunk());
+  trouble.mutable_chunk_trouble()->set_epoch(layout.epoch());
+  trouble.mutable_chunk_trouble()->set_need_replacement(true);
+  const proto::Reply reply = a_->Call(trouble);
+  ASSERT_EQ(CodeOf(reply), StatusCode::kOk) << reply.status().message();
+  ASSERT_EQ(reply.layout().chunks_size(), 1);
+  const proto::ChunkLayout& next = reply.layout().chunks(0);
+  EXPECT_GT(next.epoch(), layout.epoch());
+  EXPECT_EQ(next.base().seq(), 3u);
+  EXPECT_EQ(next.members_size(), 3);
+  EXPECT_EQ(std::count(next.members().begin(), next.members().end(), layout.members(0)), 0);
+  // The writer goes on under the new epoch on the members that hold the base.
+  int at_base = 0;
+  for (uint32_t member : next.members()) {
+    const auto* replica = h_.replicas(h_.IndexOf(member)).Find(ChunkId(layout.chunk()));
+    if (replica != nullptr && replica->state.accepted == Stamp{Epoch(next.epoch()), 3}) ++at_base;
+  }
+  EXPECT_GE(at_base, 2);
+}
+
+TEST_F(CoreFailuresTest, AWriterWhoCannotBeHelpedIsToldWhoIsMissing) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  h_.Write(layout, 3, 3000);
+  h_.StopServer(h_.IndexOf(layout.members(0)));
+  h_.StopServer(h_.IndexOf(layout.members(1)));
+  proto::Request trouble;
+  trouble.mutable_chunk_trouble()->set_inode(created.entry().attr().inode());
+  trouble.mutable_chunk_trouble()->set_chunk(layout.chunk());
+  trouble.mutable_chunk_trouble()->set_epoch(layout.epoch());
+  trouble.mutable_chunk_trouble()->set_need_replacement(true);
+  const uint64_t number = a_->Send(trouble);
+  h_.Advance(9'500);
+  EXPECT_FALSE(a_->HasReply(number));
+  h_.Advance(1'000);
+  const proto::Reply reply = a_->Wait(number);
+  EXPECT_EQ(CodeOf(reply), StatusCode::kNoQuorum);
+  for (int i : {0, 1}) {
+    EXPECT_NE(reply.status().message().find("cs" + std::to_string(layout.members(i)) + " down since"), std::string::npos)
+        << reply.status().message();
+  }
+}
+
+TEST_F(CoreFailuresTest, AfterARestartSessionsComeBackWithTheirLeases) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  const uint64_t lease = created.leases(0).number();
+  ASSERT_EQ(b_->Lookup(kRoot, "nothing").leases_size(), 1);
+  const uint64_t b_dir_lease = h_.core().leases().Find(InodeId(kRoot), SessionId(b_->session))->number.value();
+  const uint64_t a_session = a_->session;
+  const uint64_t b_session = b_->session;
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+
+  auto a = h_.NewClient();
+  a->next_number = 100;
+  proto::LeaseClaim claim;
+  claim.set_inode(inode);
+  claim.set_mode(proto::LEASE_WRITE);
+  claim.set_number(lease);
+  const proto::HelloReply hello = a->Hello(a_session, {claim});
+  EXPECT_EQ(hello.status().code(), 0u);
+  EXPECT_EQ(hello.rejected_claims_size(), 0);
+  EXPECT_GT(hello.grace_left_ms(), 0u);
+  // The holder goes on at once; others' changes wait for the session that is still missing.
+  h_.Write(layout, 2, 100);
+  proto::Request write_back;
+  *write_back.mutable_write_back()->add_commits() = h_.SealCommit(inode, lease, layout, 2, 100, proto::LEASE_WRITE);
+  EXPECT_EQ(CodeOf(a->Call(write_back)), StatusCode::kOk);
+  proto::Request mkdir;
+  mkdir.mutable_mkdir()->set_parent(kRoot);
+  mkdir.mutable_mkdir()->set_name("d");
+  mkdir.mutable_mkdir()->set_mode(0755);
+  const uint64_t waiting = a->Send(mkdir);
+  h_.Advance(1000);
+  EXPECT_FALSE(a->HasReply(waiting));
+
+  auto b = h_.NewClient();
+  proto::LeaseClaim directory;
+  directory.set_inode(kRoot);
+  directory.set_mode(proto::LEASE_READ);
+  directory.set_number(b_dir_lease);
+  const proto::HelloReply back = b->Hello(b_session, {directory});
+  EXPECT_EQ(back.grace_left_ms(), 0u) << "everybody is back: the grace period is over";
+  EXPECT_EQ(back.rejected_claims_size(), 0);
+  EXPECT_EQ(CodeOf(a->Wait(waiting)), StatusCode::kOk);
+  ASSERT_EQ(b->recalls.size(), 1u) << "its lease on the directory was honoured";
+}
+
+TEST_F(CoreFailuresTest, AfterARestartTheMissingWriterIsRecoveredAtTheEndOfGrace) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  h_.Write(created.entry().layout(0), 2, 1234);
+  const uint64_t b_session = b_->session;
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  auto b = h_.NewClient();
+  b->next_number = 100;
+  b->Hello(b_session);
+  const uint64_t wants = b->SendLease(inode, proto::LEASE_READ);
+  h_.Advance(8'000);
+  EXPECT_FALSE(b->HasReply(wants));
+  h_.Advance(4'000);
+  const proto::Reply reply = b->Wait(wants);
+  ASSERT_EQ(CodeOf(reply), StatusCode::kOk) << reply.status().message();
+  EXPECT_EQ(reply.layout().attr().size(), 1234u);
+  auto late = h_.NewClient();
+  EXPECT_EQ(late->Hello(a_->session).status().code(), static_cast<uint32_t>(StatusCode::kSessionUnknown));
+}
+
+TEST_F(CoreFailuresTest, AServerThatWasAwayIsBroughtUpToDate) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  const uint32_t away = layout.members(2);
+  h_.StopServer(h_.IndexOf(away));
+  const std::vector<uint32_t> two = {layout.members(0), layout.members(1)};
+  h_.Write(layout, 3, 3000, two);
+  proto::Request write_back;
+  *write_back.mutable_write_back()->add_commits() =
+      h_.SealCommit(created.entry().attr().inode(), created.leases(0).number(), layout, 3, 3000, proto::LEASE_NONE, two);
+  ASSERT_EQ(CodeOf(a_->Call(write_back)), StatusCode::kOk);
+  h_.Advance(1'000);
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 1u);
+  h_.StartServer(h_.IndexOf(away));
+  h_.Advance(2'000);
+  EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
+  EXPECT_EQ(Record(layout.chunk()).epoch(), layout.epoch()) << "the same members: no new configuration";
+  EXPECT_EQ(h_.replicas(h_.IndexOf(away)).syncs, 1u);
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
+}
+
+TEST_F(CoreFailuresTest, AMissingMemberIsReplacedAfterTheGraceTimeAndErasedWhenItComesBack) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  h_.StartServer(4);
+  const uint32_t gone = h_.IndexOf(layout.members(1));
+  h_.StopServer(gone);
+  h_.Advance(20'000);
+  EXPECT_EQ(Record(layout.chunk()).epoch(), layout.epoch()) << "within the grace time";
+  h_.Advance(15'000);
+  const proto::ChunkRecord record = Record(layout.chunk());
+  EXPECT_GT(record.epoch(), layout.epoch());
+  EXPECT_EQ(std::count(record.members().begin(), record.members().end(), layout.members(1)), 0);
+  EXPECT_EQ(record.members_size(), 3);
+  EXPECT_EQ(record.carriers_size(), 3);
+  h_.StartServer(gone);
+  h_.Advance(10'000);
+  EXPECT_EQ(h_.replicas(gone).erased, std::vector<ChunkId>{ChunkId(layout.chunk())});
+}
+
+TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const uint32_t lost = h_.IndexOf(layout.members(0));
+  h_.StopServer(lost);
+  h_.replicas(lost).all().clear();
+  h_.StartServer(lost);
+  h_.Advance(2'000);
+  EXPECT_TRUE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
+  const uint32_t damaged = h_.IndexOf(layout.members(1));
+  h_.replicas(damaged).all()[ChunkId(layout.chunk())].corrupt = true;
+  auto message = std::make_shared<proto::ChunkserverMessage>();
+  message->mutable_damage()->set_chunk(layout.chunk());
+  message->mutable_damage()->set_detail("flipped");
+  h_.core().inbox().Push(ServerMessageEvent{h_.server(damaged).shared_from_this(), message});
+  h_.Advance(2'000);
+  EXPECT_FALSE(h_.replicas(damaged).Find(ChunkId(layout.chunk()))->corrupt);
+  proto::ExplainChunkRequest ask;
+  ask.set_chunk(layout.chunk());
+  proto::ExplainChunkResponse story;
+  ExplainChunk(h_.core(), ask, [&](proto::ExplainChunkResponse response) { story = std::move(response); });
+  h_.Settle();
+  EXPECT_EQ(story.path(), "/f");
+  EXPECT_EQ(story.members_size(), 3);
+  for (const proto::ReplicaStatus& member : story.members()) EXPECT_EQ(member.state(), "current") << member.detail();
+  std::string history;
+  for (const std::string& line : story.history()) history += line + "\n";
+  EXPECT_NE(history.find("corrupt"), std::string::npos) << history;
+  EXPECT_NE(history.find("sync of"), std::string::npos) << history;
+}
+
+TEST_F(CoreFailuresTest, ReplicasOfDeletedFilesAreErasedWhenTheirServerReports) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const uint32_t away = h_.IndexOf(layout.members(2));
+  h_.StopServer(away);
+  ASSERT_EQ(CodeOf(b_->Unlink(kRoot, "f")), StatusCode::kOk);
+  h_.Advance(4'000);
+  EXPECT_TRUE(h_.replicas(away).Find(ChunkId(layout.chunk())));
+  h_.StartServer(away);
+  h_.Advance(6'000);
+  EXPECT_FALSE(h_.replicas(away).Find(ChunkId(layout.chunk())));
+  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(layout.chunk()))) << "erased everywhere: the record goes";
+}
+
+TEST_F(CoreFailuresTest, AChunkPlacedOnTwoServersIsRaisedToThree) {
+  h_.StopServer(3);
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  ASSERT_EQ(layout.members_size(), 2);
+  h_.StartServer(3);
+  h_.Advance(4'000);
+  EXPECT_EQ(Record(layout.chunk()).members_size(), 3);
+  EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
+}
+
+TEST_F(CoreFailuresTest, ANewStampAboveTheRecordIsDecidedByTheProcedure) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  // As if the master had lost the tail of its log: a later lease, begun and written on two members.
+  h_.RestartMaster();
+  for (uint32_t member : {layout.members(0), layout.members(1)}) {
+    ASSERT_TRUE(h_.replicas(h_.IndexOf(member))
+                    .Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch() + 1), 4, Stamp{Epoch(layout.epoch()), 3}, 2000)
+                    .ok());
+  }
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  h_.Advance(15'000);
+  EXPECT_EQ(Record(layout.chunk()).sealed().seq(), 4u);
+  EXPECT_EQ(Record(layout.chunk()).state(), proto::CHUNK_SEALED);
+}
+
+TEST_F(CoreFailuresTest, StatusSaysWhatIsWrong) {
+  proto::StatusResponse healthy;
+  FillStatus(h_.core(), &healthy);
+  EXPECT_EQ(healthy.health(), "healthy");
+  h_.StopServer(1);
+  proto::StatusResponse degraded;
+  FillStatus(h_.core(), &degraded);
+  EXPECT_EQ(degraded.health(), "degraded");
+  ASSERT_GE(degraded.reasons_size(), 1);
+  EXPECT_NE(degraded.reasons(0).find("down since"), std::string::npos);
+  h_.StopServer(2);
+  proto::StatusResponse unavailable;
+  FillStatus(h_.core(), &unavailable);
+  EXPECT_EQ(unavailable.health(), "unavailable");
+}
+
+TEST_F(CoreFailuresTest, StrangersAreNotRegistered) {
+  class Stranger final : public ServerChannel {
+   public:
+    void Send(proto::MasterToChunkserver message) override { last = std::move(message); }
+    void Close(const Status& status) override { closed = status; }
+    proto::MasterToChunkserver last;
+    std::optional<Status> closed;
+  };
+  auto refused = [&](auto change) {
+    auto message = std::make_shared<proto::ChunkserverMessage>();
+    proto::Register* request = message->mutable_register_();
+    request->set_wire_version(wire::kWireVersion);
+    request->set_server_uuid(Uuid{1, 99}.ToString());
+    request->set_data_address("10.0.0.99:9410");
+    change(request);
+    auto stranger = std::make_shared<Stranger>();
+    h_.core().inbox().Push(ServerMessageEvent{stranger, message});
+    h_.Settle();
+    return stranger->closed ? stranger->closed->code() : StatusCode::kOk;
+  };
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_wire_version(77); }), StatusCode::kVersionMismatch);
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_cluster_id(std::string(32, 'a')); }), StatusCode::kWrongCluster);
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_server(2); }), StatusCode::kWrongCluster);
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_server_uuid("x"); }), StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_server_uuid(Uuid{1, 1}.ToString()); }), StatusCode::kAlreadyExists);
+  EXPECT_EQ(h_.core().servers().all().size(), 3u);
+}
+
+}  // namespace
+}  // namespace cairn::master

@@ -1,0 +1,144 @@
+#include "master/cluster/repair_planner.h"
+
+#include <gtest/gtest.h>
+
+namespace cairn::master {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+std::vector<PlacementServer> Servers(uint32_t count) {
+  std::vector<PlacementServer> servers;
+  for (uint32_t i = 1; i <= count; ++i) {
+    servers.push_back({.server = ServerId(i), .up = true, .free_bytes = 1ull << 40, .host_id = "h" + std::to_string(i)});
+  }
+  return servers;
+}
+
+ChunkFacts Chunk(std::vector<ReplicaCondition> conditions) {
+  ChunkFacts facts;
+  facts.chunk = ChunkId(1);
+  uint32_t id = 1;
+  for (ReplicaCondition condition : conditions) {
+    facts.members.push_back({.server = ServerId(id++), .condition = condition, .carried = true, .down_since_ns = 0});
+  }
+  return facts;
+}
+
+constexpr auto kCurrent = ReplicaCondition::kCurrent;
+constexpr auto kStale = ReplicaCondition::kStale;
+constexpr auto kMissing = ReplicaCondition::kMissing;
+constexpr auto kCorrupt = ReplicaCondition::kCorrupt;
+constexpr auto kDown = ReplicaCondition::kDown;
+
+RepairPlan Plan(const ChunkFacts& facts, uint32_t servers, int64_t now, std::vector<uint32_t> down = {}) {
+  auto all = Servers(servers);
+  for (uint32_t id : down) all[id - 1].up = false;
+  return PlanRepair(facts, all, {.grace_ns = 30 * kSecond}, 1, now);
+}
+
+TEST(RepairPlannerTest, AHealthyChunkNeedsNothing) {
+  EXPECT_EQ(Plan(Chunk({kCurrent, kCurrent, kCurrent}), 3, 0).action, RepairAction::kNothing);
+}
+
+TEST(RepairPlannerTest, StaleMissingAndCorruptMembersOnServersThatAreUpAreSyncedAtOnce) {
+  for (ReplicaCondition bad : {kStale, kMissing, kCorrupt}) {
+    const RepairPlan plan = Plan(Chunk({kCurrent, bad, kCurrent}), 3, 0);
+    EXPECT_EQ(plan.action, RepairAction::kSyncMember);
+    EXPECT_EQ(plan.target, ServerId(2));
+    EXPECT_EQ(plan.sources, (std::vector<ServerId>{ServerId(1), ServerId(3)}));
+    EXPECT_EQ(plan.valid_copies, 2u);
+  }
+}
+
+TEST(RepairPlannerTest, ADownMemberIsWaitedForWhileAQuorumOfCopiesExists) {
+  const ChunkFacts facts = Chunk({kCurrent, kCurrent, kDown});
+  const RepairPlan early = Plan(facts, 4, 10 * kSecond, {3});
+  EXPECT_EQ(early.action, RepairAction::kWait);
+  EXPECT_EQ(early.not_before_ns, 30 * kSecond);
+  const RepairPlan late = Plan(facts, 4, 30 * kSecond, {3});
+  EXPECT_EQ(late.action, RepairAction::kReplace);
+  EXPECT_EQ(late.target, ServerId(4));
+  EXPECT_EQ(late.members, (std::vector<ServerId>{ServerId(1), ServerId(2), ServerId(4)}));
+}
+
+TEST(RepairPlannerTest, BelowTheWriteQuorumThereIsNoGrace) {
+  const RepairPlan plan = Plan(Chunk({kCurrent, kDown, kDown}), 4, 1 * kSecond, {2, 3});
+  EXPECT_EQ(plan.action, RepairAction::kReplace);
+  EXPECT_EQ(plan.members.size(), 3u);
+}
+
+TEST(RepairPlannerTest, WithoutASpareServerItWaitsAndSaysWhy) {
+  const RepairPlan plan = Plan(Chunk({kCurrent, kCurrent, kDown}), 3, 60 * kSecond, {3});
+  EXPECT_EQ(plan.action, RepairAction::kWait);
+  EXPECT_NE(plan.reason.find("no other server"), std::string::npos) << plan.reason;
+}
+
+TEST(RepairPlannerTest, NoSourceMeansWaiting) {
+  const RepairPlan away = Plan(Chunk({kStale, kDown, kDown}), 4, 60 * kSecond, {2, 3});
+  EXPECT_EQ(away.action, RepairAction::kWait);
+  EXPECT_NE(away.reason.find("on a server that is down"), std::string::npos);
+  const RepairPlan lost = Plan(Chunk({kStale, kMissing, kCorrupt}), 4, 0);
+  EXPECT_EQ(lost.action, RepairAction::kWait);
+  EXPECT_NE(lost.reason.find("no current copy"), std::string::npos);
+}
+
+TEST(RepairPlannerTest, AChunkPlacedOnTooFewServersIsRaisedToItsPolicy) {
+  const RepairPlan plan = Plan(Chunk({kCurrent, kCurrent}), 3, 0);
+  EXPECT_EQ(plan.action, RepairAction::kReplace);
+  EXPECT_EQ(plan.members, (std::vector<ServerId>{ServerId(1), ServerId(2), ServerId(3)}));
+  EXPECT_EQ(Plan(Chunk({kCurrent, kCurrent}), 2, 0).action, RepairAction::kWait);
+}
+
+TEST(RepairPlannerTest, AnOpenChunkIsLeftToItsWriterFirst) {
+  ChunkFacts facts = Chunk({kCurrent, kStale, kCurrent});
+  facts.open = true;
+  EXPECT_EQ(Plan(facts, 4, 0).action, RepairAction::kLowerWriter);
+  facts.recovering = true;
+  EXPECT_EQ(Plan(facts, 4, 0).action, RepairAction::kWait);
+}
+
+TEST(RepairQueueTest, EndangeredChunksComeFirst) {
+  RepairQueue queue(100);
+  const ChunkFacts facts = Chunk({kCurrent, kCurrent, kCurrent});
+  auto rank = [&](uint32_t copies) {
+    RepairPlan plan;
+    plan.valid_copies = copies;
+    return RepairQueue::RankOf(plan, facts);
+  };
+  EXPECT_LT(rank(1), rank(2));
+  queue.Add(ChunkId(1), rank(2), 0);
+  queue.Add(ChunkId(2), rank(1), 0);
+  queue.Add(ChunkId(3), rank(1), 50);
+  EXPECT_EQ(queue.Due(10, 10), (std::vector<ChunkId>{ChunkId(2), ChunkId(1)}));
+  EXPECT_EQ(queue.Due(50, 10), (std::vector<ChunkId>{ChunkId(2), ChunkId(3), ChunkId(1)}));
+  queue.Remove(ChunkId(2));
+  EXPECT_EQ(queue.NotBefore(ChunkId(3)), 50);
+  EXPECT_EQ(queue.NotBefore(ChunkId(2)), std::nullopt);
+}
+
+TEST(RepairQueueTest, AFullQueueKeepsTheMostEndangered) {
+  RepairQueue queue(2);
+  queue.Add(ChunkId(1), 5, 0);
+  queue.Add(ChunkId(2), 4, 0);
+  queue.Add(ChunkId(3), 6, 0);
+  EXPECT_FALSE(queue.Contains(ChunkId(3)));
+  queue.Add(ChunkId(4), 1, 0);
+  EXPECT_FALSE(queue.Contains(ChunkId(1)));
+  EXPECT_EQ(queue.size(), 2u);
+}
+
+TEST(RepairLimitsTest, CountPerServerAndForTheCluster) {
+  RepairLimits limits(2, 3);
+  const std::vector<ServerId> pair = {ServerId(1), ServerId(2)};
+  EXPECT_TRUE(limits.Start(pair));
+  EXPECT_TRUE(limits.Start({ServerId(1), ServerId(3)}));
+  EXPECT_FALSE(limits.Start({ServerId(1), ServerId(4)})) << "server 1 has two";
+  EXPECT_TRUE(limits.Start({ServerId(3), ServerId(4)}));
+  EXPECT_FALSE(limits.Start({ServerId(5), ServerId(6)})) << "the cluster has three";
+  limits.Finish(pair);
+  EXPECT_TRUE(limits.Start({ServerId(5), ServerId(6)}));
+}
+
+}  // namespace
+}  // namespace cairn::master
