@@ -113,13 +113,13 @@ Status LogChunkStore::Start() {
   const Uuid boot = env_->BootId();
 
   DiskState left;
-  bool unclean_boot = false;
+  Stop stop = Stop::kClean;
   if (auto read = ReadState(options_.directory); read.ok()) {
     left = *read;
-    unclean_boot = !left.clean && (!boot || left.boot != boot);
+    if (!left.clean) stop = boot && left.boot == boot ? Stop::kProcessCrash : Stop::kPowerLoss;
   } else if (read.code() == StatusCode::kNotFound || read.code() == StatusCode::kCorrupt) {
     // Without knowing how it was left, nothing that is not provably synced is trusted.
-    unclean_boot = !fresh;
+    if (!fresh) stop = Stop::kPowerLoss;
     if (!fresh)
       CAIRN_LOG(Warning, "{}: {}; treated as a loss of power", options_.directory, read.status().message());
   } else {
@@ -133,25 +133,25 @@ Status LogChunkStore::Start() {
   log_options.env = env_;
   log_options.health = &health_;
   CAIRN_ASSIGN_OR_RETURN(log_, SegmentLog::Open(log_options));
-  unclean_boot = unclean_boot && !log_->Segments().empty();
+  if (log_->Segments().empty()) stop = Stop::kClean;
 
   DiskState state;
   state.boot = boot;
   state.clean = false;
-  state.amnesic = left.amnesic || unclean_boot;
+  state.amnesic = left.amnesic || stop == Stop::kPowerLoss;
   state.rebuild_index = left.rebuild_index;
   amnesic_ = state.amnesic;
   CAIRN_RETURN_IF_ERROR(SaveState(state));
 
   CAIRN_RETURN_IF_ERROR(OpenIndex(state.rebuild_index));
-  Status replayed = Replay(unclean_boot);
+  Status replayed = Replay(stop);
   if (replayed.code() == StatusCode::kCorrupt && !state.rebuild_index) {
     // Damage that showed only while reading the index.
     CAIRN_LOG(Warning, "{}: building the index again from the segments: {}", options_.directory,
               replayed.message());
     index_.reset();
     CAIRN_RETURN_IF_ERROR(OpenIndex(true));
-    replayed = Replay(unclean_boot);
+    replayed = Replay(stop);
   }
   CAIRN_RETURN_IF_ERROR(replayed);
   if (state.rebuild_index || amnesic_ != state.amnesic) {

@@ -85,6 +85,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
     std::map<uint32_t, uint64_t> segments;  // bytes per segment: these segments are not reclaimed meanwhile
   };
   enum class Unknown : uint8_t { kCreate, kRefuse };
+  enum class Stop : uint8_t { kClean, kProcessCrash, kPowerLoss };  // how the store was left
 
   // Opening (log_chunk_store.cc).
   Status PrepareDirectory(bool* fresh);
@@ -99,8 +100,8 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status IndexError(const Status& error) const;
 
   // Replay (replay.cc).
-  Status Replay(bool unclean_boot);
-  Status ReplaySegment(uint32_t number, bool last, bool unclean_boot, LogPosition* end,
+  Status Replay(Stop stop);
+  Status ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end,
                        std::set<ChunkId>* damaged);
   Result<LogPosition> SyncedMark(uint32_t number, uint32_t offset) const;
 

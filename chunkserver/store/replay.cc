@@ -30,7 +30,7 @@ Result<LogPosition> LogChunkStore::SyncedMark(uint32_t number, uint32_t offset) 
   return mark;
 }
 
-Status LogChunkStore::Replay(bool unclean_boot) {
+Status LogChunkStore::Replay(Stop stop) {
   const LogPosition from = index_->checkpoint();
   const std::vector<uint32_t> segments = log_->Segments();
   const bool rebuild = from == LogPosition{} && !segments.empty();
@@ -40,7 +40,7 @@ Status LogChunkStore::Replay(bool unclean_boot) {
   LogPosition end;
   for (const uint32_t number : segments) {
     if (number < from.segment) continue;
-    CAIRN_RETURN_IF_ERROR(ReplaySegment(number, number == segments.back(), unclean_boot, &end, &damaged));
+    CAIRN_RETURN_IF_ERROR(ReplaySegment(number, number == segments.back(), stop, &end, &damaged));
   }
   for (const auto& [number, bytes] : index_->live_bytes()) {
     if (bytes > 0 && !log_->Exists(number)) {
@@ -49,6 +49,12 @@ Status LogChunkStore::Replay(bool unclean_boot) {
                 "other replicas",
                 options_.directory, number, bytes);
     }
+  }
+  if (end.segment != 0 && end.offset == 0) {
+    // Not even the header of the last segment reached the disk: nothing can be in it.
+    CAIRN_RETURN_IF_ERROR(log_->Remove(end.segment));
+    CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
+    end = {};
   }
   const uint32_t newest = index_->live_bytes().empty() ? 0 : index_->live_bytes().rbegin()->first;
   CAIRN_RETURN_IF_ERROR(log_->StartAppending(end, std::max(newest, from.segment)));
@@ -60,7 +66,7 @@ Status LogChunkStore::Replay(bool unclean_boot) {
   return Status::Ok();
 }
 
-Status LogChunkStore::ReplaySegment(uint32_t number, bool last, bool unclean_boot, LogPosition* end,
+Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end,
                                     std::set<ChunkId>* damaged) {
   const LogPosition from = index_->checkpoint();
   const uint32_t begin = number == from.segment ? from.offset : 0;
@@ -78,7 +84,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, bool unclean_boo
   // Below the mark everything was synced. All segments but the last are synced whole; after a mere crash of
   // the process so is, in effect, everything.
   LogPosition mark = kEverything;
-  if (last && unclean_boot) {
+  if (last && stop == Stop::kPowerLoss) {
     CAIRN_ASSIGN_OR_RETURN(mark, SyncedMark(number, begin));
     mark = std::max(mark, from);
   }
@@ -92,7 +98,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, bool unclean_boo
       const Status why = scanner.bad();
       const bool below_mark = LogPosition{number, bad_at} < mark;
       if (!below_mark || !scanner.SkipToNextRecord()) {
-        if (!last) {
+        if (!last || stop == Stop::kClean) {
           amnesic_ = true;
           CAIRN_LOG(Error, "{}: {} is damaged from offset {} on: {}", options_.directory, file->path(),
                     bad_at, why.message());
@@ -118,7 +124,7 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, bool unclean_boo
       continue;
     }
     uint64_t bad_block = 0;
-    if (last && unclean_boot && !scanner.PayloadMatches(record, &bad_block)) {
+    if (last && stop == Stop::kPowerLoss && !scanner.PayloadMatches(record, &bad_block)) {
       if (item->begin >= mark) {
         CAIRN_LOG(Warning,
                   "{}: {} is cut off at {}: the data of the record there did not reach the disk before the "

@@ -252,7 +252,8 @@ class Checker {
   static bool BelongsIn(ChunkList list, const proto::ChunkRecord& record) {
     switch (list) {
       case ChunkList::kOpen:
-        return record.state() == proto::CHUNK_OPEN;
+        // A chunk whose writer vanished stays listed while it waits as damaged.
+        return record.writer_lease() != 0;
       case ChunkList::kReconfiguring:
         return record.pending_epoch() != 0 && record.state() != proto::CHUNK_DELETING;
       case ChunkList::kDamaged:

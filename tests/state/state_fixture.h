@@ -63,6 +63,8 @@ class FileSystem {
   proto::Credentials caller = User(0, 0);
   std::vector<proto::SessionOpens> opens;
   std::vector<uint32_t> servers = {1, 2, 3};
+  // Everything that was applied, in order.
+  std::vector<proto::LogCommand> log;
 
   // A command with the next time, request number, inode, epoch and `placements` placements.
   proto::LogCommand Command(SessionId session, int placements = 0) {
@@ -82,6 +84,7 @@ class FileSystem {
     return command;
   }
   ApplyResult Apply(const proto::LogCommand& command) {
+    log.push_back(command);
     return machine_.Apply(command, ++log_index_, txn_.get());
   }
   ApplyResult Preview(const proto::LogCommand& command) { return machine_.Preview(command, txn_.get()); }

@@ -3,7 +3,9 @@
 #include <sys/stat.h>
 
 #include <fstream>
+#include <thread>
 
+#include "chunkserver/store/read_pins.h"
 #include "tests/store/store_fixture.h"
 
 namespace cairn::chunkserver {
@@ -146,6 +148,48 @@ TEST_F(StoreSpaceTest, ReadersAreNotDisturbedByReclaim) {
   stop = true;
   reader.join();
   EXPECT_EQ(errors, 0);
+}
+
+TEST_F(StoreSpaceTest, LossOfPowerAfterReclaimLosesNothingThatWasFlushed) {
+  base_options_.segment_bytes = 256 * 1024;
+  OpenStore();
+  for (uint64_t id = 1; id <= 40; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(20'000, id)).ok());
+  Reopen();
+  for (uint64_t id = 1; id <= 40; ++id) {
+    if (id % 4 != 0) {
+      ASSERT_TRUE(Erase(ChunkId{id}).ok());
+    }
+  }
+  ASSERT_TRUE(store_->Flush().ok());
+  EXPECT_GT(*store_->Reclaim(), 400'000u);
+  const fs::path last = Segments(directory_).back();
+  const uint64_t synced = env_.SyncedSize(last);
+  ContinueWith(CopyDirectory());
+  fs::resize_file(directory_ + "/segments/" + last.filename().string(), synced);
+  env_.boot.low++;
+  OpenStore();
+  for (uint64_t id = 4; id <= 40; id += 4) {
+    const auto data = ReadAll(ChunkId{id});
+    ASSERT_TRUE(data.ok()) << data.status().ToString();
+    EXPECT_TRUE(*data == Pattern(20'000, id));
+  }
+  EXPECT_EQ(store_->Usage().chunks, 10u);
+}
+
+TEST(ReadPinsTest, WaitingEndsWhenTheEarlierReadersAreDone) {
+  ReadPins pins;
+  auto earlier = std::make_unique<ReadPins::Pin>(&pins);
+  std::atomic<bool> released{false};
+  std::atomic<bool> waiting{false};
+  std::thread waiter([&] {
+    waiting = true;
+    pins.WaitForEarlier();
+    EXPECT_TRUE(released);
+  });
+  while (!waiting) std::this_thread::yield();
+  released = true;
+  earlier.reset();
+  waiter.join();
 }
 
 TEST_F(StoreSpaceTest, DamageTravelsWithTheDataWhenASegmentIsEmptied) {
