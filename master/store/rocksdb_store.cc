@@ -118,9 +118,10 @@ class RocksdbStore final : public MetaStore {
     CAIRN_RETURN_IF_ERROR(txn->status());
     if (txn->empty()) return Status::Ok();
     if (disk_was_full_) {
-      // After a failed write RocksDB refuses everything until it is told to look again.
-      CAIRN_RETURN_IF_ERROR(ToStatus(database_.db->Resume(), "resume", directory_));
-      disk_was_full_ = false;
+      // After a failed write RocksDB refuses everything until it is told to look again. Busy: it looks
+      // already, every few seconds; the write below tells whether it found space.
+      const rocksdb::Status resumed = database_.db->Resume();
+      if (!resumed.ok() && !resumed.IsBusy()) return ToStatus(resumed, "resume", directory_);
     }
     rocksdb::WriteBatch batch(txn->change_bytes() + txn->change_count() * 16);
     for (size_t i = 0; i < kFamilyCount; ++i) {
@@ -137,6 +138,7 @@ class RocksdbStore final : public MetaStore {
       disk_was_full_ = status.code() == StatusCode::kNoSpace;
       return status;
     }
+    disk_was_full_ = false;
     txn->Clear();
     return Status::Ok();
   }

@@ -7,12 +7,16 @@
 #include <gtest/gtest.h>
 #include <rocksdb/db.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
+#include <thread>
 
 #include "common/check.h"
 #include "master/store/meta_txn.h"
@@ -253,6 +257,67 @@ TEST(RocksdbStore, EveryAcknowledgedBatchSurvivesAKill) {
               reader->Get(Family::kDentries, NumberKey(next)).has_value());
     while (reader->Get(Family::kInodes, NumberKey(next))) ++next;
   }
+}
+
+// A file system of its own, small enough to fill.
+class SmallDisk {
+ public:
+  explicit SmallDisk(const std::string& directory) : directory_(directory) {
+    fs::create_directory(directory_);
+    mounted_ = ::mount("tmpfs", directory_.c_str(), "tmpfs", 0, "size=48m") == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) ::umount2(directory_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+
+ private:
+  const std::string directory_;
+  bool mounted_ = false;
+};
+
+TEST(RocksdbStore, AFullDiskRefusesCommitsUntilThereIsSpaceAgain) {
+  TempDir dir;
+  SmallDisk disk(dir.Sub("disk"));
+  if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount a file system";
+  const std::string ballast = dir.Sub("disk/ballast");
+  std::ofstream(ballast) << std::string(16 << 20, 'b');
+  RocksdbStoreOptions options = At(dir.Sub("disk/m"));
+  options.write_buffer_bytes = 4 << 20;
+  int acknowledged = 0;
+  {
+    auto store = OpenRocksdbStore(options);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    MetaTxn txn((*store)->Latest());
+    std::mt19937 random(1);  // so that compression does not help
+    Status status;
+    for (; status.ok() && acknowledged < 1000; acknowledged += status.ok() ? 1 : 0) {
+      std::string value(200'000, '\0');
+      for (char& byte : value) byte = static_cast<char>(random());
+      txn.Put(Family::kInodes, NumberKey(acknowledged), value);
+      status = (*store)->Commit(&txn);
+    }
+    EXPECT_EQ(status.code(), StatusCode::kNoSpace) << status.ToString();
+    EXPECT_THAT(status.message(), HasSubstr("free space"));
+    EXPECT_GT(acknowledged, 20);
+    EXPECT_FALSE(txn.empty()) << "the refused batch can be tried again";
+    EXPECT_FALSE((*store)->Commit(&txn).ok());
+    EXPECT_TRUE((*store)->Latest()->Get(Family::kInodes, NumberKey(0)).has_value()) << "reads go on";
+    fs::remove(ballast);
+    // RocksDB looks for space every few seconds.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    for (status = (*store)->Commit(&txn); !status.ok() && std::chrono::steady_clock::now() < deadline;
+         status = (*store)->Commit(&txn)) {
+      EXPECT_EQ(status.code(), StatusCode::kNoSpace) << status.ToString();
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    ++acknowledged;
+  }
+  auto store = OpenRocksdbStore(options);
+  ASSERT_TRUE(store.ok()) << store.status().ToString();
+  for (int i = 0; i < acknowledged; ++i)
+    EXPECT_TRUE((*store)->Latest()->Get(Family::kInodes, NumberKey(i))) << i;
 }
 
 }  // namespace
