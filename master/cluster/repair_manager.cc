@@ -187,6 +187,8 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
     return;
   }
   if (may_start && Execute(chunk, *record, plan)) return;
+  // What it waited for may just have come; only the pause after a failed attempt is kept.
+  if (!may_start && !attempts_.contains(chunk)) queue_.Remove(chunk);
   if (!queue_.Contains(chunk)) queue_.Add(chunk, rank, core_.now());
 }
 

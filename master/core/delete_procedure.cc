@@ -26,6 +26,12 @@ std::shared_ptr<DeleteProcedure> DeleteProcedure::Start(Core& core, const std::v
   procedure->started_ns_ = core.now();
   procedure->deadline_ns_ = core.now() + timeout_ns;
   for (ChunkId chunk : procedure->chunks_) {
+    auto old = core.running().deletes.find(chunk);
+    if (old != core.running().deletes.end() && old->second->state_ == State::kRefused) {
+      auto replaced = old->second;
+      replaced->superseded_ = true;
+      replaced->Unregister();
+    }
     CAIRN_CHECK(!core.running().deletes.contains(chunk), "two deletes of one chunk");
     core.running().deletes[chunk] = procedure;
   }
@@ -37,6 +43,11 @@ std::shared_ptr<DeleteProcedure> DeleteProcedure::Start(Core& core, const std::v
 }
 
 bool DeleteProcedure::Concerns(Core& core, ChunkId chunk) { return core.running().deletes.contains(chunk); }
+
+bool DeleteProcedure::MayStart(Core& core, ChunkId chunk) {
+  auto it = core.running().deletes.find(chunk);
+  return it == core.running().deletes.end() || it->second->state_ == State::kRefused;
+}
 
 void DeleteProcedure::OnServerUp(Core& core, ServerId server) {
   std::vector<std::shared_ptr<DeleteProcedure>> all;
@@ -75,6 +86,7 @@ bool DeleteProcedure::Prepare() {
 }
 
 void DeleteProcedure::Perform() {
+  if (superseded_) return;
   const int64_t timeout_ns = core_.options().command_timeout_ms * kNanosPerMilli;
   for (int round = 0; round < 64; ++round) {
     const auto actions = decision_->TakeActions();
@@ -160,6 +172,7 @@ void DeleteProcedure::Refuse() {
 }
 
 void DeleteProcedure::RetryAborts() {
+  if (superseded_) return;
   if (decision_->finished()) {
     EndIfDone();
     return;
@@ -190,7 +203,10 @@ void DeleteProcedure::EndIfDone() {
     const auto pending = decision_->AbortPending();
     done = std::none_of(pending.begin(), pending.end(), [&](ServerId server) { return core_.servers().IsUp(server); });
   }
-  if (!done) return;
+  if (done) Unregister();
+}
+
+void DeleteProcedure::Unregister() {
   auto self = shared_from_this();
   for (ChunkId chunk : chunks_) {
     auto it = core_.running().deletes.find(chunk);

@@ -33,6 +33,9 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
   static void AbortStray(Core& core, ChunkId chunk, ServerId server);
   // True while tombstones of the chunk are being prepared or taken back.
   static bool Concerns(Core& core, ChunkId chunk);
+  // May a new delete of the chunk start? One that is still taking tombstones back gives way: the new one's epochs are higher,
+  // so its prepare or its own abort replaces whatever the old one left.
+  static bool MayStart(Core& core, ChunkId chunk);
 
   State state() const { return state_; }
   const Status& refusal() const { return refusal_; }
@@ -49,6 +52,7 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
   void OnDeadline();
   void RetryAborts();
   void EndIfDone();
+  void Unregister();
 
   Core& core_;
   std::vector<ChunkId> chunks_;  // sorted
@@ -59,6 +63,7 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
   int64_t started_ns_ = 0;
   int64_t deadline_ns_ = 0;
   bool retry_armed_ = false;
+  bool superseded_ = false;
 };
 
 }  // namespace cairn::master

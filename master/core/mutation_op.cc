@@ -96,7 +96,7 @@ bool MutationOp::Unimpeded(Core& core, const Effects& effects, Status* failure) 
 
 bool MutationOp::StartDelete(Core& core, const Effects& effects) {
   for (ChunkId chunk : effects.chunks_deleting) {
-    if (DeleteProcedure::Concerns(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return false;
+    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return false;
   }
   victims_ = effects.last_name_gone;
   for (InodeId victim : victims_) core.inodes().Lock(victim, id);

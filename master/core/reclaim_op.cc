@@ -75,7 +75,7 @@ Progress ReclaimOp::Step(Core& core) {
   std::vector<ChunkId> chunks;
   for (const ChunkAt& chunk : ChunksOfInode(core.txn(), inode_, 0, SIZE_MAX)) chunks.push_back(chunk.chunk);
   for (ChunkId chunk : chunks) {
-    if (DeleteProcedure::Concerns(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return RetryLater(core);
+    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return RetryLater(core);
   }
   core.inodes().Lock(inode_, id);
   procedure_ = DeleteProcedure::Start(core, chunks, core.options().write_timeout_ms * kNanosPerMilli, id);
