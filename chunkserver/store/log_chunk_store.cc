@@ -48,13 +48,8 @@ LogChunkStore::~LogChunkStore() {
     CAIRN_LOG(Warning, "{}: closed without a checkpoint: {}", options_.directory, checkpoint.ToString());
   }
   if (!synced.ok() || failed()) return;
-  DiskState state;
-  {
-    std::lock_guard lock(state_mu_);
-    state = disk_state_;
-  }
-  state.clean = true;
-  if (const Status saved = SaveState(state); !saved.ok()) {
+  const Status saved = UpdateState([](DiskState* state) { state->clean = true; });
+  if (!saved.ok()) {
     CAIRN_LOG(Error, "{}: the clean close could not be recorded: {}", options_.directory, saved.ToString());
   }
 }
@@ -141,7 +136,7 @@ Status LogChunkStore::Start() {
   state.amnesic = left.amnesic || stop == Stop::kPowerLoss;
   state.rebuild_index = left.rebuild_index;
   amnesic_ = state.amnesic;
-  CAIRN_RETURN_IF_ERROR(SaveState(state));
+  CAIRN_RETURN_IF_ERROR(UpdateState([&](DiskState* saved) { *saved = state; }));
 
   CAIRN_RETURN_IF_ERROR(OpenIndex(state.rebuild_index));
   Status replayed = Replay(stop);
@@ -157,9 +152,10 @@ Status LogChunkStore::Start() {
   if (state.rebuild_index || amnesic_ != state.amnesic) {
     // The checkpoint makes the rebuilt index durable before the order to rebuild it is taken back.
     CAIRN_RETURN_IF_ERROR(Checkpoint());
-    state.rebuild_index = false;
-    state.amnesic = amnesic_;
-    CAIRN_RETURN_IF_ERROR(SaveState(state));
+    CAIRN_RETURN_IF_ERROR(UpdateState([&](DiskState* saved) {
+      saved->rebuild_index = false;
+      saved->amnesic = amnesic_;
+    }));
   }
 
   if (amnesic_) {
@@ -173,25 +169,24 @@ Status LogChunkStore::Start() {
   return Status::Ok();
 }
 
-Status LogChunkStore::SaveState(const DiskState& state) {
+Status LogChunkStore::UpdateState(const std::function<void(DiskState*)>& change) {
   std::lock_guard lock(state_mu_);
-  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, state));
-  disk_state_ = state;
+  DiskState next = disk_state_;
+  change(&next);
+  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, next));
+  disk_state_ = next;
   return Status::Ok();
 }
 
 void LogChunkStore::OnDiskFailure(const Status& error) {
-  amnesic_ = true;
   CAIRN_LOG(Error, "{}: the disk failed: {}", options_.directory, error.message());
-  DiskState state;
-  {
-    std::lock_guard lock(state_mu_);
-    state = disk_state_;
-  }
-  state.amnesic = true;
   // The page cache may hold less than was acknowledged; the next start must know, if the disk still takes the
   // note.
-  if (const Status saved = SaveState(state); !saved.ok()) {
+  const Status saved = UpdateState([&](DiskState* state) {
+    state->amnesic = true;
+    amnesic_ = true;
+  });
+  if (!saved.ok()) {
     CAIRN_LOG(Error, "{}: the failure could not be recorded: {}", options_.directory, saved.ToString());
   }
 }
@@ -241,15 +236,13 @@ Status LogChunkStore::SetEpochFloor(Epoch floor) {
     }
   }
   CAIRN_RETURN_IF_ERROR(Flush());
-  DiskState state;
-  {
-    std::lock_guard lock(state_mu_);
-    state = disk_state_;
-  }
-  state.amnesic = false;
-  CAIRN_RETURN_IF_ERROR(SaveState(state));
-  amnesic_ = false;
-  return Status::Ok();
+  // A failure meanwhile makes the disk amnesic anew; that must not be taken back.
+  CAIRN_RETURN_IF_ERROR(UpdateState([&](DiskState* state) {
+    if (health_.failed()) return;
+    state->amnesic = false;
+    amnesic_ = false;
+  }));
+  return CheckWritable();
 }
 
 StoreUsage LogChunkStore::Usage() const {

@@ -94,15 +94,15 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   // Writes the index to disk as of now; the segments first.
   Status Checkpoint();
   Status CheckpointLocked();  // with checkpoint_mu_ held
-  Status SaveState(const DiskState& state);
+  // Changes the file STATE, one at a time.
+  Status UpdateState(const std::function<void(DiskState*)>& change);
   void OnDiskFailure(const Status& error);
   // An error of the index: damage of it is remembered, the next start builds it again.
   Status IndexError(const Status& error) const;
 
   // Replay (replay.cc).
   Status Replay(Stop stop);
-  Status ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end,
-                       std::set<ChunkId>* damaged);
+  Status ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end, std::set<ChunkId>* damaged);
   Result<LogPosition> SyncedMark(uint32_t number, uint32_t offset) const;
 
   // Changes, all with mu_ held (changes.cc).
@@ -166,6 +166,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   int64_t room_left_bytes_ = 0;  // until the file system is asked again
   int64_t room_checked_at_ns_ = 0;
   bool room_full_ = false;
+  std::map<uint32_t, uint64_t> closed_bytes_;  // sizes of segments that take no more records
   std::map<uint32_t, uint64_t> punched_live_;  // live bytes of a segment when it was last punched
 
   std::atomic<bool> checkpoint_overdue_{false};

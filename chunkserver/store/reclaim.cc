@@ -65,6 +65,7 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     std::lock_guard lock(mu_);
     CAIRN_RETURN_IF_ERROR(log_->Remove(number));
     if (Status forgotten = index_->ForgetSegment(number); !forgotten.ok()) return IndexError(forgotten);
+    closed_bytes_.erase(number);
     punched_live_.erase(number);
     given_back += allocated;
     removed = true;
@@ -127,10 +128,13 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
     const bool pinned = std::any_of(shadows_.begin(), shadows_.end(),
                                     [&](const auto& item) { return item.second.segments.contains(number); });
     if (pinned) continue;
-    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+    uint64_t& size = closed_bytes_[number];
+    if (size == 0) {
+      CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+      CAIRN_ASSIGN_OR_RETURN(size, file->Size());
+    }
     const uint64_t live = live_of(number);
-    if (live * (short_of_space ? 4 : 2) < size * (short_of_space ? 3 : 1)) {
+    if (live == 0 || live * (short_of_space ? 4 : 2) < size * (short_of_space ? 3 : 1)) {
       mostly_dead.push_back({live, number});
       continue;
     }
