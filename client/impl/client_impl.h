@@ -235,6 +235,9 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void TakeCommit(OpenFile& file, PendingCommit* commit);
   // Sends the commits in one request; sets each item's result.
   void SendCommits(std::vector<CommitItem>& items);
+  // Closes the file's gate for the end of its write lease; false: not now, or there is none.
+  bool BeginLowering(const FilePtr& file, LeaseKind keep, CommitItem* item);
+  void SealForCommit(CommitItem& item);
   void LowerIdle(std::vector<FilePtr> files, LeaseKind keep);
   void SealAll();
   void CloseHolds();

@@ -14,6 +14,7 @@ using std::chrono::steady_clock;
 
 constexpr int kOpenFileRounds = 10;  // files that stay open are committed every so many rounds
 constexpr int64_t kCommitTimeoutMs = 10'000;
+constexpr size_t kSealThreads = 8;
 
 // Was the request not carried out for a reason that passes?
 bool WorthAnotherTry(const Status& status) {
@@ -32,6 +33,34 @@ bool WorthAnotherTry(const Status& status) {
 bool IsOver(const Status& status) {
   return status.code() == StatusCode::kLeaseLost || status.code() == StatusCode::kStaleHandle ||
          status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCancelled;
+}
+
+// Calls work(0) .. work(count - 1) from this thread and some of the scheduler's, and waits for all of them.
+// Never waits for a thread that is not there: this one does what nobody else has begun.
+void InParallel(Scheduler& scheduler, size_t count, const std::function<void(size_t)>& work) {
+  struct Shared {
+    std::atomic<size_t> next{0};
+    std::mutex mu;
+    std::condition_variable changed;
+    size_t done = 0;  // guarded by mu
+  };
+  auto shared = std::make_shared<Shared>();
+  const auto run = [shared, count](const std::function<void(size_t)>* each) {
+    for (size_t i = shared->next++; i < count; i = shared->next++) {
+      (*each)(i);
+      std::lock_guard lock(shared->mu);
+      ++shared->done;
+      shared->changed.notify_all();
+    }
+  };
+  const auto* each =
+      &work;  // a helper touches it only after it got an index, and then this function has not returned
+  for (size_t i = 1; i < std::min<size_t>(count, kSealThreads); ++i) {
+    scheduler.Run([run, each] { run(each); });
+  }
+  run(each);
+  std::unique_lock lock(shared->mu);
+  shared->changed.wait(lock, [&] { return shared->done == count; });
 }
 
 }  // namespace
@@ -178,59 +207,69 @@ void ClientImpl::WriteBackRound(bool everything) {
   if (!everything) LowerIdle(std::move(idle), LeaseKind::kRead);
 }
 
+void ClientImpl::SealForCommit(CommitItem& item) {
+  const FilePtr& file = item.file;
+  auto commit = file->data->FlushAndSeal([](uint64_t) {});
+  if (commit.ok()) {
+    item.commit = *std::move(commit);
+  } else {
+    // Replicas may be sealed already, so nothing more can be written under this lease: it is given back with
+    // what could be sealed, and the master brings the rest to an end when enough members are there.
+    CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}", ToString(file->inode),
+              commit.status().ToString());
+    item.commit = file->data->TakeCommit();
+    item.keep = LeaseKind::kNone;
+  }
+  std::lock_guard lock(file->mu);
+  file->written = false;
+  if (item.commit.mtime && file->ignored_mtime == item.commit.mtime) item.commit.mtime.reset();
+}
+
+bool ClientImpl::BeginLowering(const FilePtr& file, LeaseKind keep, CommitItem* item) {
+  if (!BeginTransition(*file, true, [] {})) return false;
+  item->file = file;
+  item->keep = keep;
+  {
+    std::unique_lock lock(file->mu);
+    item->still_open = file->handles > 0;
+    if (item->still_open && keep != LeaseKind::kNone) {  // opened again just now
+      lock.unlock();
+      EndTransition(*file);
+      return false;
+    }
+  }
+  HeldLease held = cache_->Lease(file->inode);
+  {
+    std::lock_guard lock(file->attach_mu);
+    if (held.kind == LeaseKind::kWrite && file->attached.kind == LeaseKind::kNone) {
+      // Created and never written: the chunk announced with it is given back as never begun.
+      const auto view = cache_->Peek(file->inode);
+      file->data->AttachWrite(Epoch(held.number), view ? view->attr.size : 0,
+                              cache_->Layout(file->inode, held.number));
+      file->attached = held;
+    }
+    held = file->attached;
+  }
+  item->lease = held.number;
+  if (held.kind == LeaseKind::kWrite) return true;
+  {
+    std::lock_guard lock(write_back_mu_);
+    written_.erase(file->inode);
+  }
+  EndTransition(*file);
+  DropIfUnused(file);
+  return false;
+}
+
 void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
   for (size_t at = 0; at < files.size(); at += write_back_files_) {
     std::vector<CommitItem> items;
     for (size_t i = at; i < std::min(files.size(), at + write_back_files_); ++i) {
-      const FilePtr& file = files[i];
-      if (!BeginTransition(*file, true, [] {})) continue;
-      CommitItem item{.file = file, .keep = keep};
-      {
-        std::lock_guard lock(file->mu);
-        item.still_open = file->handles > 0;
-        if (item.still_open && keep != LeaseKind::kNone) {  // opened again just now
-          file->transition = false;
-          file->changed.notify_all();
-          continue;
-        }
-      }
-      // Created but never written files were never attached.
-      HeldLease held = cache_->Lease(file->inode);
-      {
-        std::lock_guard lock(file->attach_mu);
-        if (held.kind == LeaseKind::kWrite && file->attached.kind == LeaseKind::kNone) {
-          file->data->AttachWrite(Epoch(held.number), 0, cache_->Layout(file->inode, held.number));
-          file->attached = held;
-        }
-        held = file->attached;
-      }
-      item.lease = held.number;
-      if (held.kind == LeaseKind::kWrite) {
-        auto commit = file->data->FlushAndSeal([](uint64_t) {});
-        if (commit.ok()) {
-          item.commit = *std::move(commit);
-        } else {
-          // Replicas may be sealed already, so nothing more can be written under this lease: it is given back
-          // with what could be sealed, and the master brings the rest to an end when enough members are
-          // there.
-          CAIRN_LOG(Warning, "inode {}: giving back a lease with unresolved writes: {}",
-                    ToString(file->inode), commit.status().ToString());
-          item.commit = file->data->TakeCommit();
-          item.keep = LeaseKind::kNone;
-        }
-        std::lock_guard lock(file->mu);
-        file->written = false;
-        if (item.commit.mtime && file->ignored_mtime == item.commit.mtime) item.commit.mtime.reset();
-        items.push_back(std::move(item));
-        continue;
-      } else {
-        std::lock_guard lock(write_back_mu_);
-        written_.erase(file->inode);
-      }
-      EndTransition(*file);
-      DropIfUnused(file);
+      CommitItem item;
+      if (BeginLowering(files[i], keep, &item)) items.push_back(std::move(item));
     }
     if (items.empty()) continue;
+    InParallel(*workers_, items.size(), [&](size_t i) { SealForCommit(items[i]); });
     SendCommits(items);
     for (CommitItem& item : items) {
       const FilePtr& file = item.file;
