@@ -192,6 +192,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // master.
   Result<FileUse> EnterIfWriting(const FilePtr& file, Deadline deadline);
   Status Acquire(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero);
+  uint32_t AnnouncedWithLease(const OpenFile& file, bool truncate_to_zero);
   void AttachEntered(OpenFile& file, const HeldLease& held);
   // Closes the gate and waits until nobody is inside; false: `only_if_idle` and somebody is. `waiting` is
   // called every second.

@@ -77,6 +77,14 @@ Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Cal
   }
 }
 
+uint32_t ClientImpl::AnnouncedWithLease(const OpenFile& file, bool truncate_to_zero) {
+  // The chunk of a small file is announced with the lease: one round trip. Where a large one will be written
+  // is not known yet, and every chunk announced in vain has to be given back.
+  if (truncate_to_zero) return 1;
+  const auto view = cache_->Peek(file.inode);
+  return view && view->attr.size < view->attr.chunk_bytes ? 1 : 0;
+}
+
 Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero) {
   {
     std::lock_guard lock(file->mu);
@@ -97,7 +105,7 @@ Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& ca
     proto::LeaseOp* op = request.mutable_lease();
     op->set_inode(file->inode.value());
     op->set_mode(kind == LeaseKind::kWrite ? proto::LEASE_WRITE : proto::LEASE_READ);
-    op->set_count(kLayoutChunks);
+    op->set_count(kind == LeaseKind::kRead ? kLayoutChunks : AnnouncedWithLease(*file, truncate_to_zero));
     op->set_truncate_to_zero(truncate_to_zero);
     return request;
   };

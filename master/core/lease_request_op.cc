@@ -56,49 +56,60 @@ Progress LeaseRequestOp::GrantWrite(Core& core, InodeId inode) {
   const proto::LeaseOp& op = request_.lease();
   const Status allowed = core.MutationsAllowed();
   if (!allowed.ok()) return Fail(core, allowed);
-  const HeldLease* held = core.leases().Find(inode, session);
-  const bool has_it = held != nullptr && held->mode == LeaseMode::kWrite;
-
-  if (op.truncate_to_zero() && !truncated_) {
-    proto::LogCommand truncate;
-    truncate.set_new_epoch(core.ids().NextEpoch().value());
+  proto::LogCommand truncate;
+  const bool truncating = op.truncate_to_zero() && !truncated_;
+  if (truncating) {
     truncate.set_session(session.value());
     *truncate.mutable_credentials() = request_.credentials();
     truncate.mutable_set_attr()->set_inode(inode.value());
     truncate.mutable_set_attr()->set_size(0);
     truncate.mutable_set_attr()->set_mtime_now(true);
     truncate.mutable_set_attr()->set_kill_priv(true);
+    ApplyResult preview = core.Preview(truncate);  // permission first, so that a refusal grants nothing
+    if (!preview.ok()) return Reply(core, std::move(preview.reply));
+  }
+  // The size changes under the write lease only, and what is announced is announced of the file as it is then.
+  const HeldLease* held = core.leases().Find(inode, session);
+  const bool has_it = held != nullptr && held->mode == LeaseMode::kWrite;
+  if (!has_it) {
+    proto::LogCommand command;
+    auto* grant = command.mutable_grant_write_lease();
+    grant->set_inode(inode.value());
+    grant->set_session(session.value());
+    grant->set_first(op.first());
+    grant->set_count(truncating ? 0 : op.count());
+    if (const auto stopped = ApplyPlaced(core, inode, std::move(command))) return *stopped;
+  }
+  if (truncating) {
+    truncate.set_new_epoch(core.ids().NextEpoch().value());
     ApplyResult result = core.Apply(truncate);
     if (!result.ok()) return Reply(core, std::move(result.reply));
     truncated_ = true;
   }
-  if (!has_it || op.count() > 0) {
+  if ((has_it || truncating) && op.count() > 0) {
     proto::LogCommand command;
-    command.set_session(session.value());
-    *command.mutable_credentials() = request_.credentials();
-    if (has_it) {
-      auto* announce = command.mutable_announce();
-      announce->set_inode(inode.value());
-      announce->set_lease(held->number.value());
-      announce->set_first(op.first());
-      announce->set_count(op.count());
-    } else {
-      auto* grant = command.mutable_grant_write_lease();
-      grant->set_inode(inode.value());
-      grant->set_session(session.value());
-      grant->set_first(op.first());
-      grant->set_count(op.count());
-    }
-    command.set_new_epoch(core.ids().NextEpoch().value());
-    ApplyResult preview = core.Preview(command);
-    if (WaitsForProcedure(core, preview.reply)) return Progress::kWaiting;
-    if (!preview.ok()) return Reply(core, std::move(preview.reply));
-    const Status placed = AddPlacements(core, preview.effects, inode, &command);
-    if (!placed.ok()) return WaitsForServers(core, placed) ? Progress::kWaiting : Fail(core, placed);
-    ApplyResult result = core.Apply(command);
-    if (!result.ok()) return Reply(core, std::move(result.reply));
+    auto* announce = command.mutable_announce();
+    announce->set_inode(inode.value());
+    announce->set_lease(core.leases().Find(inode, session)->number.value());
+    announce->set_first(op.first());
+    announce->set_count(op.count());
+    if (const auto stopped = ApplyPlaced(core, inode, std::move(command))) return *stopped;
   }
   return Answer(core, inode);
+}
+
+std::optional<Progress> LeaseRequestOp::ApplyPlaced(Core& core, InodeId inode, proto::LogCommand command) {
+  command.set_session(session.value());
+  *command.mutable_credentials() = request_.credentials();
+  command.set_new_epoch(core.ids().NextEpoch().value());
+  ApplyResult preview = core.Preview(command);
+  if (WaitsForProcedure(core, preview.reply)) return Progress::kWaiting;
+  if (!preview.ok()) return Reply(core, std::move(preview.reply));
+  const Status placed = AddPlacements(core, preview.effects, inode, &command);
+  if (!placed.ok()) return WaitsForServers(core, placed) ? Progress::kWaiting : Fail(core, placed);
+  ApplyResult result = core.Apply(command);
+  if (!result.ok()) return Reply(core, std::move(result.reply));
+  return std::nullopt;
 }
 
 Progress LeaseRequestOp::Answer(Core& core, InodeId inode) {

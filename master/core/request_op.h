@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -102,6 +103,8 @@ class LeaseRequestOp final : public RequestOp {
 
  private:
   Progress GrantWrite(Core& core, InodeId inode);
+  // Places what the command needs and applies it; nullopt: it was applied.
+  std::optional<Progress> ApplyPlaced(Core& core, InodeId inode, proto::LogCommand command);
   Progress Answer(Core& core, InodeId inode);
 
   bool truncated_ = false;

@@ -124,6 +124,7 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
   reply->set_lease_ms(static_cast<uint32_t>(core.options().session_lease_ms));
   reply->set_incarnation(core.incarnation());
   reply->set_write_timeout_ms(static_cast<uint32_t>(core.options().write_timeout_ms));
+  reply->set_squash_root(core.options().root_squash);
   auto send = [&] { core.session_outbox_.emplace_back(channel, std::move(message)); };
 
   Session* session = nullptr;
