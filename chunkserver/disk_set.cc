@@ -13,7 +13,7 @@ using replication::ReplicaInfo;
 
 DiskSet::DiskSet(std::vector<Disk> disks) {
   for (Disk& disk : disks) {
-    Slot slot{std::move(disk), nullptr};
+    Slot slot{std::move(disk), nullptr, {}};
     if (slot.disk.store) slot.flusher = std::make_unique<GroupFlusher>(slot.disk.store.get());
     slots_.push_back(std::move(slot));
   }
@@ -29,6 +29,7 @@ Result<std::unique_ptr<DiskSet>> DiskSet::Make(std::vector<Disk> disks) {
   }
   CAIRN_RETURN_IF_ERROR(set->CheckIdentities());
   CAIRN_RETURN_IF_ERROR(set->LoadChunks());
+  set->RefreshUsage();
   return set;
 }
 
@@ -130,12 +131,24 @@ std::vector<DiskStatus> DiskSet::States() const {
     DiskStatus state{disk.path, disk.file_system_id, disk.storage_class, {}, {}, false, FailureOf(i)};
     if (disk.store) {
       state.disk = disk.store->identity().disk;
-      state.usage = disk.store->Usage();
       state.amnesic = disk.store->amnesic();
+    }
+    {
+      std::lock_guard lock(usage_mu_);
+      state.usage = slots_[i].usage;
     }
     states.push_back(std::move(state));
   }
   return states;
+}
+
+void DiskSet::RefreshUsage() {
+  for (Slot& slot : slots_) {
+    if (!slot.disk.store) continue;
+    const StoreUsage usage = slot.disk.store->Usage();
+    std::lock_guard lock(usage_mu_);
+    slot.usage = usage;
+  }
 }
 
 DiskSet::Shard& DiskSet::ShardOf(ChunkId chunk) const {

@@ -56,7 +56,10 @@ class DiskSet {
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server);
   // The master knows that these disks may have forgotten something.
   Status SetEpochFloor(Epoch floor);
+  // Never waits for a disk: the space is that of the last RefreshUsage.
   std::vector<DiskStatus> States() const;
+  // May wait as long as a disk is busy; called by a thread that has time.
+  void RefreshUsage();
 
   Status Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
                 replication::ReplicaInfo* info);
@@ -93,6 +96,7 @@ class DiskSet {
   struct Slot {
     Disk disk;
     std::unique_ptr<GroupFlusher> flusher;
+    StoreUsage usage;  // guarded by usage_mu_
   };
   struct Shard {
     mutable std::mutex mu;
@@ -114,7 +118,8 @@ class DiskSet {
   Result<ChunkStore*> Find(ChunkId chunk) const;
   Result<ChunkStore*> FindOrPlace(ChunkId chunk, bool replace_failed = false);
 
-  std::vector<Slot> slots_;  // constant after construction
+  std::vector<Slot> slots_;  // constant after construction, except the usage
+  mutable std::mutex usage_mu_;
   mutable std::array<Shard, kShards> shards_;
 };
 

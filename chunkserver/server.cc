@@ -33,6 +33,25 @@ Uuid BootUuid() {
 
 }  // namespace
 
+// Asks the disks for their space. Apart from the heartbeats that report it: a disk that is busy for seconds must not make
+// its server look dead.
+class UsageThread {
+ public:
+  UsageThread(DiskSet* disks, const Clock* clock) : sleeper_(0, clock) {
+    thread_ = std::thread([this, disks] {
+      while (sleeper_.Sleep(kNanosPerSecond / 2)) disks->RefreshUsage();
+    });
+  }
+  ~UsageThread() {
+    sleeper_.Stop();
+    thread_.join();
+  }
+
+ private:
+  RateLimiter sleeper_;
+  std::thread thread_;
+};
+
 // Reclaims space now and then.
 class MaintenanceThread {
  public:
@@ -129,6 +148,7 @@ class ChunkServer::Impl {
     if (control) control->Stop();
     if (service_) service_->Stop();
     maintenance_.reset();
+    usage_.reset();
     if (scrubber_) scrubber_->Stop();
     if (executor_) executor_->Stop();
     if (readers_) readers_->Stop();
@@ -188,6 +208,7 @@ class ChunkServer::Impl {
   std::unique_ptr<CommandExecutor> executor_;
   std::unique_ptr<Scrubber> scrubber_;
   std::unique_ptr<MaintenanceThread> maintenance_;
+  std::unique_ptr<UsageThread> usage_;
   std::string address_;
   bool stopped_ = false;
   int64_t load_at_ns_ = 0;    // of the control stream's writer
