@@ -29,7 +29,7 @@ void FileCore::AttachRead(uint64_t size, std::vector<ChunkPlace> known) {
   std::lock_guard lock(mu_);
   ResetLocked();
   mode_ = Mode::kRead;
-  size_ = size;
+  SetRecordedSizeLocked(size);
   for (ChunkPlace& place : known) InstallPlaceLocked(std::move(place));
   changed_.notify_all();
 }
@@ -39,7 +39,7 @@ void FileCore::AttachWrite(Epoch lease, uint64_t size, std::vector<ChunkPlace> k
   ResetLocked();
   mode_ = Mode::kWrite;
   lease_ = lease;
-  size_ = size;
+  SetRecordedSizeLocked(size);
   for (ChunkPlace& place : known) InstallPlaceLocked(std::move(place));
   changed_.notify_all();
 }
@@ -88,7 +88,14 @@ WriteError FileCore::LastWriteError() const {
 PendingCommit FileCore::TakeCommit() {
   std::lock_guard lock(mu_);
   PendingCommit commit = std::exchange(commit_, {});
-  if (std::exchange(size_changed_, false)) commit.size = size_;
+  // The master is not told of a length whose bytes may still be lost: others would read zeros there.
+  const bool clean =
+      std::all_of(active_.begin(), active_.end(), [&](uint64_t index) { return chunks_.at(index)->clean(); });
+  const uint64_t size = clean ? size_ : std::min(size_, confirmed_size_);
+  if (size != reported_size_) {
+    commit.size = size;
+    reported_size_ = size;
+  }
   if (std::exchange(mtime_changed_, false)) commit.mtime = mtime_;
   return commit;
 }
@@ -96,7 +103,7 @@ PendingCommit FileCore::TakeCommit() {
 void FileCore::RestoreCommit(PendingCommit commit) {
   std::lock_guard lock(mu_);
   // The present size and time are at least as new as those that are put back.
-  size_changed_ = size_changed_ || commit.size.has_value();
+  if (commit.size) reported_size_.reset();
   mtime_changed_ = mtime_changed_ || commit.mtime.has_value();
   commit_.seals.insert(commit_.seals.begin(), commit.seals.begin(), commit.seals.end());
   commit_.durable.insert(commit_.durable.begin(), commit.durable.begin(), commit.durable.end());
@@ -107,7 +114,8 @@ void FileCore::Discard() {
   closing_ = true;
   for (auto& [index, chunk] : chunks_) DropDirtyLocked(*chunk);
   active_.clear();
-  size_changed_ = mtime_changed_ = false;
+  reported_size_ = size_;
+  mtime_changed_ = false;
   changed_.notify_all();
 }
 
@@ -188,9 +196,18 @@ void FileCore::ResetLocked() {
   lease_ = {};
   lost_ = Status::Ok();
   closing_ = false;
-  size_changed_ = mtime_changed_ = false;
+  SetRecordedSizeLocked(size_);
+  mtime_changed_ = false;
   commit_ = {};
+  announces_ = 0;
+  shrinking_from_ = kNoIndex;
   ++attachment_;
+}
+
+void FileCore::SetRecordedSizeLocked(uint64_t size) {
+  size_ = size;
+  confirmed_size_ = size;
+  reported_size_ = size;
 }
 
 // The master or a quorum of replicas said that this client may not write any more. Everything waits for the

@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -58,6 +59,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status Zero(uint64_t offset, uint64_t length);
   Status Truncate(uint64_t size, TimeSpec now);
   Result<uint64_t> TruncationSeq(uint64_t size);
+  void CancelTruncation();
   Status Flush();
   Status FlushDurable();
   PendingCommit TakeCommit();
@@ -69,6 +71,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
  private:
   enum class Mode : uint8_t { kDetached, kRead, kWrite };
   using Lock = std::unique_lock<std::mutex>;
+  static constexpr uint64_t kNoIndex = std::numeric_limits<uint64_t>::max();
 
   // One read of a range of one chunk, from whichever carrier delivers it. Guarded by mu_.
   struct Fetch {
@@ -105,6 +108,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void InstallLayoutLocked(uint64_t first, uint64_t count, const std::vector<ChunkPlace>& places);
   void ResetLocked();
   void DropDirtyLocked(ChunkState& chunk);
+  void SetRecordedSizeLocked(uint64_t size);
   void LoseLeaseLocked(const Status& why);
   Status CheckWritableLocked() const;
   void ReleaseBudgetLocked(uint64_t bytes);
@@ -139,6 +143,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
 
   // trouble.cc
   void AnnounceLocked(uint64_t index);
+  void SendAnnounceLocked(uint64_t first, uint32_t count);
   void OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
                    const Result<std::vector<ChunkPlace>>& places);
   void ReportDropsLocked(ChunkState& chunk);
@@ -154,6 +159,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
 
   // flush_path.cc
   Status WaitDoneLocked(Lock& lock, uint64_t number, const std::function<void(uint64_t)>& progress);
+  // Sends what is buffered and waits until it is on W replicas.
+  Status FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress);
   // One kFlush to every member concerned; the answers arrive in `replies`.
   struct FlushRound {
     size_t outstanding = 0;
@@ -223,10 +230,15 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   bool closing_ = false;     // FlushAndSeal is under way or done: no more writes under this lease
   Status lost_;              // not ok: the lease is gone although the owner did not detach yet
   uint64_t attachment_ = 0;  // counts attachments, so that late answers are recognized
-  uint64_t shrinks_ = 0;     // counts truncations: placements asked for before one may be of chunks that went
+  // While the master logs a truncation: chunks from here on go. What was placed or sent there now would be
+  // lost track of.
+  uint64_t shrinking_from_ = kNoIndex;
+  uint64_t announces_ = 0;  // under way
+  uint64_t shrinks_ = 0;    // counts truncations: placements asked for before one may be of chunks that went
   Epoch lease_;
   uint64_t size_ = 0;
-  bool size_changed_ = false;
+  uint64_t confirmed_size_ = 0;            // the file had this size at a flush that succeeded
+  std::optional<uint64_t> reported_size_;  // what the master knows
   TimeSpec mtime_;
   bool mtime_changed_ = false;
   std::map<uint64_t, std::unique_ptr<ChunkState>> chunks_;  // by index

@@ -33,6 +33,7 @@ class FileDataHandle final : public FileData {
   }
   Status Zero(uint64_t offset, uint64_t length) override { return core_->Zero(offset, length); }
   Result<uint64_t> TruncationSeq(uint64_t size) override { return core_->TruncationSeq(size); }
+  void CancelTruncation() override { core_->CancelTruncation(); }
   Status Truncate(uint64_t size, TimeSpec now) override { return core_->Truncate(size, now); }
   Status Flush() override { return core_->Flush(); }
   Status FlushDurable() override { return core_->FlushDurable(); }

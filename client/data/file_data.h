@@ -150,7 +150,10 @@ class FileData {
   virtual Status Zero(uint64_t offset, uint64_t length) = 0;  // within the size
   // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none
   // is needed. Call it before the master logs the new size, with no write in between it and Truncate.
+  // Until then nothing is sent to chunks that will go.
   virtual Result<uint64_t> TruncationSeq(uint64_t size) = 0;
+  // The master did not log it after all.
+  virtual void CancelTruncation() = 0;
   // The master has logged the new size (shrinking) or growth is local: truncates the boundary chunk, drops
   // what is beyond.
   virtual Status Truncate(uint64_t size, TimeSpec now) = 0;

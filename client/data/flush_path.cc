@@ -58,8 +58,16 @@ Status FileCore::Flush() {
   Lock lock(mu_);
   if (!lost_.ok()) return lost_;
   if (mode_ != Mode::kWrite) return Status::Ok();  // nothing can be buffered
+  return FlushAllLocked(lock, nullptr);
+}
+
+Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress) {
   LogAllLocked();
-  return WaitDoneLocked(lock, next_number_ - 1, nullptr);
+  const uint64_t size = size_;
+  const uint64_t shrinks = shrinks_;
+  CAIRN_RETURN_IF_ERROR(WaitDoneLocked(lock, next_number_ - 1, progress));
+  if (shrinks == shrinks_) confirmed_size_ = std::max(confirmed_size_, size);
+  return Status::Ok();
 }
 
 // The places of all chunks of the file.
@@ -227,8 +235,7 @@ Status FileCore::FlushDurable() {
   if (!lost_.ok()) return lost_;
   if (mode_ == Mode::kDetached) return Status(StatusCode::kLeaseLost, "no lease is held");
   if (mode_ == Mode::kWrite) {
-    LogAllLocked();
-    CAIRN_RETURN_IF_ERROR(WaitDoneLocked(lock, next_number_ - 1, nullptr));
+    CAIRN_RETURN_IF_ERROR(FlushAllLocked(lock, nullptr));
   }
   CAIRN_RETURN_IF_ERROR(LoadWholeLayoutLocked(lock));
   return FlushDurableLocked(lock);
@@ -321,9 +328,8 @@ Result<PendingCommit> FileCore::FlushAndSeal(const std::function<void(uint64_t d
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   const uint64_t attachment = attachment_;
-  LogAllLocked();
   closing_ = true;
-  if (const Status done = WaitDoneLocked(lock, next_number_ - 1, progress); !done.ok()) {
+  if (const Status done = FlushAllLocked(lock, progress); !done.ok()) {
     if (attachment == attachment_) closing_ = false;
     return done;
   }
@@ -332,12 +338,14 @@ Result<PendingCommit> FileCore::FlushAndSeal(const std::function<void(uint64_t d
   const int64_t deadline = started + context_.options.write_timeout_ms * kNanosPerMilli;
   for (;;) {
     const bool wait_for_all = Now() - started < kSealGraceNanos;
-    if (SealAllLocked(wait_for_all)) break;
+    // A chunk that is being announced belongs to this lease: it has to be given back with it.
+    if (SealAllLocked(wait_for_all) && announces_ == 0) break;
     if (Now() >= deadline) {
       for (auto& [index, chunk] : chunks_) {
         if (chunk->writer == nullptr || chunk->writer->never_begun() || chunk->writer->sealed()) continue;
         return chunk->writer->QuorumError("seal");
       }
+      break;  // only the master's answer is missing
     }
     if (WaitLocked(lock, deadline)) return Interruption("the seal of the file's chunks");
     if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");

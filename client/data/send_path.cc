@@ -25,7 +25,7 @@ bool IsBrokenConnection(StatusCode code) {
 
 // Submits what the window allows and sends what the writer wants sent.
 void FileCore::PumpLocked(ChunkState& chunk) {
-  if (mode_ != Mode::kWrite || !lost_.ok() || chunk.log.empty()) return;
+  if (mode_ != Mode::kWrite || !lost_.ok() || chunk.log.empty() || chunk.index >= shrinking_from_) return;
   if (chunk.writer == nullptr) {
     if (chunk.log.all_done()) return;
     if (!chunk.writable_under(lease_)) return AnnounceLocked(chunk.index);

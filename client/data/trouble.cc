@@ -37,6 +37,7 @@ std::vector<MemberFailure> ToFailures(const std::vector<MemberProblem>& problems
 
 // Asks the master to place chunk `index` and, for a stream, those that follow. Answers come to OnAnnounced.
 void FileCore::AnnounceLocked(uint64_t index) {
+  if (index >= shrinking_from_) return;
   ChunkState& chunk = ChunkLocked(index);
   if (chunk.announcing || chunk.writable_under(lease_) || Now() < chunk.retry_at_ns) return;
   auto previous = index == 0 ? chunks_.end() : chunks_.find(index - 1);
@@ -44,15 +45,20 @@ void FileCore::AnnounceLocked(uint64_t index) {
   uint32_t count = 1;
   chunk.announcing = true;
   // The longer the file already is, the further it probably goes.
-  while (stream && count < std::min<uint64_t>(kAnnounceAhead, index)) {
+  while (stream && count < std::min<uint64_t>(kAnnounceAhead, index) && index + count < shrinking_from_) {
     ChunkState& next = ChunkLocked(index + count);
     if (next.announcing || next.writable_under(lease_)) break;
     next.announcing = true;
     ++count;
   }
-  RunLocked([self = shared_from_this(), lease = lease_, shrinks = shrinks_, index, count] {
-    self->OnAnnounced(lease, shrinks, index, count,
-                      self->context_.master->Announce(self->inode_, lease, index, count));
+  SendAnnounceLocked(index, count);
+}
+
+void FileCore::SendAnnounceLocked(uint64_t first, uint32_t count) {
+  ++announces_;
+  RunLocked([self = shared_from_this(), lease = lease_, shrinks = shrinks_, first, count] {
+    self->OnAnnounced(lease, shrinks, first, count,
+                      self->context_.master->Announce(self->inode_, lease, first, count));
   });
 }
 
@@ -60,9 +66,14 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32
                            const Result<std::vector<ChunkPlace>>& places) {
   std::lock_guard lock(mu_);
   if (shut_down_ || mode_ != Mode::kWrite || lease_ != lease) return;
+  --announces_;
+  changed_.notify_all();
   if (!places.ok() && EndsLease(places.code())) return LoseLeaseLocked(places.status());
-  const bool current = shrinks == shrinks_;
-  if (places.ok() && current) {
+  // The file shrank meanwhile: these chunks may be gone at the master, or may have been placed after it.
+  // Asking again settles it: what the master holds open under this lease has to be known here when it is
+  // given back.
+  if (places.ok() && shrinks != shrinks_) return SendAnnounceLocked(first, count);
+  if (places.ok()) {
     for (const ChunkPlace& place : *places) {
       if (place.index >= first && place.index < first + count) InstallPlaceLocked(place);
     }
@@ -74,7 +85,7 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32
     chunk.announcing = false;
     if (chunk.writable_under(lease_)) {
       chunk.master_status = Status::Ok();
-    } else if (current) {
+    } else {
       chunk.retry_at_ns = Now() + kMasterRetryNanos;
       chunk.master_status = places.ok()
                                 ? Status(StatusCode::kUnavailable, "the master did not place the chunk")
@@ -82,7 +93,6 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32
     }
     PumpLocked(chunk);
   }
-  changed_.notify_all();
 }
 
 void FileCore::ReportDropsLocked(ChunkState& chunk) {

@@ -94,7 +94,6 @@ Status FileCore::Write(uint64_t offset, std::span<const std::byte> data, TimeSpe
       }
     }
     size_ = std::max(size_, offset + n);
-    size_changed_ = true;
     TouchLocked(now);
     context_.clean_budget->Release(cache_.Invalidate(offset, offset + n));
     PumpLocked(chunk);
@@ -173,8 +172,22 @@ Status FileCore::Zero(uint64_t offset, uint64_t length) {
 Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
-  if (size >= size_ || size % chunk_bytes_ == 0) return uint64_t{0};
-  CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, size / chunk_bytes_));
+  if (size >= size_) return uint64_t{0};
+  shrinking_from_ = (size + chunk_bytes_ - 1) / chunk_bytes_;
+  const int64_t deadline = Now() + context_.options.write_timeout_ms * kNanosPerMilli;
+  Status ready;
+  while (ready.ok() && announces_ != 0 &&
+         Now() < deadline) {  // those come before the truncation at the master
+    if (WaitLocked(lock, deadline))
+      ready = Status(StatusCode::kInterrupted, "interrupted before a truncation");
+    if (ready.ok()) ready = CheckWritableLocked();
+  }
+  if (ready.ok() && size % chunk_bytes_ == 0) return uint64_t{0};
+  if (ready.ok()) ready = PlaceForChangeLocked(lock, size / chunk_bytes_);
+  if (!ready.ok()) {
+    shrinking_from_ = kNoIndex;
+    return ready;
+  }
   ChunkState& chunk = ChunkLocked(size / chunk_bytes_);
   LogDirtyLocked(chunk, true);
   PumpLocked(chunk);
@@ -185,11 +198,17 @@ Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
   return last + chunk.log.not_submitted() + 1;
 }
 
+void FileCore::CancelTruncation() {
+  std::lock_guard lock(mu_);
+  shrinking_from_ = kNoIndex;
+  LogAllLocked();
+}
+
 Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (size >= size_) {
-    size_changed_ = size_changed_ || size > size_;
+    shrinking_from_ = kNoIndex;
     size_ = size;
     TouchLocked(now);
     return Status::Ok();
@@ -197,7 +216,13 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   const uint64_t boundary = size / chunk_bytes_;
   const uint64_t rest = size % chunk_bytes_;
   ++shrinks_;
-  if (rest != 0) CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, boundary));
+  shrinking_from_ = boundary + (rest != 0 ? 1 : 0);  // also while the layout is asked for
+  if (rest != 0) {
+    if (const Status known = PlaceForChangeLocked(lock, boundary); !known.ok()) {
+      shrinking_from_ = kNoIndex;
+      return known;
+    }
+  }
   for (auto it = chunks_.lower_bound(rest == 0 ? boundary : boundary + 1); it != chunks_.end();) {
     DropDirtyLocked(*it->second);
     active_.erase(it->first);
@@ -211,8 +236,8 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
     if (chunk.length > rest) LogLocked(chunk, MutationKind::kTruncate, rest, 0, {});
     PumpLocked(chunk);
   }
-  size_ = size;
-  size_changed_ = false;  // the master has logged it
+  shrinking_from_ = kNoIndex;
+  SetRecordedSizeLocked(size);  // the master has logged it
   TouchLocked(now);
   context_.clean_budget->Release(cache_.Clear());
   read_ahead_.Reset();

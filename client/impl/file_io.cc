@@ -141,7 +141,10 @@ Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint6
       }
       if (!seq.ok()) return seq.status();
       op->set_shrink_seq(*seq);
-      CAIRN_RETURN_IF_ERROR(CallAs(caller, std::move(request)).status());
+      if (const Status logged = CallAs(caller, std::move(request)).status(); !logged.ok()) {
+        file->data->CancelTruncation();
+        return logged;
+      }
     }
     status = file->data->Truncate(size, now);
     if (status.code() == StatusCode::kLeaseLost) continue;

@@ -109,6 +109,7 @@ class FakeFileData final : public FileData {
     return Status::Ok();
   }
   Result<uint64_t> TruncationSeq(uint64_t) override { return uint64_t{0}; }
+  void CancelTruncation() override {}
   Status Truncate(uint64_t size, TimeSpec now) override {
     std::lock_guard lock(mu_);
     if (mode_ != 2) return Status(StatusCode::kLeaseLost, "detached");

@@ -134,9 +134,13 @@ TEST_P(FileDataModel, AgreesWithAPlainVector) {
       }
       case 3: {
         const uint64_t size = random() % limit;
-        if (size < model.size()) cluster.master().Shrink(size, chunk_bytes);
         const Result<uint64_t> seq = file->TruncationSeq(size);
         ASSERT_TRUE(seq.ok());
+        if (random() % 8 == 0) {  // refused by the master
+          file->CancelTruncation();
+          break;
+        }
+        if (size < model.size()) cluster.master().Shrink(size, chunk_bytes);
         ASSERT_TRUE(file->Truncate(size, kNow).ok());
         model.resize(size);
         break;
@@ -225,6 +229,24 @@ TEST(FileDataWrite, BelowTheQuorumTheErrorNamesWhoDidNotConfirmAndTheDataArrives
   ASSERT_EQ(cluster.Release(*file).ToString(), "ok");
   EXPECT_GE(cluster.counters().reconfigurations, 1u);
   EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
+}
+
+TEST(FileDataWrite, TheMasterIsNotToldOfALengthThatNoQuorumHas) {
+  FakeCluster cluster;
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  ASSERT_TRUE(file->Write(0, Pattern(1000, 1), kNow).ok());
+  ASSERT_EQ(file->Flush().ToString(), "ok");
+  for (int number = 1; number <= 3; ++number) cluster.server(number).Hold();
+  ASSERT_TRUE(file->Write(1000, Pattern(1000, 2), kNow).ok());
+  PendingCommit commit = file->TakeCommit();
+  EXPECT_EQ(commit.size, 1000u);
+  EXPECT_EQ(file->TakeCommit().size, std::nullopt);
+  file->RestoreCommit(std::move(commit));
+  EXPECT_EQ(file->TakeCommit().size, 1000u);
+  for (int number = 1; number <= 3; ++number) cluster.server(number).Release();
+  ASSERT_EQ(file->Flush().ToString(), "ok");
+  EXPECT_EQ(file->TakeCommit().size, 2000u);
 }
 
 TEST(FileDataWrite, AReplacementTakesOverAndWhatWasNotConfirmedIsSentAgain) {
