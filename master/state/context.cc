@@ -13,7 +13,7 @@ uint64_t Moved(uint64_t value, int64_t by) {
 
 Result<InodeId> Context::NewInode() {
   if (command_.new_inode() == 0) {
-    if (preview_) return InodeId(UINT64_MAX);
+    if (preview_) return kPlaceholderInode;
     return Status(StatusCode::kFailedPrecondition, "the command carries no inode number");
   }
   const InodeId inode(command_.new_inode());

@@ -14,6 +14,9 @@
 
 namespace cairn::master {
 
+// Stands for the inode that a preview would make.
+inline constexpr InodeId kPlaceholderInode{UINT64_MAX};
+
 class Context {
  public:
   Context(const proto::LogCommand& command, MetaTxn* txn, ApplyResult* result, bool preview)

@@ -145,6 +145,15 @@ void Prune(const proto::LogCommand& command, proto::SessionRecord session, MetaT
   Save(txn, Family::kSessions, keys::Session(id), session);
 }
 
+// A preview works with a number that no inode has; callers see 0 for the inode that is not made yet.
+void HidePlaceholder(Effects* effects) {
+  const auto hide = [](InodeId* inode) {
+    if (*inode == kPlaceholderInode) *inode = InodeId(0);
+  };
+  for (InodeChunk& needed : effects->placements_needed) hide(&needed.inode);
+  for (LeaseChange& granted : effects->leases_granted) hide(&granted.inode);
+}
+
 }  // namespace
 
 ApplyResult StateMachine::Apply(const proto::LogCommand& command, uint64_t log_index, MetaTxn* txn) const {
@@ -194,6 +203,7 @@ ApplyResult StateMachine::Preview(const proto::LogCommand& command, MetaTxn* txn
   txn->SetSavepoint();
   Run(command, /*preview=*/true, txn, &result);
   txn->RollbackToSavepoint();
+  HidePlaceholder(&result.effects);
   result.reply.set_number(command.request_number());
   return result;
 }

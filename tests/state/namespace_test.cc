@@ -268,7 +268,10 @@ TEST_F(NamespaceTest, PreviewTellsTheOutcomeAndChangesNothing) {
   create.mutable_create()->set_want_write(true);
   create.set_session(kSession.value());
   create.set_request_number(12345);
-  EXPECT_EQ(fs_.Preview(create).effects.placements_needed.size(), 1u);
+  const ApplyResult creation = fs_.Preview(create);
+  EXPECT_THAT(creation.effects.placements_needed, ElementsAre(InodeChunk{InodeId(0), 0}));
+  ASSERT_EQ(creation.effects.leases_granted.size(), 1u);
+  EXPECT_EQ(creation.effects.leases_granted[0].inode, InodeId(0));
   EXPECT_EQ(Dump(fs_.txn()), before);
 }
 
