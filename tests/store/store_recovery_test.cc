@@ -228,6 +228,20 @@ TEST_F(StoreRecoveryTest, ATruncatedLastSegmentDoesNotTakeNewRecordsInItsPlace) 
   EXPECT_EQ(*ReadAll(other_), Pattern(50'000, 2));
 }
 
+TEST_F(StoreRecoveryTest, ATornEndAfterACleanCloseIsAmnesia) {
+  OpenStore();
+  ASSERT_TRUE(Write(chunk_, 0, Pattern(50'000, 1)).ok());
+  ASSERT_TRUE(Write(other_, 0, Pattern(50'000, 2)).ok());
+  store_.reset();
+  // With the index gone too, nothing else remembers the record that was cut in two.
+  fs::resize_file(LastSegment(), fs::file_size(LastSegment()) - 10'000);
+  fs::remove_all(directory_ + "/index");
+  OpenStore();
+  EXPECT_TRUE(store_->amnesic());
+  EXPECT_FALSE(Known(other_));
+  EXPECT_EQ(*ReadAll(chunk_), Pattern(50'000, 1));
+}
+
 TEST_F(StoreRecoveryTest, ADestroyedIndexIsBuiltAgain) {
   base_options_.segment_bytes = 256 * 1024;
   OpenStore();
