@@ -148,7 +148,10 @@ void Reconfiguration::ChooseBase() {
   if (damaged_) return;
   base_ = base;
   length_ = best->info.length;
-  if (base == Stamp{} && input_.purpose != ReconfigurePurpose::kLiveWriter) {
+  // With a seal on record it was written and lost, which the record allowed: that becomes an empty chunk, not
+  // no chunk.
+  const bool recorded = input_.sealed != Stamp{} || input_.old.base != Stamp{};
+  if (base == Stamp{} && !recorded && input_.purpose != ReconfigurePurpose::kLiveWriter) {
     phase_ = Phase::kNeverWritten;
     return;
   }
@@ -176,6 +179,7 @@ void Reconfiguration::InstallAll() {
       SendBegin(member);
     }
   }
+  SendWaitingSyncs();
 }
 
 void Reconfiguration::SendBegin(Member& member) {
@@ -183,15 +187,29 @@ void Reconfiguration::SendBegin(Member& member) {
   actions_.push_back(BeginMember{member.server, input_.epoch, base_});
 }
 
-// The target of a sync is (e', base.seq), which only members that have begun hold: the sources.
+// The target of a sync is (e', base.seq), held by the new members that have begun. When the base is only on
+// members that leave, the first of the new ones is brought to the base itself and begins then.
 void Reconfiguration::SendWaitingSyncs() {
   std::vector<ServerId> sources = Carriers();
+  const Stamp target = sources.empty() ? base_ : Target();
+  if (sources.empty()) sources = LeavingHolders();
   if (sources.empty()) return;
   for (Member& member : members_) {
     if (member.install != Install::kNeedsSync) continue;
     member.install = Install::kSyncSent;
-    actions_.push_back(SyncMember{member.server, input_.epoch, Target(), length_, sources});
+    actions_.push_back(SyncMember{member.server, input_.epoch, target, length_, sources});
   }
+}
+
+std::vector<ServerId> Reconfiguration::LeavingHolders() const {
+  std::vector<ServerId> holders;
+  for (bool corrupt : {false, true}) {
+    for (const Member& member : members_) {
+      if (member.in_new || member.fence != Ask::kAnswered || member.info.accepted != base_) continue;
+      if (member.info.corrupt == corrupt) holders.push_back(member.server);
+    }
+  }
+  return holders;
 }
 
 void Reconfiguration::OnBeginReply(ServerId server, const Status& status, const ReplicaInfo& info) {
@@ -217,6 +235,7 @@ void Reconfiguration::OnSyncReply(ServerId server, const Status& status, const R
   if (member->install != Install::kSyncSent) return;
   if (!status.ok()) return OnInstallError(*member, status, info);
   if (info.accepted.epoch == input_.epoch && info.accepted >= Target()) return OnInstalled(*member);
+  if (info.accepted == base_) return SendBegin(*member);
   OnInstallError(*member,
                  Status(StatusCode::kStaleReplica,
                         "synced to " + ToString(Target()) + " but is at " + ToString(info.accepted)),

@@ -82,7 +82,8 @@ struct BeginMember {
   Stamp base;
   bool operator==(const BeginMember&) const = default;
 };
-// Bring `server` to exactly `base` (which is (e', base.seq), held by the sources), on disk when answered.
+// Bring `server` to exactly `base`, which the sources hold, on disk when answered. `base` is (e', base.seq)
+// once a new member has begun, before that the chosen base itself.
 struct SyncMember {
   ServerId server;
   Epoch epoch;
@@ -115,7 +116,8 @@ class Reconfiguration {
     kInstalling,    // base is chosen; bringing members to it
     kActivating,    // Activate was given out
     kActive,        // the log has it
-    kNeverWritten,  // no member ever saw a begin: drop the chunk's record; terminal, no activation
+    kNeverWritten,  // no seal on record and no member ever saw a begin: drop the record; terminal, no
+                    // activation
     kFailed,        // terminal; see failure()
   };
 
@@ -182,6 +184,7 @@ class Reconfiguration {
   void InstallAll();
   void SendBegin(Member& member);
   void SendWaitingSyncs();
+  std::vector<ServerId> LeavingHolders() const;
   void OnInstalled(Member& member);
   void OnInstallError(Member& member, const Status& status, const ReplicaInfo& info);
   void TryToActivate();

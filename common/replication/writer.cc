@@ -250,6 +250,12 @@ Status ChunkWriter::Reconfigure(Configuration config) {
                                                  ToString(config.base) + " but this writer only reached " +
                                                  std::to_string(last_seq_) + ": somebody else wrote"};
   }
+  // Mutations up to base.seq are taken for this writer's own. A base of an earlier epoch holds none of them.
+  if (config.base.epoch < options_.config.epoch && config.base.seq > options_.config.base.seq) {
+    return {StatusCode::kFailedPrecondition,
+            "chunk " + ToString(chunk_) + " continues on " + ToString(config.base) +
+                ", which is not a history of epoch " + ToString(options_.config.epoch)};
+  }
   if (config.base.seq < released_seq_) {
     return {StatusCode::kIoError, "chunk " + ToString(chunk_) + " went back to " + ToString(config.base) +
                                       " but " + std::to_string(released_seq_) +

@@ -236,6 +236,23 @@ TEST(Reconfiguration, AChunkThatNobodyBeganWasNeverWritten) {
   EXPECT_TRUE(r.finished());
 }
 
+// Found by the simulator (seed 450): recorded as sealed, forgotten by W members that lost power.
+TEST(Reconfiguration, AChunkThatWasSealedAndForgottenBecomesEmptyAndIsNotCalledNeverWritten) {
+  ReconfigureInput input = Input(ReconfigurePurpose::kRepair);
+  input.old.base = {};
+  input.sealed = S(5, 10);
+  input.open = false;
+  Reconfiguration r(input);
+  (void)r.TakeActions();
+  Fenced(r, kA, AmnesicAt({}));
+  Fenced(r, kB, AmnesicAt({}));
+  Fenced(r, kC, At({}));
+  EXPECT_EQ(Take<BeginMember>(r).size(), 3u);
+  Begun(r, kA);
+  Begun(r, kB);
+  EXPECT_EQ(Take<Activate>(r)[0].stamp, S(7, 0));
+}
+
 TEST(Reconfiguration, UnderALiveWriterAnEmptyChunkGetsItsNewMembers) {
   ReconfigureInput input = Input(ReconfigurePurpose::kLiveWriter);
   input.old.base = {};
@@ -322,6 +339,28 @@ TEST(Reconfiguration, DamagedReplicasAreSourcesOnlyWithoutAnIntactOne) {
   Fenced(only, kA, corrupt);
   Fenced(only, kB, At(S(5, 4)));
   EXPECT_EQ(Take<BeginMember>(only).size(), 2u) << "A is the only one that has the base";
+}
+
+// Found by the simulator (seed 3 of its first run): the base was only on the member that left, and nobody
+// could begin.
+TEST(Reconfiguration, TheBaseIsFetchedFromLeavingMembersWhenNoNewOneHasIt) {
+  ReconfigureInput input = Input(ReconfigurePurpose::kMove);
+  input.old.members = {kA};
+  input.old.write_quorum = 1;
+  input.members = {kC, kD};
+  Reconfiguration r(input);
+  (void)r.TakeActions();
+  Fenced(r, kA, At(S(5, 10), 100));
+  EXPECT_EQ(Take<BeginMember>(r).size(), 2u) << "they may have been copied to before the fence";
+  r.OnBeginReply(kC, Status(StatusCode::kStaleReplica, "at 0.0"), At({}));
+  EXPECT_EQ(Take<SyncMember>(r), (std::vector<SyncMember>{{kC, Epoch{7}, S(5, 10), 100, {kA}}}));
+  r.OnSyncReply(kC, Status::Ok(), At(S(5, 10)));
+  EXPECT_EQ(Take<BeginMember>(r), (std::vector<BeginMember>{{kC, Epoch{7}, S(5, 10)}}));
+  Begun(r, kC);
+  r.OnBeginReply(kD, Status(StatusCode::kStaleReplica, "at 0.0"), At({}));
+  EXPECT_EQ(Take<SyncMember>(r), (std::vector<SyncMember>{{kD, Epoch{7}, S(7, 10), 100, {kC}}}));
+  r.OnSyncReply(kD, Status::Ok(), At(S(7, 10)));
+  EXPECT_EQ(Take<Activate>(r).size(), 1u);
 }
 
 TEST(Reconfiguration, AnswersThatDoNotShowTheTargetDoNotCount) {

@@ -249,6 +249,19 @@ TEST(ChunkWriter, ReconfigurationThatContradictsTheWriterIsRefused) {
   EXPECT_TRUE(writer.Reconfigure(Config(7, {1, 2, 3}, 2, S(5, 13))).ok());
 }
 
+// Found by the simulator (seed 7077): a leftover of an earlier writer became the base, and its mutations were
+// taken for this writer's.
+TEST(ChunkWriter, ABaseOfAnEarlierWriterIsNotTakenForItsOwn) {
+  ChunkWriter writer = MakeWriter({.config = Config(20, {1, 2}, 2)});
+  for (int i = 0; i < 8; ++i) (void)writer.Submit(10);
+  (void)writer.TakeSends();
+  EXPECT_EQ(writer.Reconfigure(Config(22, {1, 3}, 2, S(17, 5))).code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(writer.done_seq(), 0u);
+  // The base it began on, reached in another epoch: everything is sent again.
+  ASSERT_TRUE(writer.Reconfigure(Config(23, {1, 3}, 2, S(19, 0))).ok());
+  EXPECT_EQ(writer.TakeSends().size(), 16u);
+}
+
 TEST(ChunkWriter, ABaseBelowWhatWasDoneIsSentAgainWhileBuffered) {
   ChunkWriter writer = MakeWriter({.laggard_count = 1});
   (void)writer.Submit(10);
