@@ -271,8 +271,10 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
     if (items.empty()) continue;
     InParallel(*workers_, items.size(), [&](size_t i) { SealForCommit(items[i]); });
     SendCommits(items);
+    bool unreachable = false;
     for (CommitItem& item : items) {
       const FilePtr& file = item.file;
+      unreachable |= WorthAnotherTry(item.result);
       if (item.result.ok() || !WorthAnotherTry(item.result)) {
         std::lock_guard lock(file->attach_mu);
         file->data->Detach();
@@ -298,6 +300,8 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
       }
       DropIfUnused(file);
     }
+    // A client that ends does not wait once per batch for a master that is not there: it recovers what stays.
+    if (unreachable && stopping_) return;
   }
 }
 
