@@ -18,7 +18,8 @@ Result<Location> ParseTarget(const std::string& text) {
     const auto mount = fuse::FindMountAbove(path);
     if (mount && mount->type == fuse::kMountType) {
       CAIRN_ASSIGN_OR_RETURN(Location location, ParseLocation(mount->source, true));
-      location.path = JoinPath(location.path, path.substr(mount->mountpoint.size()));
+      const std::string inside = path.substr(mount->mountpoint.size());
+      if (inside.size() > 1) location.path = JoinPath(location.path, inside.substr(1));
       return location;
     }
   }

@@ -103,12 +103,21 @@ Status ForEachEntry(client::Client& client, const client::Caller& caller, InodeI
                     const std::function<Status(const client::DirectoryEntry&)>& visit) {
   uint64_t cursor = 0;
   for (;;) {
-    CAIRN_ASSIGN_OR_RETURN(const auto page, client.ReadDirectory(caller, directory, cursor, 1000, true));
+    CAIRN_ASSIGN_OR_RETURN(auto page, client.ReadDirectory(caller, directory, cursor, 1000, true));
     if (page.empty()) return Status::Ok();
-    for (const client::DirectoryEntry& entry : page) {
+    for (client::DirectoryEntry& entry : page) {
       if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
-      CAIRN_RETURN_IF_ERROR(visit(entry));
       cursor = entry.cursor;
+      // A listing carries no attributes of a file that another session writes: they must be asked for.
+      if (!entry.entry) {
+        auto attributes = client.GetAttr(caller, entry.inode);
+        const bool vanished =
+            attributes.code() == StatusCode::kNotFound || attributes.code() == StatusCode::kStaleHandle;
+        if (vanished) continue;  // removed since it was listed
+        if (!attributes.ok()) return attributes.status().WithContext(entry.name);
+        entry.entry = *std::move(attributes);
+      }
+      CAIRN_RETURN_IF_ERROR(visit(entry));
     }
   }
 }

@@ -151,7 +151,7 @@ Status LocalCluster::Await(const LocalPart& part) {
       std::find_if(started_.begin(), started_.end(), [&](const auto& c) { return c.first == part.name; });
   if (child == started_.end()) return Status::Ok();
   std::string ended;
-  AdminClient admin({part.address});
+  AdminClient admin({layout_.Find("master")->address});
   const bool ready = WaitUntil(kStartTimeoutMs, [&] {
     ended = ChildEnded(child->second);
     if (!ended.empty()) return true;

@@ -179,6 +179,16 @@ TEST_F(CommandsTest, NamesAreListedMadeMovedAndRemoved) {
   EXPECT_EQ(Run({"rm", "-f", "/a"}), kExitOk);
 }
 
+TEST_F(CommandsTest, FilesThatAnotherSessionWritesAreListedAndCopiedToo) {
+  WriteLocal("tree/a", "A");
+  ASSERT_EQ(Run({"cp", "-r", Local("tree"), "cairn:/tree"}), kExitOk) << Err();
+  cluster_->attributes_in_listings = false;
+  ASSERT_EQ(Run({"ls", "/tree"}), kExitOk) << Err();
+  EXPECT_EQ(Out(), "a\n");
+  ASSERT_EQ(Run({"cp", "-r", "cairn:/tree", Local("out")}), kExitOk) << Err();
+  EXPECT_EQ(ReadLocal("out/a"), "A");
+}
+
 TEST_F(CommandsTest, AFailedDeleteIsToldWithItsReason) {
   ASSERT_EQ(Run({"touch", "/file"}), kExitOk) << Err();
   cluster_->Fail("unlink", {StatusCode::kNoQuorum, "cs1 and cs2 did not confirm the delete"});

@@ -49,6 +49,7 @@ class FakeCluster {
   size_t inodes();
   int64_t valid_ns = 0;  // what entries carry as their validity
   int64_t negative_ns = 0;
+  bool attributes_in_listings = true;  // false: as for files that another session writes
 
  private:
   friend class FakeClient;

@@ -233,7 +233,7 @@ Result<std::vector<client::DirectoryEntry>> FakeClient::ReadDirectory(const Call
     const FakeInode& inode = cluster_->inodes_.at(directory->names.at(name));
     client::DirectoryEntry entry{
         .name = name, .inode = inode.attr.inode, .type = inode.attr.type, .cursor = at};
-    if (with_attributes) entry.entry = cluster_->EntryOf(inode);
+    if (with_attributes && cluster_->attributes_in_listings) entry.entry = cluster_->EntryOf(inode);
     entries.push_back(std::move(entry));
   }
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.cursor < b.cursor; });

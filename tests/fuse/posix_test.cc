@@ -207,6 +207,14 @@ TEST_F(PosixTest, ALargeDirectoryListsEveryNameOnceAndCanBeSought) {
   EXPECT_EQ(regular, static_cast<size_t>(kFiles));
 }
 
+TEST_F(PosixTest, AListingWithoutAttributesStillShowsEveryName) {
+  cluster_->attributes_in_listings = false;
+  WriteFile("file", "content");
+  uintmax_t size = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(mountpoint_)) size += entry.file_size();
+  EXPECT_EQ(size, 7U);
+}
+
 TEST_F(PosixTest, LinksAndSymbolicLinks) {
   WriteFile("file", "x");
   ASSERT_EQ(link(Path("file").c_str(), Path("hard").c_str()), 0);
