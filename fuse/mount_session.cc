@@ -42,7 +42,10 @@ Status MountSession::Begin() {
     return {StatusCode::kNotDirectory, "mount point " + options_.mountpoint + " is not a directory"};
   }
   if (access("/dev/fuse", R_OK | W_OK) != 0) {
-    return ErrnoStatus(errno, "/dev/fuse (is the fuse module loaded and the device accessible?)");
+    const int error = errno;
+    return ErrnoStatus(error, error == ENOENT
+                                  ? "/dev/fuse (is the fuse module loaded?)"
+                                  : "/dev/fuse (an ordinary user needs mode 0666, as Debian sets it)");
   }
   std::string library_options = LibraryOptions(options_);
   char program[] = "cairn-mount";

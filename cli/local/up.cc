@@ -135,7 +135,18 @@ Status RunUp(Context& context, const UpOptions& options) {
       chunkservers.push_back(cluster.layout().Find(part.name));
     }
   }
-  CAIRN_RETURN_IF_ERROR(StartAndAwait(cluster, chunkservers));
+  // New ones register one after the other, so that the master numbers them as they are named here.
+  std::vector<LocalPart*> known;
+  for (LocalPart* part : chunkservers) {
+    if (std::filesystem::exists(cluster.layout().DataDirectory(part->name)) ||
+        cluster.Running(*master) == 0) {
+      known.push_back(part);
+      continue;
+    }
+    CAIRN_RETURN_IF_ERROR(StartAndAwait(cluster, {part}));
+    CAIRN_RETURN_IF_ERROR(cluster.AwaitChunkservers());
+  }
+  CAIRN_RETURN_IF_ERROR(StartAndAwait(cluster, known));
   if (cluster.Running(*master) != 0) {
     if (!chunkservers.empty()) CAIRN_RETURN_IF_ERROR(cluster.AwaitChunkservers());
     if (options.only.empty() || !options.policy.empty())
