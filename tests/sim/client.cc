@@ -147,12 +147,17 @@ void Client::OnGrant(const Grant& grant) {
   op_->told = grant.config.base.seq;
   op_->steps_left = static_cast<int>(world_.Random(world_.Chance(200) ? 80 : 8));
   op_->wants_fsync = world_.Chance(300);
+  if (world_.Chance(100)) {
+    op_->deaf = true;
+    op_->steps_left = 200;
+  }
   Enter(Phase::kWriting);
   WriteStep(op_->nonce);
 }
 
 void Client::OnRecall(ChunkId chunk, uint64_t nonce) {
   if (Is(nonce) && !refused_.contains(nonce)) {
+    if (op_->deaf) return;
     if (op_->phase == Phase::kWriting) op_->steps_left = 0;
     op_->reads_left = 0;
     return;
@@ -324,6 +329,7 @@ void Client::Flush() {
           return;
         if (LeaseValid()) {
           world_.Mark("an fsync returned");
+          checker_.OnAcknowledged(op_->chunk, config, target, op_->tokens.at(target));
           checker_.OnFsynced(op_->chunk, config, target);
         }
         Enter(Phase::kClosing);

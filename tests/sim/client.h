@@ -64,6 +64,7 @@ class Client {
     uint64_t told = 0;                    // acknowledged to the application up to this seq
     int steps_left = 0;
     bool wants_fsync = false;
+    bool deaf = false;  // does not answer recalls
     std::map<ServerId, Progress> progress;
     // Reading.
     std::unique_ptr<replication::ReplicaReader> reader;

@@ -41,7 +41,7 @@ void Master::Boot() {
     Work& work = work_[chunk];
     if (record.open && !record.deleted) {
       work.holders.push_back({record.owner, record.owner_session, record.owner_nonce, Wish::kWrite});
-      sessions_[record.owner] = {record.owner_session, world_.now(), false};
+      sessions_[record.owner] = {record.owner_session, world_.now(), false, false};
     }
   }
   Sync();  // what the log holds governs, whether or not the previous master got to act upon it
@@ -115,9 +115,10 @@ void Master::CallServer(ServerId server, const std::string& what,
 
 void Master::OnRenew(NodeId client, uint64_t session, const ReplyFn& reply) {
   Session& known = sessions_[client];
-  if (session > known.number) known = {session, world_.now(), false};
+  if (session > known.number) known = {session, world_.now(), false, false};
   if (session < known.number) return;
   if (known.lost) return clients_.OnSessionLost(client, session);
+  if (known.evicted) return;
   known.heard_at = world_.now();
   reply({});
 }
@@ -267,7 +268,16 @@ void Master::GrantTo(ChunkId chunk, const Party& party) {
 }
 
 void Master::Recall(ChunkId chunk) {
-  for (const Party& holder : work_[chunk].holders) clients_.OnRecall(holder.client, chunk, holder.nonce);
+  for (Party& holder : work_[chunk].holders) {
+    if (holder.recalled_at == 0) holder.recalled_at = world_.now();
+    if (world_.now() - holder.recalled_at > 1500 && !sessions_[holder.client].evicted) {
+      // Who does not answer loses the session. Its term runs out first: until then it may read under its
+      // leases.
+      world_.Mark("a session was evicted because a recall was not answered");
+      sessions_[holder.client].evicted = true;
+    }
+    clients_.OnRecall(holder.client, chunk, holder.nonce);
+  }
 }
 
 void Master::Drive(ChunkId chunk) {

@@ -111,6 +111,7 @@ class Master {
     uint64_t nonce = 0;
     Wish wish = Wish::kRead;
     int64_t granted_at = 0;
+    int64_t recalled_at = 0;  // 0: not recalled
   };
   struct Work {  // volatile, per chunk
     std::deque<Party> waiting;
@@ -131,6 +132,7 @@ class Master {
     uint64_t number = 0;
     int64_t heard_at = 0;
     bool lost = false;
+    bool evicted = false;  // not renewed any more: it ends when its term is over
   };
 
   Epoch NewEpoch();

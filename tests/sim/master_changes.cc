@@ -172,7 +172,6 @@ void Master::FinishChange(ChunkId chunk) {
 
 void Master::RetryWork(ChunkId chunk) {
   Work& work = work_[chunk];
-  if (work.deletion && world_.now() >= work.deletion_deadline) EndDelete(chunk);
   if (world_.now() < work.retry_at) return;
   if (work.change && !work.activating) {
     work.retry_at = world_.now() + 500;
@@ -212,9 +211,14 @@ void Master::StartDelete(ChunkId chunk, const Party& party) {
   work.deletion = std::make_unique<QuorumDelete>(
       std::vector<DeleteTarget>{{chunk, records_.at(chunk).config}}, NewEpoch(), rules_);
   work.deletion_for = party;
-  work.deletion_deadline = world_.now() + 10 + static_cast<int64_t>(world_.Random(1500));
+  // Sometimes too short for anybody to answer: refusals are as interesting as deletes.
+  work.deletion_deadline =
+      world_.now() + (world_.Chance(500) ? 2 + static_cast<int64_t>(world_.Random(10)) : 1500);
   work.retry_at = world_.now() + 500;
   ++work.serial;
+  world_.AfterOn(kMaster, work.deletion_deadline - world_.now(), [this, chunk, serial = work.serial] {
+    if (work_[chunk].deletion && work_[chunk].serial == serial) EndDelete(chunk);
+  });
   RunDelete(chunk, nullptr);
 }
 

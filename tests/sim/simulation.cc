@@ -28,7 +28,7 @@ class Simulation final : public ClientPort, public DiskView {
     master_ = std::make_unique<Master>(&world_, &checker_, this, servers, options.rules);
     const uint64_t chunk_count = 1 + world_.Random(3);
     for (uint64_t chunk = 1; chunk <= chunk_count; ++chunk) AddChunk(ChunkId{chunk}, server_count);
-    const int delete_permille = world_.Chance(300) ? (world_.Chance(500) ? 30 : 250) : 0;
+    const int delete_permille = world_.Chance(300) ? (world_.Chance(300) ? 30 : 250) : 0;
     power_permille_ = world_.Chance(500) ? 150 : 0;
     // The clock protects writers only from a master that forgot their leases; from anything else epochs must.
     const bool trusts_clock = power_permille_ > 0 || world_.Chance(300);
@@ -158,6 +158,10 @@ class Simulation final : public ClientPort, public DiskView {
     if (world_.Chance(700)) world_.faults.loss_permille = static_cast<int>(world_.Random(30));
     if (world_.Chance(700)) world_.faults.repeat_permille = static_cast<int>(world_.Random(60));
     if (world_.Chance(500)) world_.faults.slow_permille = static_cast<int>(world_.Random(100));
+    if (world_.Chance(200)) {  // a network on which hardly anything arrives once and in order
+      world_.faults.repeat_permille = 250;
+      world_.faults.slow_permille = 250;
+    }
     world_.faults.slow_ms = 50 + static_cast<int>(world_.Random(2000));
     fault_every_ms_ = 100 + world_.Random(1500);
     NextFault();
