@@ -120,6 +120,7 @@ class ChunkServer::Impl {
     executor_ = std::make_unique<CommandExecutor>(disks_.get(), copier_.get(), options_.commands);
     scrubber_ = std::make_unique<Scrubber>(disks_.get(), clock_, damage, options_.scrubber);
     scrubber_->Start();
+    usage_ = std::make_unique<UsageThread>(disks_.get(), clock_);
     maintenance_ =
         std::make_unique<MaintenanceThread>(disks_.get(), options_.maintenance_interval_ms, clock_);
 

@@ -91,9 +91,13 @@ TEST_F(ControlTest, EveryReplicaIsReported) {
 TEST_F(ControlTest, HeartbeatsTellSpaceAndFailures) {
   StartServer(2);
   master().WaitForHeartbeat(kFirst);
-  server_.stores[1]->Fail("worn out");
+  WriteTo(server_.server->disks(), kChunk, {Epoch{5}, 1}, 5000);
   proto::Heartbeat heartbeat;
   size_t number = 1;
+  do {
+    heartbeat = master().WaitForHeartbeat(kFirst, ++number);
+  } while (heartbeat.disks(0).chunks() + heartbeat.disks(1).chunks() != 1);
+  server_.stores[1]->Fail("worn out");
   do {
     heartbeat = master().WaitForHeartbeat(kFirst, ++number);
   } while (!heartbeat.disks(1).failed());

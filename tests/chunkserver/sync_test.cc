@@ -121,6 +121,9 @@ TEST_P(SyncTest, AMissingReplicaIsFetchedWhole) {
   EXPECT_EQ(result.bytes_transferred(), kLength);
   EXPECT_EQ(result.info().accepted().seq(), base.seq);
   ExpectContent(1, base, content);
+  disks(1).RefreshUsage();
+  EXPECT_EQ(disks(1).States()[0].usage.chunks, 1u);
+  EXPECT_GE(disks(1).States()[0].usage.used_bytes, kLength);
 }
 
 TEST_P(SyncTest, HolesOfAMissingReplicaAreNotFetched) {
