@@ -33,13 +33,8 @@ void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
     return;
   }
   if (name == kErrorName) {
-    const auto error = fs.errors().LastError(inode);
-    if (!error) {
-      fuse_reply_err(req, ENODATA);
-    } else {
-      ReplyValue(req, *error, size);
-    }
-    return;
+    // What failed here; otherwise what the master refused, to whomever.
+    if (const auto error = fs.errors().LastError(inode)) return ReplyValue(req, *error, size);
   }
   const auto value = fs.client().GetXattr(CallerOf(req), inode, name);
   if (!value.ok()) return fs.ReplyError(req, "getxattr", inode, value.status());

@@ -57,6 +57,21 @@ TEST_F(PosixTest, UnalignedReadsAndWritesHitTheirRange) {
   EXPECT_TRUE(ReadFile("file") == expected);
 }
 
+// The kernel asks for security.capability before each write (the client answers without the master); nothing else may be added.
+TEST_F(PosixTest, ARowOfWritesAsksForNoNamesOrAttributes) {
+  const int fd = open(Path("file").c_str(), O_RDWR | O_CREAT, 0644);
+  ASSERT_GE(fd, 0);
+  const std::string block(4096, 'x');
+  ASSERT_EQ(write(fd, block.data(), block.size()), 4096);
+  const int before = cluster_->Calls("getattr") + cluster_->Calls("lookup");
+  const int xattrs = cluster_->Calls("getxattr");
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(write(fd, block.data(), block.size()), 4096);
+  EXPECT_EQ(cluster_->Calls("write"), 101);
+  EXPECT_EQ(cluster_->Calls("getattr") + cluster_->Calls("lookup"), before);
+  EXPECT_LE(cluster_->Calls("getxattr") - xattrs, 100);
+  close(fd);
+}
+
 TEST_F(PosixTest, AHoleReadsAsZerosAndTakesNoSpace) {
   const int fd = open(Path("sparse").c_str(), O_RDWR | O_CREAT, 0644);
   ASSERT_GE(fd, 0);
