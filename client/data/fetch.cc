@@ -5,6 +5,7 @@
 
 #include "client/data/file_core.h"
 #include "common/checksum.h"
+#include "common/log.h"
 
 namespace cairn::client {
 namespace {
@@ -141,7 +142,11 @@ void FileCore::SettleFetchLocked(const FetchRef& fetch) {
     return;
   }
   const std::vector<MemberProblem> problems = fetch->reader->Reportable();
-  if (!problems.empty()) ReportReplicasLocked(fetch->chunk, fetch->epoch, problems);
+  if (!problems.empty()) {
+    CAIRN_LOG(Warning, "inode {}: chunk {} at {} is not as it should be on {}", ToString(inode_),
+              ToString(fetch->chunk), ToString(fetch->want), replication::DescribeProblems(problems));
+    ReportReplicasLocked(fetch->chunk, fetch->epoch, problems);
+  }
   changed_.notify_all();
 }
 

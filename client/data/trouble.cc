@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/data/file_core.h"
+#include "common/log.h"
 
 namespace cairn::client {
 namespace {
@@ -99,6 +100,8 @@ void FileCore::ReportDropsLocked(ChunkState& chunk) {
   std::vector<MemberProblem> drops = chunk.writer->TakeDrops();
   if (drops.empty()) return;
   context_.counters->dropped_members += drops.size();
+  CAIRN_LOG(Warning, "inode {}: chunk {} goes on without {}", ToString(inode_), ToString(chunk.place.chunk),
+            replication::DescribeProblems(drops));
   // Below the quorum the request for a replacement names them.
   if (!chunk.writer->below_quorum()) ReportReplicasLocked(chunk.place.chunk, chunk.place.config.epoch, drops);
 }
@@ -148,6 +151,8 @@ void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& pla
     return LoseLeaseLocked(applied);
   }
   ++context_.counters->reconfigurations;
+  CAIRN_LOG(Info, "inode {}: chunk {} goes on in epoch {} with {} members", ToString(inode_),
+            ToString(place.chunk), ToString(place.config.epoch), place.config.members.size());
   const uint64_t index = chunk.index;
   chunk.place = place;
   chunk.place.index = index;
@@ -242,6 +247,7 @@ std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
 void FileCore::NoteFailureLocked(ChunkState& chunk, const Status& status) {
   if (chunk.failed) return;
   chunk.failed = true;
+  CAIRN_LOG(Error, "inode {}: {}", ToString(inode_), status.ToString());
   ++write_error_.number;
   write_error_.status = status;
   changed_.notify_all();
