@@ -140,7 +140,11 @@ void Core::LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMo
 
 void Core::EndSession(Session& session, const std::string& reason) {
   const SessionId id = session.id;
-  CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+  if (session.channel == nullptr || leases_.NextDeadline() <= now_ns_) {
+    CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+  } else {
+    CAIRN_LOG(Info, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+  }
   if (session.channel != nullptr) {
     after_commit_.push_back([channel = session.channel, reason] {
       channel->Close(Status(StatusCode::kSessionUnknown, "the session ended: " + reason));
