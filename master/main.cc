@@ -1,6 +1,5 @@
 // cairn-master: the metadata service of a Cairn cluster.
 #include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -33,10 +32,13 @@ void AddFlags(CLI::App* app, Flags* flags) {
   auto& core = flags->server.core;
   app->set_config("--config", "", "Read flags from this TOML or INI file (names as on the command line)");
   app->add_option("--data", flags->data, "Data directory; holds the metadata store")->required();
-  app->add_option("--listen", flags->server.listen, "Address to listen on, host:port; port 0 takes a free one")
+  app->add_option("--listen", flags->server.listen,
+                  "Address to listen on, host:port; port 0 takes a free one")
       ->capture_default_str();
-  app->add_option("--advertise", flags->advertise, "host:port that others use; default: the listening address");
-  app->add_option("--address-file", flags->address_file, "Write the actual host:port to this file once listening");
+  app->add_option("--advertise", flags->advertise,
+                  "host:port that others use; default: the listening address");
+  app->add_option("--address-file", flags->address_file,
+                  "Write the actual host:port to this file once listening");
   app->add_option("--metadata-sync", flags->metadata_sync,
                   "periodic: the log is on disk within --metadata-sync-ms; always: before every answer")
       ->check(CLI::IsMember({"periodic", "always"}))
@@ -47,39 +49,47 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--session-lease-ms", core.session_lease_ms, "How long a silent client keeps its leases")
       ->check(CLI::Range(1'000, 600'000))
       ->capture_default_str();
-  app->add_option("--write-timeout-ms", core.write_timeout_ms, "How long below the write quorum before an error")
+  app->add_option("--write-timeout-ms", core.write_timeout_ms,
+                  "How long below the write quorum before an error")
       ->check(CLI::Range(100, 600'000))
       ->capture_default_str();
   app->add_option("--repair-grace-ms", core.repair_grace_ms,
                   "How long a missing member is waited for while enough copies exist")
       ->check(CLI::Range(0, 86'400'000))
       ->capture_default_str();
-  app->add_option("--delete-grace-ms", core.delete_grace_ms, "Between a durable delete and the erasure of its chunks")
+  app->add_option("--delete-grace-ms", core.delete_grace_ms,
+                  "Between a durable delete and the erasure of its chunks")
       ->check(CLI::Range(0, 86'400'000))
       ->capture_default_str();
-  app->add_option("--server-silence-ms", core.server_silence_ms, "A chunkserver without heartbeat for so long is down")
+  app->add_option("--server-silence-ms", core.server_silence_ms,
+                  "A chunkserver without heartbeat for so long is down")
       ->check(CLI::Range(1'000, 600'000))
       ->capture_default_str();
-  app->add_option("--max-repairs", core.max_repairs, "Repairs at a time in the cluster")->capture_default_str();
-  app->add_option("--max-repairs-per-server", core.max_repairs_per_server, "Repairs at a time that touch one server")
+  app->add_option("--max-repairs", core.max_repairs, "Repairs at a time in the cluster")
+      ->capture_default_str();
+  app->add_option("--max-repairs-per-server", core.max_repairs_per_server,
+                  "Repairs at a time that touch one server")
       ->capture_default_str();
   app->add_option("--repair-bytes-per-second", core.repair_bytes_per_second, "Per repair; 0: no limit")
       ->capture_default_str();
   app->add_option("--max-sessions", core.max_sessions, "Client sessions at a time")->capture_default_str();
-  app->add_option("--max-requests-per-session", core.max_requests_per_session, "Requests outstanding in a session")
+  app->add_option("--max-requests-per-session", core.max_requests_per_session,
+                  "Requests outstanding in a session")
       ->capture_default_str();
   app->add_option("--max-read-leases", core.max_read_leases_per_session, "Read leases of one session")
       ->capture_default_str();
   app->add_flag("--root-squash", core.root_squash, "Treat uid 0 of clients as nobody (65534)");
   app->add_option("--cache-mib", flags->cache_mib, "Cache of the metadata store")->capture_default_str();
-  app->add_option("--min-free-mib", flags->min_free_mib, "Free space of the data directory below which changes are refused")
+  app->add_option("--min-free-mib", flags->min_free_mib,
+                  "Free space of the data directory below which changes are refused")
       ->capture_default_str();
-  app->add_option("--restore", flags->restore,
-                  "Put this backup into the (empty) data directory, then exit");
+  app->add_option("--restore", flags->restore, "Put this backup into the (empty) data directory, then exit");
   app->add_option("--log-file", flags->daemon.log.file, "Log to this file, rotated; default: stderr");
-  app->add_option("--log-level", flags->daemon.log.level, "debug, info, warning or error")->capture_default_str();
+  app->add_option("--log-level", flags->daemon.log.level, "debug, info, warning or error")
+      ->capture_default_str();
   app->add_option("--pid-file", flags->daemon.pid_file, "Write the process id to this file");
-  app->add_flag("--background", flags->daemon.background, "Return once the master serves, which goes on in the background");
+  app->add_flag("--background", flags->daemon.background,
+                "Return once the master serves, which goes on in the background");
 }
 
 int ExitCodeOf(const Status& status) {
@@ -139,12 +149,13 @@ int Run(Flags& flags) {
 
   flags.server.core.metadata_sync_always = flags.metadata_sync == "always";
   flags.server.core.min_free_bytes = flags.min_free_mib << 20;
-  auto server = cairn::master::MasterServer::Start(
-      flags.server, *std::move(store), cairn::SystemClock::Get(), [](const Status&) {
-        // What is in memory and what is on disk may differ now: only a fresh start may serve again.
-        cairn::FlushLog();
-        std::_Exit(cairn::kExitFailure);
-      });
+  auto server = cairn::master::MasterServer::Start(flags.server, *std::move(store), cairn::SystemClock::Get(),
+                                                   [](const Status&) {
+                                                     // What is in memory and what is on disk may differ now:
+                                                     // only a fresh start may serve again.
+                                                     cairn::FlushLog();
+                                                     std::_Exit(cairn::kExitFailure);
+                                                   });
   if (!server.ok()) return Fail(server.status());
   const std::string address = ActualAddress(flags, (*server)->port());
   if (!flags.address_file.empty()) {

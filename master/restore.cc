@@ -30,7 +30,9 @@ Status MoveIdsAhead(MetaStore* store) {
   reserve->set_sessions_below(limits.sessions_below() + kIdJump);
   const uint64_t index = AppliedIndex(txn) + 1;
   const ApplyResult result = StateMachine().Apply(command, index, &txn);
-  if (!result.ok()) return Status(StatusCode::kCorrupt, "the backup refuses new id ranges: " + result.reply.status().message());
+  if (!result.ok())
+    return Status(StatusCode::kCorrupt,
+                  "the backup refuses new id ranges: " + result.reply.status().message());
   SetAppliedIndex(index, &txn);
   CAIRN_RETURN_IF_ERROR(store->Commit(&txn));
   return store->SyncLog();
@@ -51,7 +53,8 @@ Status RestoreBackup(const std::string& backup, const std::string& store_directo
   fs::create_directories(fs::path(store_directory).parent_path(), error);
   if (error) return Status(StatusCode::kIoError, "create " + store_directory + ": " + error.message());
   fs::copy(backup, store_directory, fs::copy_options::recursive, error);
-  if (error) return Status(StatusCode::kIoError, "copy " + backup + " to " + store_directory + ": " + error.message());
+  if (error)
+    return Status(StatusCode::kIoError, "copy " + backup + " to " + store_directory + ": " + error.message());
 
   RocksdbStoreOptions options;
   options.directory = store_directory;

@@ -1,5 +1,5 @@
-// What happened to a chunk since the master started, for `cairn chunk explain`. Bounded: a ring per chunk, and the chunks that
-// were touched longest ago are forgotten.
+// What happened to a chunk since the master started, for `cairn chunk explain`. Bounded: a ring per chunk,
+// and the chunks that were touched longest ago are forgotten.
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once

@@ -22,7 +22,8 @@ replication::ReplicaInfo FromProto(const proto::ReplicaInfoProto& info) {
 
 Status FromProto(const proto::StatusProto& status) {
   if (status.code() == 0) return Status::Ok();
-  const auto code = IsKnownStatusCode(status.code()) ? static_cast<StatusCode>(status.code()) : StatusCode::kIoError;
+  const auto code =
+      IsKnownStatusCode(status.code()) ? static_cast<StatusCode>(status.code()) : StatusCode::kIoError;
   return Status(code, status.message());
 }
 
@@ -101,7 +102,8 @@ void Commander::OnResult(ServerId server, const proto::CommandResult& result) {
       outcome.bytes_transferred = one.bytes_transferred();
       outcome.bytes_differing = one.bytes_differing();
     } else {
-      outcome.status = Status(StatusCode::kMalformed, ToString(server) + " answered fewer commands than it was sent");
+      outcome.status =
+          Status(StatusCode::kMalformed, ToString(server) + " answered fewer commands than it was sent");
     }
     Finish(members[i], outcome);
   }
@@ -111,7 +113,8 @@ void Commander::OnServerDown(ServerId server, const Status& status) {
   auto it = servers_.find(server);
   if (it == servers_.end()) return;
   std::vector<uint64_t> failed;
-  for (const auto& [number, members] : it->second.batches) failed.insert(failed.end(), members.begin(), members.end());
+  for (const auto& [number, members] : it->second.batches)
+    failed.insert(failed.end(), members.begin(), members.end());
   for (const Waiting& waiting : it->second.waiting) failed.push_back(waiting.call);
   servers_.erase(it);
   for (uint64_t call : failed) Finish(call, CommandOutcome{.status = status});
@@ -121,7 +124,8 @@ void Commander::Expire(int64_t now_ns) {
   while (!deadlines_.empty() && deadlines_.begin()->first.first <= now_ns) {
     const uint64_t id = deadlines_.begin()->second;
     const ServerId server = calls_.at(id).server;
-    Finish(id, CommandOutcome{.status = Status(StatusCode::kTimeout, ToString(server) + " did not answer in time")});
+    Finish(id, CommandOutcome{
+                   .status = Status(StatusCode::kTimeout, ToString(server) + " did not answer in time")});
   }
 }
 

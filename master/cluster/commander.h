@@ -1,8 +1,9 @@
 // Sends commands on chunks to chunkservers and finds the one who waits for each answer.
 //
-// Commands to one server are collected and go out as one message per round of the core (Flush), except syncs, which take long
-// and travel alone so that they do not hold up the answers of others. Every command is answered exactly once: by the server's
-// result, by its deadline (kTimeout), or when the server goes down (kUnavailable).
+// Commands to one server are collected and go out as one message per round of the core (Flush), except syncs,
+// which take long and travel alone so that they do not hold up the answers of others. Every command is
+// answered exactly once: by the server's result, by its deadline (kTimeout), or when the server goes down
+// (kUnavailable).
 //
 // Thread-safety: none; owned by the core thread, which also runs the answers.
 #pragma once
@@ -36,8 +37,8 @@ class Commander {
   using Done = std::function<void(const CommandOutcome&)>;
   using SendMessage = std::function<void(ServerId, proto::MasterToChunkserver)>;
   struct Options {
-    size_t max_batch = 512;        // chunk commands in one message
-    size_t max_outstanding = 8192; // chunk commands sent and not answered, per server; more wait here
+    size_t max_batch = 512;         // chunk commands in one message
+    size_t max_outstanding = 8192;  // chunk commands sent and not answered, per server; more wait here
   };
 
   Commander(const Options& options, SendMessage send) : options_(options), send_(std::move(send)) {}

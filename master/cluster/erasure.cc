@@ -68,32 +68,32 @@ bool Erasure::Send(ChunkId chunk, Entry& entry) {
     proto::ChunkCommand command;
     command.set_chunk(chunk.value());
     command.mutable_erase()->set_epoch(epoch.value());
-    core_.commander().Send(
-        server, std::move(command), core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
-        [this, chunk, server](const CommandOutcome& outcome) {
-          --running_;
-          auto it = queue_.find(chunk);
-          CAIRN_CHECK(it != queue_.end());
-          Entry& mine = it->second;
-          --mine.running;
-          if (outcome.status.ok() || outcome.status.code() == StatusCode::kUnknownChunk) {
-            proto::LogCommand done;
-            done.mutable_chunk_erased()->set_chunk(chunk.value());
-            done.mutable_chunk_erased()->set_server(server.value());
-            core_.Apply(done);
-          } else {
-            mine.failed = true;
-            CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(server), ToString(chunk),
-                      outcome.status.ToString());
-          }
-          if (mine.running > 0) return;
-          if (mine.failed) {
-            mine.failed = false;
-            mine.due_ns = core_.now() + kRetryNanos;
-          } else {
-            queue_.erase(it);
-          }
-        });
+    core_.commander().Send(server, std::move(command),
+                           core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
+                           [this, chunk, server](const CommandOutcome& outcome) {
+                             --running_;
+                             auto it = queue_.find(chunk);
+                             CAIRN_CHECK(it != queue_.end());
+                             Entry& mine = it->second;
+                             --mine.running;
+                             if (outcome.status.ok() || outcome.status.code() == StatusCode::kUnknownChunk) {
+                               proto::LogCommand done;
+                               done.mutable_chunk_erased()->set_chunk(chunk.value());
+                               done.mutable_chunk_erased()->set_server(server.value());
+                               core_.Apply(done);
+                             } else {
+                               mine.failed = true;
+                               CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(server),
+                                         ToString(chunk), outcome.status.ToString());
+                             }
+                             if (mine.running > 0) return;
+                             if (mine.failed) {
+                               mine.failed = false;
+                               mine.due_ns = core_.now() + kRetryNanos;
+                             } else {
+                               queue_.erase(it);
+                             }
+                           });
   }
   return entry.running > 0;
 }

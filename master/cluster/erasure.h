@@ -1,5 +1,6 @@
-// Erases the chunks of committed deletes from their members: once the delete is on the master's disk and a grace time has
-// passed. Members that are down are asked when they report again; the record goes when the last member erased its copy.
+// Erases the chunks of committed deletes from their members: once the delete is on the master's disk and a
+// grace time has passed. Members that are down are asked when they report again; the record goes when the
+// last member erased its copy.
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -34,7 +35,7 @@ class Erasure {
 
   Core& core_;
   std::map<ChunkId, Entry> queue_;
-  ChunkId cursor_;         // round robin over the queue
+  ChunkId cursor_;  // round robin over the queue
   size_t running_ = 0;
   bool overflow_ = false;  // more chunks are being deleted than the queue holds
 };

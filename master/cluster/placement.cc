@@ -67,8 +67,8 @@ Result<FailureDomain> ParseFailureDomain(const std::string& text) {
                 "failure domain \"" + text + "\" is none of server, rack and zone");
 }
 
-Result<std::vector<ServerId>> Place(const PlacementRequest& request, const std::vector<PlacementServer>& servers,
-                                    uint64_t seed) {
+Result<std::vector<ServerId>> Place(const PlacementRequest& request,
+                                    const std::vector<PlacementServer>& servers, uint64_t seed) {
   std::vector<ServerId> result = request.keep;
   std::vector<const PlacementServer*> chosen;
   std::vector<std::string> used_domains;

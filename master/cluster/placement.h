@@ -1,8 +1,9 @@
-// Chooses the servers of a chunk. A pure function of what is known of the servers and a seed: the choice is made before
-// the command is logged, and the same input gives the same answer everywhere.
+// Chooses the servers of a chunk. A pure function of what is known of the servers and a seed: the choice is
+// made before the command is logged, and the same input gives the same answer everywhere.
 //
-// Order of wishes: no two replicas in one failure domain (never broken); then apart by zone, rack and machine as far as
-// possible even when the policy asks for less; then weighted by free space, so that servers fill up together.
+// Order of wishes: no two replicas in one failure domain (never broken); then apart by zone, rack and machine
+// as far as possible even when the policy asks for less; then weighted by free space, so that servers fill up
+// together.
 //
 // Thread-safety: pure functions.
 #pragma once
@@ -24,8 +25,8 @@ Result<FailureDomain> ParseFailureDomain(const std::string& text);
 struct PlacementServer {
   ServerId server;
   bool up = false;
-  bool full = false;         // its reserve is reached: takes no new data
-  uint64_t free_bytes = 0;   // above the reserve, in disks of the storage class asked for
+  bool full = false;        // its reserve is reached: takes no new data
+  uint64_t free_bytes = 0;  // above the reserve, in disks of the storage class asked for
   std::string host_id;
   std::string rack;
   std::string zone;
@@ -39,8 +40,9 @@ struct PlacementRequest {
   std::vector<ServerId> exclude;  // never chosen
 };
 
-// Between W and N servers. kNoSpace when servers are up but full, kNoQuorum when too few are up: the message has the numbers.
-Result<std::vector<ServerId>> Place(const PlacementRequest& request, const std::vector<PlacementServer>& servers,
-                                    uint64_t seed);
+// Between W and N servers. kNoSpace when servers are up but full, kNoQuorum when too few are up: the message
+// has the numbers.
+Result<std::vector<ServerId>> Place(const PlacementRequest& request,
+                                    const std::vector<PlacementServer>& servers, uint64_t seed);
 
 }  // namespace cairn::master

@@ -23,7 +23,8 @@ constexpr int64_t kRetryMaxNanos = 60 * kNanosPerSecond;
 constexpr size_t kDuePerPump = 64;
 
 bool Carries(const proto::ChunkRecord& record, ServerId server) {
-  return std::find(record.carriers().begin(), record.carriers().end(), server.value()) != record.carriers().end();
+  return std::find(record.carriers().begin(), record.carriers().end(), server.value()) !=
+         record.carriers().end();
 }
 
 }  // namespace
@@ -89,8 +90,9 @@ void RepairManager::RunLooks() {
 void RepairManager::RunScans() {
   if (scans_.empty()) return;
   Scan& scan = scans_.front();
-  const std::vector<ChunkId> page = scan.server ? ChunksOfServer(core_.txn(), scan.server, scan.cursor, kScanPage)
-                                                : AllChunks(core_.txn(), scan.cursor, kScanPage);
+  const std::vector<ChunkId> page = scan.server
+                                        ? ChunksOfServer(core_.txn(), scan.server, scan.cursor, kScanPage)
+                                        : AllChunks(core_.txn(), scan.cursor, kScanPage);
   for (ChunkId chunk : page) Evaluate(chunk, false);
   if (page.size() < kScanPage) {
     scans_.pop_front();
@@ -103,7 +105,8 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
   ChunkFacts facts;
   facts.chunk = chunk;
   facts.open = record.state() == proto::CHUNK_OPEN;
-  facts.recovering = core_.running().reconfigurations.contains(chunk) || record.state() == proto::CHUNK_DAMAGED;
+  facts.recovering =
+      core_.running().reconfigurations.contains(chunk) || record.state() == proto::CHUNK_DAMAGED;
   facts.replicas = record.replicas();
   facts.write_quorum = record.write_quorum();
   auto policy = EffectivePolicy(core_.txn(), InodeId(record.inode()));
@@ -138,8 +141,9 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
 RepairPlan RepairManager::PlanOf(ChunkId chunk, const proto::ChunkRecord& record) {
   auto policy = EffectivePolicy(core_.txn(), InodeId(record.inode()));
   const RepairOptions options{.grace_ns = core_.options().repair_grace_ms * kNanosPerMilli};
-  return PlanRepair(FactsOf(chunk, record), core_.servers().ForPlacement(policy.ok() ? policy->storage_class() : ""),
-                    options, chunk.value(), core_.now());
+  return PlanRepair(FactsOf(chunk, record),
+                    core_.servers().ForPlacement(policy.ok() ? policy->storage_class() : ""), options,
+                    chunk.value(), core_.now());
 }
 
 void RepairManager::SetHealth(ChunkId chunk, const Health& health) {
@@ -193,7 +197,8 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
 }
 
 bool RepairManager::ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record) {
-  if (ReconfigureOp::Running(core_, chunk) != nullptr || DeleteProcedure::Concerns(core_, chunk)) return false;
+  if (ReconfigureOp::Running(core_, chunk) != nullptr || DeleteProcedure::Concerns(core_, chunk))
+    return false;
   if (record.writer_lease() != 0 || record.state() == proto::CHUNK_OPEN) {
     const auto lease = WriteLeaseOf(core_.txn(), InodeId(record.inode()));
     if (!lease || lease->vanished) RecoverOp::Ensure(core_, InodeId(record.inode()));
@@ -256,9 +261,9 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
   for (ServerId source : plan.sources) {
     *sync->add_sources() = core_.servers().Address(*core_.servers().Find(source));
   }
-  core_.history().Add(chunk, core_.wall(), "sync of " + ToString(plan.target) + " to " +
-                                               ToString(FromProto(record.sealed())) + " from " +
-                                               ToString(plan.sources.front()) + ": " + plan.reason);
+  core_.history().Add(chunk, core_.wall(),
+                      "sync of " + ToString(plan.target) + " to " + ToString(FromProto(record.sealed())) +
+                          " from " + ToString(plan.sources.front()) + ": " + plan.reason);
   const std::vector<ServerId> places = {plan.target, plan.sources.front()};
   core_.commander().Send(
       plan.target, std::move(command), core_.now() + core_.options().sync_timeout_ms * kNanosPerMilli,
@@ -269,7 +274,8 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
                     outcome.status.ToString());
           // A source that could not give the bytes may be the one that is wrong.
           for (ServerId source : plan.sources) {
-            if (outcome.status.code() == StatusCode::kCorrupt || outcome.status.code() == StatusCode::kStaleReplica ||
+            if (outcome.status.code() == StatusCode::kCorrupt ||
+                outcome.status.code() == StatusCode::kStaleReplica ||
                 outcome.status.code() == StatusCode::kUnknownChunk) {
               core_.audit().Query(chunk, source);
             }
@@ -304,7 +310,8 @@ void RepairManager::Replace(ChunkId chunk, const RepairPlan& plan, const std::ve
     if (status.ok()) {
       ++counters_.repaired_chunks;
     } else {
-      CAIRN_LOG(Warning, "replacement of a member of chunk {} failed: {}", ToString(chunk), status.ToString());
+      CAIRN_LOG(Warning, "replacement of a member of chunk {} failed: {}", ToString(chunk),
+                status.ToString());
     }
     Finish(chunk, places, status.ok());
   });
@@ -351,7 +358,8 @@ std::string RepairManager::NextAttempt(ChunkId chunk) {
   if (!when) return "";
   auto record = ChunkRecordOf(core_.txn(), chunk);
   const std::string reason = record ? PlanOf(chunk, *record).reason : "";
-  return (*when <= core_.now() ? std::string("as soon as a place is free") : "in " + FormatSeconds(*when - core_.now())) +
+  return (*when <= core_.now() ? std::string("as soon as a place is free")
+                               : "in " + FormatSeconds(*when - core_.now())) +
          (reason.empty() ? "" : ": " + reason);
 }
 

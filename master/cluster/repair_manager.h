@@ -1,7 +1,8 @@
-// The repair loop: finds chunks that are not what their policy asks for, and runs the plans of repair_planner.h within limits.
+// The repair loop: finds chunks that are not what their policy asks for, and runs the plans of
+// repair_planner.h within limits.
 //
-// A chunk is looked at when something about it changed (sealed with laggards, a replica differs, a server went down or
-// reported), and by a slow scan over everything, so that nothing that was missed stays missed.
+// A chunk is looked at when something about it changed (sealed with laggards, a replica differs, a server
+// went down or reported), and by a slow scan over everything, so that nothing that was missed stays missed.
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -88,8 +89,8 @@ class RepairManager {
   std::deque<Scan> scans_;
   int64_t next_scan_ns_ = 0;
   std::unordered_set<ChunkId> busy_;
-  std::unordered_map<ChunkId, uint32_t> attempts_;   // failed in a row
-  std::unordered_map<ChunkId, int64_t> lower_since_; // open with a dropped member
+  std::unordered_map<ChunkId, uint32_t> attempts_;    // failed in a row
+  std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
   std::unordered_map<ChunkId, Health> unhealthy_;
   Counters counters_;
   bool pumping_ = false;

@@ -17,11 +17,16 @@ std::string Seconds(int64_t nanos) {
 
 std::string ConditionName(ReplicaCondition condition) {
   switch (condition) {
-    case ReplicaCondition::kCurrent: return "current";
-    case ReplicaCondition::kStale: return "stale";
-    case ReplicaCondition::kMissing: return "missing";
-    case ReplicaCondition::kCorrupt: return "corrupt";
-    case ReplicaCondition::kDown: return "unreachable";
+    case ReplicaCondition::kCurrent:
+      return "current";
+    case ReplicaCondition::kStale:
+      return "stale";
+    case ReplicaCondition::kMissing:
+      return "missing";
+    case ReplicaCondition::kCorrupt:
+      return "corrupt";
+    case ReplicaCondition::kDown:
+      return "unreachable";
   }
   return "unknown";
 }

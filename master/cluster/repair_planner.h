@@ -1,8 +1,8 @@
 // What to do for one chunk that is not healthy, and which chunks come first. Pure: facts in, a plan out.
 //
-// Priorities: fewest valid copies first, then chunks below W, then chunks below N. A missing or down member is given
-// `grace` before it is replaced as long as W valid copies exist; a stale or corrupt member on a server that is up is
-// synced at once.
+// Priorities: fewest valid copies first, then chunks below W, then chunks below N. A missing or down member
+// is given `grace` before it is replaced as long as W valid copies exist; a stale or corrupt member on a
+// server that is up is synced at once.
 //
 // Thread-safety: pure functions and values; RepairQueue is owned by one thread.
 #pragma once
@@ -32,16 +32,16 @@ std::string ConditionName(ReplicaCondition condition);
 struct MemberFacts {
   ServerId server;
   ReplicaCondition condition = ReplicaCondition::kCurrent;
-  bool carried = false;        // kDown: it was a carrier when last heard of
-  int64_t down_since_ns = 0;   // kDown
+  bool carried = false;       // kDown: it was a carrier when last heard of
+  int64_t down_since_ns = 0;  // kDown
 };
 
 struct ChunkFacts {
   ChunkId chunk;
-  bool open = false;           // a writer has it open
-  bool recovering = false;     // its configuration is being changed
-  uint32_t replicas = 3;       // N of the policy
-  uint32_t write_quorum = 2;   // W of the policy
+  bool open = false;          // a writer has it open
+  bool recovering = false;    // its configuration is being changed
+  uint32_t replicas = 3;      // N of the policy
+  uint32_t write_quorum = 2;  // W of the policy
   FailureDomain domain = FailureDomain::kServer;
   std::vector<MemberFacts> members;
 };
@@ -60,24 +60,26 @@ struct RepairPlan {
   std::vector<ServerId> sources;  // valid copies on servers that are up
   std::vector<ServerId> members;  // kReplace: the configuration afterwards
   std::string reason;
-  int64_t not_before_ns = 0;      // kWait: when to look again
-  uint32_t valid_copies = 0;      // on servers that are up
+  int64_t not_before_ns = 0;  // kWait: when to look again
+  uint32_t valid_copies = 0;  // on servers that are up
 };
 
 struct RepairOptions {
   int64_t grace_ns = 30'000'000'000;
-  int64_t retry_ns = 1'000'000'000;   // kWait without a known time
+  int64_t retry_ns = 1'000'000'000;  // kWait without a known time
 };
 
 RepairPlan PlanRepair(const ChunkFacts& chunk, const std::vector<PlacementServer>& servers,
                       const RepairOptions& options, uint64_t seed, int64_t now_ns);
 
-// Chunks waiting for repair, most endangered first. Bounded: when full, the least endangered ones are left to the next scan.
+// Chunks waiting for repair, most endangered first. Bounded: when full, the least endangered ones are left to
+// the next scan.
 class RepairQueue {
  public:
   explicit RepairQueue(size_t capacity) : capacity_(capacity) {}
 
-  // rank: lower is more urgent (RankOf). A chunk that is queued already keeps the more urgent rank and the earlier time.
+  // rank: lower is more urgent (RankOf). A chunk that is queued already keeps the more urgent rank and the
+  // earlier time.
   void Add(ChunkId chunk, uint32_t rank, int64_t not_before_ns);
   void Remove(ChunkId chunk);
   bool Contains(ChunkId chunk) const { return entries_.contains(chunk); }

@@ -20,10 +20,12 @@ constexpr size_t kLaterPerTick = 500;
 constexpr int64_t kSurplusRetryNanos = 5 * kNanosPerSecond;
 
 bool IsMember(const proto::ChunkRecord& record, ServerId server) {
-  return std::find(record.members().begin(), record.members().end(), server.value()) != record.members().end();
+  return std::find(record.members().begin(), record.members().end(), server.value()) !=
+         record.members().end();
 }
 bool IsCarrier(const proto::ChunkRecord& record, ServerId server) {
-  return std::find(record.carriers().begin(), record.carriers().end(), server.value()) != record.carriers().end();
+  return std::find(record.carriers().begin(), record.carriers().end(), server.value()) !=
+         record.carriers().end();
 }
 
 }  // namespace
@@ -59,12 +61,14 @@ void ReplicaAudit::Compare(ServerId server, const replication::ReplicaInfo& info
   auto record = ChunkRecordOf(core_.txn(), chunk);
   if (!record) {
     if (chunk.value() >= core_.ids().chunks_reserved_below()) {
-      CAIRN_LOG(Error, "{} holds chunk {}, which this cluster never allocated; it is left alone", ToString(server),
-                ToString(chunk));
+      CAIRN_LOG(Error, "{} holds chunk {}, which this cluster never allocated; it is left alone",
+                ToString(server), ToString(chunk));
       return;
     }
-    // A session that is still missing may bring its unrecorded tail back, so wait for the end of the grace period.
-    Postpone(server, info, core_.sessions().GraceLeft(core_.now()) + core_.options().delete_grace_ms * kNanosPerMilli);
+    // A session that is still missing may bring its unrecorded tail back, so wait for the end of the grace
+    // period.
+    Postpone(server, info,
+             core_.sessions().GraceLeft(core_.now()) + core_.options().delete_grace_ms * kNanosPerMilli);
     return;
   }
   if (record->state() == proto::CHUNK_DELETING) {
@@ -105,7 +109,8 @@ void ReplicaAudit::Missing(ServerId server, ChunkId chunk) {
 void ReplicaAudit::Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail) {
   auto [it, inserted] = differences_[server].try_emplace(chunk);
   if (inserted || it->second.condition != condition) {
-    core_.history().Add(chunk, core_.wall(), ToString(server) + " is " + ConditionName(condition) + ": " + detail);
+    core_.history().Add(chunk, core_.wall(),
+                        ToString(server) + " is " + ConditionName(condition) + ": " + detail);
   }
   it->second = {condition, std::move(detail)};
   core_.repair().Look(chunk);
@@ -131,7 +136,8 @@ bool ReplicaAudit::AddCarrier(ChunkId chunk, Stamp stamp, ServerId server) {
   report->set_chunk(chunk.value());
   *report->mutable_stamp() = ToProto(stamp);
   for (uint32_t carrier : record->carriers()) {
-    if (ServerId(carrier) != server && Find(chunk, ServerId(carrier)) == nullptr) report->add_carriers(carrier);
+    if (ServerId(carrier) != server && Find(chunk, ServerId(carrier)) == nullptr)
+      report->add_carriers(carrier);
   }
   report->add_carriers(server.value());
   return core_.Apply(command).ok();
@@ -144,8 +150,8 @@ void ReplicaAudit::ForgetChunk(ChunkId chunk) {
 void ReplicaAudit::OnDamage(ServerId server, const proto::DamageReport& damage) {
   auto record = ChunkRecordOf(core_.txn(), ChunkId(damage.chunk()));
   if (!record || !IsMember(*record, server)) return;
-  CAIRN_LOG(Warning, "{}: chunk {} is damaged at byte {}: {}", ToString(server), ToString(ChunkId(damage.chunk())),
-            damage.offset(), damage.detail());
+  CAIRN_LOG(Warning, "{}: chunk {} is damaged at byte {}: {}", ToString(server),
+            ToString(ChunkId(damage.chunk())), damage.offset(), damage.detail());
   Note(ChunkId(damage.chunk()), server, ReplicaCondition::kCorrupt,
        "block at byte " + std::to_string(damage.offset()) + " failed its checksum: " + damage.detail());
 }
@@ -189,7 +195,8 @@ void ReplicaAudit::Postpone(ServerId server, const replication::ReplicaInfo& inf
   if (later_.size() > kMaxLater) later_.pop_front();
 }
 
-void ReplicaAudit::Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine, const std::string& why) {
+void ReplicaAudit::Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine,
+                         const std::string& why) {
   CAIRN_LOG(Info, "{} erases chunk {}: {}", ToString(server), ToString(chunk), why);
   core_.history().Add(chunk, core_.wall(), ToString(server) + " erases its copy: " + why);
   proto::ChunkCommand command;
@@ -200,8 +207,8 @@ void ReplicaAudit::Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quara
                          core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
                          [server, chunk](const CommandOutcome& outcome) {
                            if (!outcome.status.ok()) {
-                             CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(server), ToString(chunk),
-                                       outcome.status.ToString());
+                             CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(server),
+                                       ToString(chunk), outcome.status.ToString());
                            }
                          });
 }
@@ -233,7 +240,8 @@ void ReplicaAudit::Tick() {
     const ChunkId chunk = later.info.chunk;
     auto record = ChunkRecordOf(core_.txn(), chunk);
     if (!record) {
-      if (core_.durable_index() < core_.committed_index()) {  // a delete that is not on disk yet could come back
+      if (core_.durable_index() <
+          core_.committed_index()) {  // a delete that is not on disk yet could come back
         later_.push_back(std::move(later));
         continue;
       }
@@ -242,7 +250,8 @@ void ReplicaAudit::Tick() {
       core_.erasure().Add(chunk, core_.log_index());
     } else if (!IsMember(*record, later.server)) {
       if (IsSurplusErasable(chunk)) {
-        Erase(later.server, chunk, Epoch(record->epoch()), true, "surplus: the chunk has all its copies elsewhere");
+        Erase(later.server, chunk, Epoch(record->epoch()), true,
+              "surplus: the chunk has all its copies elsewhere");
       } else {
         Postpone(later.server, later.info, kSurplusRetryNanos);
       }
@@ -251,7 +260,8 @@ void ReplicaAudit::Tick() {
       ReconfigureRequest request;
       request.chunk = chunk;
       request.purpose = replication::ReconfigurePurpose::kRepair;
-      request.reason = ToString(later.server) + " has " + ToString(later.info.accepted) + ", newer than the record";
+      request.reason =
+          ToString(later.server) + " has " + ToString(later.info.accepted) + ", newer than the record";
       ReconfigureOp::Start(core_, std::move(request), nullptr);
     }
   }

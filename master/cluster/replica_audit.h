@@ -1,13 +1,12 @@
-// Compares what chunkservers report with the record of each chunk, and remembers only the differences: which listed replica is
-// not what the record says. Agreement costs no memory.
+// Compares what chunkservers report with the record of each chunk, and remembers only the differences: which
+// listed replica is not what the record says. Agreement costs no memory.
 //
-//   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine), after the grace period
-//   being deleted                               -> erased
-//   not a member (any more)                     -> surplus: erased when the chunk has all its copies
-//   a tombstone, although referenced            -> taken back
-//   accepted above the seal                     -> the record lost its tail: the configuration procedure decides
-//   accepted below the seal, corrupt, missing   -> repaired
-//   accepted == seal, not listed as carrier     -> recorded as carrier
+//   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine), after the
+//   grace period being deleted                               -> erased not a member (any more) -> surplus:
+//   erased when the chunk has all its copies a tombstone, although referenced            -> taken back
+//   accepted above the seal                     -> the record lost its tail: the configuration procedure
+//   decides accepted below the seal, corrupt, missing   -> repaired accepted == seal, not listed as carrier
+//   -> recorded as carrier
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -44,7 +43,8 @@ class ReplicaAudit {
   void OnDamage(ServerId server, const proto::DamageReport& damage);
   // A client could not use this replica.
   void OnTrouble(ChunkId chunk, ServerId server, const Status& status);
-  // A live answer of the replica (query): compared like a report. *status not ok and unknown_chunk: it is missing.
+  // A live answer of the replica (query): compared like a report. *status not ok and unknown_chunk: it is
+  // missing.
   void Compare(ServerId server, const replication::ReplicaInfo& info);
   void Missing(ServerId server, ChunkId chunk);
   // Asks the replica itself and compares its answer.
@@ -53,7 +53,8 @@ class ReplicaAudit {
 
   const ReplicaDifference* Find(ChunkId chunk, ServerId server) const;
   void Clear(ChunkId chunk, ServerId server);
-  // Records `server` as one more carrier of the seal; carriers known to differ are left out. False when the record changed.
+  // Records `server` as one more carrier of the seal; carriers known to differ are left out. False when the
+  // record changed.
   bool AddCarrier(ChunkId chunk, Stamp stamp, ServerId server);
   void ForgetChunk(ChunkId chunk);
 
@@ -62,7 +63,7 @@ class ReplicaAudit {
     std::unordered_set<ChunkId> seen;
     uint64_t chunks_below = 0;  // allocated before the report began
     bool complete = false;
-    ChunkId cursor;             // of the search for missing ones
+    ChunkId cursor;  // of the search for missing ones
   };
   struct Later {
     ServerId server;

@@ -43,8 +43,8 @@ uint64_t ServerInfo::chunks() const {
   return count;
 }
 
-void ServerRegistry::AddKnown(ServerId id, std::string uuid, std::string address, std::string zone, std::string rack,
-                              std::string host_id, int64_t now_ns) {
+void ServerRegistry::AddKnown(ServerId id, std::string uuid, std::string address, std::string zone,
+                              std::string rack, std::string host_id, int64_t now_ns) {
   ServerInfo& server = servers_[id];
   server.id = id;
   server.uuid = std::move(uuid);
@@ -55,17 +55,18 @@ void ServerRegistry::AddKnown(ServerId id, std::string uuid, std::string address
   server.down_since_ns = now_ns;
 }
 
-Status ServerRegistry::CheckRegister(const proto::Register& request, const std::string& cluster_id, int64_t now_ns,
-                                     const ServerInfo** known) const {
+Status ServerRegistry::CheckRegister(const proto::Register& request, const std::string& cluster_id,
+                                     int64_t now_ns, const ServerInfo** known) const {
   *known = nullptr;
   if (request.wire_version() != wire::kWireVersion) {
     return Status(StatusCode::kVersionMismatch, "the chunkserver speaks wire version " +
-                                                    std::to_string(request.wire_version()) + ", this master " +
-                                                    std::to_string(wire::kWireVersion));
+                                                    std::to_string(request.wire_version()) +
+                                                    ", this master " + std::to_string(wire::kWireVersion));
   }
   if (!request.cluster_id().empty() && request.cluster_id() != cluster_id) {
-    return Status(StatusCode::kWrongCluster, "the chunkserver's data belongs to cluster " + request.cluster_id() +
-                                                 ", this master serves cluster " + cluster_id);
+    return Status(StatusCode::kWrongCluster, "the chunkserver's data belongs to cluster " +
+                                                 request.cluster_id() + ", this master serves cluster " +
+                                                 cluster_id);
   }
   Uuid uuid;
   if (!Uuid::Parse(request.server_uuid(), &uuid) || !uuid) {
@@ -80,7 +81,8 @@ Status ServerRegistry::CheckRegister(const proto::Register& request, const std::
   if (request.server() != 0 && (*known == nullptr || (*known)->id.value() != request.server())) {
     return Status(StatusCode::kWrongCluster,
                   "the chunkserver says it is cs" + std::to_string(request.server()) + " with uuid " +
-                      request.server_uuid() + ", which this master has not recorded; its data belongs elsewhere");
+                      request.server_uuid() +
+                      ", which this master has not recorded; its data belongs elsewhere");
   }
   if (*known != nullptr && (*known)->up && (*known)->incarnation != request.incarnation() &&
       now_ns - (*known)->heard_ns < options_.silence_ns) {
@@ -92,7 +94,8 @@ Status ServerRegistry::CheckRegister(const proto::Register& request, const std::
 }
 
 std::shared_ptr<ServerChannel> ServerRegistry::Accept(ServerId id, const proto::Register& request,
-                                                      std::shared_ptr<ServerChannel> channel, int64_t now_ns) {
+                                                      std::shared_ptr<ServerChannel> channel,
+                                                      int64_t now_ns) {
   ServerInfo& server = servers_[id];
   std::shared_ptr<ServerChannel> replaced = std::move(server.channel);
   if (replaced != nullptr) by_channel_.erase(replaced.get());

@@ -1,7 +1,7 @@
 // What the master knows of its chunkservers: identity, address, space, whether they are up.
 //
-// A server is up from its accepted registration until its stream breaks or it was silent for `silence_ns`. Servers recorded
-// before a restart count as down since the start until they register again.
+// A server is up from its accepted registration until its stream breaks or it was silent for `silence_ns`.
+// Servers recorded before a restart count as down since the start until they register again.
 //
 // Thread-safety: none; owned by the master's core thread.
 #pragma once
@@ -33,15 +33,15 @@ struct ServerInfo {
   std::string version;
   uint64_t incarnation = 0;
   bool up = false;
-  bool reported = false;        // its full replica report of this connection is complete
-  int64_t down_since_ns = 0;    // valid while down
-  int64_t heard_ns = 0;         // last registration or heartbeat
-  int64_t clock_skew_ns = 0;    // its wall clock minus ours, at the last heartbeat
-  uint32_t load = 0;            // 0..1000
+  bool reported = false;      // its full replica report of this connection is complete
+  int64_t down_since_ns = 0;  // valid while down
+  int64_t heard_ns = 0;       // last registration or heartbeat
+  int64_t clock_skew_ns = 0;  // its wall clock minus ours, at the last heartbeat
+  uint32_t load = 0;          // 0..1000
   std::vector<proto::DiskInfo> disks;
   std::shared_ptr<ServerChannel> channel;
 
-  bool full() const;                     // no disk has space above its reserve
+  bool full() const;                                            // no disk has space above its reserve
   uint64_t free_bytes(const std::string& storage_class) const;  // above the reserve, of disks that work
   uint64_t chunks() const;
 };
@@ -64,8 +64,9 @@ class ServerRegistry {
   void AddKnown(ServerId id, std::string uuid, std::string address, std::string zone, std::string rack,
                 std::string host_id, int64_t now_ns);
 
-  // May this registration be accepted? kWrongCluster, kVersionMismatch, kInvalidArgument, or kAlreadyExists when the same
-  // server is connected from another process that is alive. *known is the server meant, nullptr when it is new.
+  // May this registration be accepted? kWrongCluster, kVersionMismatch, kInvalidArgument, or kAlreadyExists
+  // when the same server is connected from another process that is alive. *known is the server meant, nullptr
+  // when it is new.
   Status CheckRegister(const proto::Register& request, const std::string& cluster_id, int64_t now_ns,
                        const ServerInfo** known) const;
   // Takes the registration: the server is up on this stream. Returns the stream that it replaces, if any.

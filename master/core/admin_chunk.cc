@@ -21,7 +21,9 @@ std::string StateOf(const proto::ChunkRecord& record, const replication::Replica
   if (info.corrupt) return "corrupt";
   const Stamp sealed = FromProto(record.sealed());
   if (record.state() == proto::CHUNK_OPEN) {
-    return info.accepted.epoch == Epoch(record.epoch()) || info.accepted == FromProto(record.base()) ? "current" : "stale";
+    return info.accepted.epoch == Epoch(record.epoch()) || info.accepted == FromProto(record.base())
+               ? "current"
+               : "stale";
   }
   return info.accepted == sealed ? "current" : "stale";
 }
@@ -54,7 +56,8 @@ void FillRecord(Core& core, ChunkId chunk, Explanation* explanation) {
     response.set_chunks_of_inode(ChunksOfInode(core.txn(), inode, 0, SIZE_MAX).size());
   }
   if (!record.detail().empty()) response.add_reasons(record.detail());
-  if (!record.pending_reason().empty()) response.add_reasons("procedure under way: " + record.pending_reason());
+  if (!record.pending_reason().empty())
+    response.add_reasons("procedure under way: " + record.pending_reason());
   if (record.has_loss()) {
     response.add_reasons("loss accepted by " + record.loss().operator_() + ": " + record.loss().reason());
   }
@@ -100,8 +103,9 @@ void ExplainChunk(Core& core, const proto::ExplainChunkRequest& request,
   if (!chunk) {
     auto found = ChunkAtIndex(core.txn(), InodeId(request.inode()), request.index());
     if (!found) {
-      return refuse(StatusCode::kNotFound, "inode " + std::to_string(request.inode()) + " has no chunk number " +
-                                               std::to_string(request.index()) + " (a hole, or empty)");
+      return refuse(StatusCode::kNotFound, "inode " + std::to_string(request.inode()) +
+                                               " has no chunk number " + std::to_string(request.index()) +
+                                               " (a hole, or empty)");
     }
     chunk = *found;
   }
@@ -120,7 +124,8 @@ void ExplainChunk(Core& core, const proto::ExplainChunkRequest& request,
   for (int i = 0; i < members.size(); ++i) {
     proto::ReplicaStatus* replica = explanation->response.add_members();
     replica->set_server(members[i]);
-    if (const ServerInfo* server = core.servers().Find(ServerId(members[i]))) replica->set_address(server->address);
+    if (const ServerInfo* server = core.servers().Find(ServerId(members[i])))
+      replica->set_address(server->address);
   }
   for (int i = 0; i < members.size(); ++i) {
     const ServerId server(members[i]);
@@ -153,7 +158,8 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
   if (!record) {
     status = Status(StatusCode::kNotFound, "chunk " + ToString(chunk) + " is not recorded");
   } else if (request.reason().empty() || request.operator_().empty()) {
-    status = Status(StatusCode::kInvalidArgument, "accepting a loss needs a reason and the name of who decides");
+    status =
+        Status(StatusCode::kInvalidArgument, "accepting a loss needs a reason and the name of who decides");
   }
   if (status.ok()) {
     proto::LogCommand command;
@@ -167,7 +173,8 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
     done(std::move(response));
     return;
   }
-  CAIRN_LOG(Warning, "loss of chunk {} accepted by {}: {}", ToString(chunk), request.operator_(), request.reason());
+  CAIRN_LOG(Warning, "loss of chunk {} accepted by {}: {}", ToString(chunk), request.operator_(),
+            request.reason());
   core.history().Add(chunk, core.wall(), "loss accepted by " + request.operator_() + ": " + request.reason());
 
   // Answered when the procedure ends, or after a while with what it still waits for.
@@ -181,7 +188,8 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
     *answer = nullptr;
   };
   auto finished = [respond](const Status& outcome) {
-    respond(outcome, outcome.ok() ? "the chunk goes on with the newest data that was left" : outcome.message());
+    respond(outcome,
+            outcome.ok() ? "the chunk goes on with the newest data that was left" : outcome.message());
   };
   if (ReconfigureOp* running = ReconfigureOp::Running(core, chunk)) {
     running->AddListener(finished);
@@ -197,7 +205,8 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
   }
   core.timers().At(core.now() + kAcceptLossWaitNanos, [&core, chunk, respond] {
     ReconfigureOp* running = ReconfigureOp::Running(core, chunk);
-    respond(Status::Ok(), "recorded; still waiting: " + (running != nullptr ? running->WaitReason() : std::string()));
+    respond(Status::Ok(),
+            "recorded; still waiting: " + (running != nullptr ? running->WaitReason() : std::string()));
   });
 }
 

@@ -28,8 +28,8 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
   status->set_state(server.up ? "up" : "down");
   status->set_version(server.version);
   status->set_chunks(server.chunks());
-  status->set_last_heartbeat_ms(
-      static_cast<uint64_t>((core.now() - (server.up ? server.heard_ns : server.down_since_ns)) / kNanosPerMilli));
+  status->set_last_heartbeat_ms(static_cast<uint64_t>(
+      (core.now() - (server.up ? server.heard_ns : server.down_since_ns)) / kNanosPerMilli));
   status->set_load(server.load);
   status->set_clock_skew_ms(server.clock_skew_ns / kNanosPerMilli);
   status->set_server_uuid(server.uuid);
@@ -49,7 +49,8 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
       response->add_warnings(where + " is full");
     } else if (disk.total_bytes() > 0 &&
                (disk.free_bytes() - disk.reserve_bytes()) * 100 / disk.total_bytes() < kNearFullPercent) {
-      response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) + " MiB free");
+      response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) +
+                             " MiB free");
     }
   }
   if (server.up && std::abs(server.clock_skew_ns) > core.options().clock_skew_warning_ms * kNanosPerMilli) {
@@ -109,15 +110,17 @@ void FillStatus(Core& core, proto::StatusResponse* response) {
   reason(repair.below_policy, " chunks have fewer current copies than their policy asks for");
   if (policy.ok() && core.servers().all().size() < replicas) {
     degraded = true;
-    response->add_reasons("only " + std::to_string(core.servers().all().size()) + " chunkservers are known, the policy asks for " +
-                          std::to_string(replicas) + " replicas");
+    response->add_reasons("only " + std::to_string(core.servers().all().size()) +
+                          " chunkservers are known, the policy asks for " + std::to_string(replicas) +
+                          " replicas");
   }
   const Status mutations = core.MutationsAllowed();
   if (!mutations.ok()) response->add_warnings(mutations.message());
   if (up < quorum || !mutations.ok()) {
     response->set_health("unavailable");
     if (up < quorum) {
-      response->add_reasons("writes need " + std::to_string(quorum) + " chunkservers, " + std::to_string(up) + " are up");
+      response->add_reasons("writes need " + std::to_string(quorum) + " chunkservers, " + std::to_string(up) +
+                            " are up");
     }
   } else {
     response->set_health(degraded ? "degraded" : "healthy");

@@ -1,8 +1,8 @@
-// The seam between the core thread and the network: what the core sends to, and what arrives in its queue. The gRPC
-// adapters implement the channels; tests implement them in memory.
+// The seam between the core thread and the network: what the core sends to, and what arrives in its queue.
+// The gRPC adapters implement the channels; tests implement them in memory.
 //
-// Thread-safety: Send and Close are called by the core thread only; implementations hand over to their own threads and
-// never call back into the core except through EventQueue.
+// Thread-safety: Send and Close are called by the core thread only; implementations hand over to their own
+// threads and never call back into the core except through EventQueue.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,8 @@ class SessionChannel {
   virtual void Send(proto::MasterMessage message) = 0;
   // Ends the stream with this status after what was sent.
   virtual void Close(const Status& status) = 0;
-  // The core is done with one message of this stream; the next one may be read (bounds what waits in the queue).
+  // The core is done with one message of this stream; the next one may be read (bounds what waits in the
+  // queue).
   virtual void Consumed() {}
 };
 
@@ -56,6 +57,7 @@ struct ServerClosedEvent {
 struct CallEvent {
   std::function<void(Core&)> call;
 };
-using Event = std::variant<SessionMessageEvent, SessionClosedEvent, ServerMessageEvent, ServerClosedEvent, CallEvent>;
+using Event =
+    std::variant<SessionMessageEvent, SessionClosedEvent, ServerMessageEvent, ServerClosedEvent, CallEvent>;
 
 }  // namespace cairn::master

@@ -25,8 +25,9 @@ void ChunkTroubleRequestOp::NoteTroubles(Core& core) {
   const ChunkId chunk(op.chunk());
   for (const proto::MemberTrouble& member : op.members()) {
     const Status status = FromProto(member.status());
-    core.history().Add(chunk, core.wall(), "session " + ToString(session) + " reports " +
-                                               ToString(ServerId(member.server())) + ": " + status.ToString());
+    core.history().Add(chunk, core.wall(),
+                       "session " + ToString(session) + " reports " + ToString(ServerId(member.server())) +
+                           ": " + status.ToString());
     core.audit().OnTrouble(chunk, ServerId(member.server()), status);
   }
   core.repair().Look(chunk);
@@ -36,13 +37,15 @@ std::vector<ServerId> ChunkTroubleRequestOp::ChooseMembers(Core& core, const pro
                                                            std::string* problem) {
   const proto::ChunkTroubleOp& op = request_.chunk_trouble();
   std::vector<ServerId> good;
-  std::vector<ServerId> troubled;  // up, but the writer could not write there: better than nobody, a sync brings it back
+  std::vector<ServerId>
+      troubled;  // up, but the writer could not write there: better than nobody, a sync brings it back
   for (uint32_t id_value : record.members()) {
     const ServerId member(id_value);
     if (!core.servers().IsUp(member)) continue;
-    const bool trouble = std::any_of(op.members().begin(), op.members().end(), [&](const proto::MemberTrouble& one) {
-      return one.server() == id_value && one.status().code() != 0;
-    });
+    const bool trouble =
+        std::any_of(op.members().begin(), op.members().end(), [&](const proto::MemberTrouble& one) {
+          return one.server() == id_value && one.status().code() != 0;
+        });
     (trouble ? troubled : good).push_back(member);
   }
   auto policy = EffectivePolicy(core.txn(), InodeId(record.inode()));
@@ -65,7 +68,8 @@ std::vector<ServerId> ChunkTroubleRequestOp::ChooseMembers(Core& core, const pro
   // Down members complete the set, so that they are brought up to date when they come back.
   for (uint32_t id_value : record.members()) {
     if (members.size() < record.write_quorum()) break;
-    if (members.size() < record.replicas() && !Contains(members, ServerId(id_value))) members.push_back(ServerId(id_value));
+    if (members.size() < record.replicas() && !Contains(members, ServerId(id_value)))
+      members.push_back(ServerId(id_value));
   }
   if (members.size() >= record.write_quorum()) return members;
 
@@ -79,8 +83,9 @@ std::vector<ServerId> ChunkTroubleRequestOp::ChooseMembers(Core& core, const pro
     }
     if (!reason.empty()) reasons += (reasons.empty() ? "" : ", ") + reason;
   }
-  *problem = "write refused: " + std::to_string(good.size()) + " of the " + std::to_string(record.write_quorum()) +
-             " confirmations required for chunk " + ToString(ChunkId(op.chunk())) + " (" + reasons + ")";
+  *problem = "write refused: " + std::to_string(good.size()) + " of the " +
+             std::to_string(record.write_quorum()) + " confirmations required for chunk " +
+             ToString(ChunkId(op.chunk())) + " (" + reasons + ")";
   return {};
 }
 
@@ -95,7 +100,8 @@ Progress ChunkTroubleRequestOp::Try(Core& core) {
   }
   auto record = ChunkRecordOf(core.txn(), chunk);
   if (!record || record->inode() != op.inode()) {
-    return Fail(core, Status(StatusCode::kLeaseLost, "chunk " + ToString(chunk) + " is not part of the file any more"));
+    return Fail(core, Status(StatusCode::kLeaseLost,
+                             "chunk " + ToString(chunk) + " is not part of the file any more"));
   }
   auto lease = WriteLeaseOf(core.txn(), InodeId(op.inode()));
   if (!lease || lease->session != session || lease->vanished || record->state() == proto::CHUNK_SEALED) {
@@ -115,7 +121,8 @@ Progress ChunkTroubleRequestOp::Try(Core& core) {
     return Fail(core, outcome_);
   }
   if (running_) return Progress::kWaiting;
-  if (record->epoch() > op.epoch()) return answer();  // changed already; the writer asks with what it knew before
+  if (record->epoch() > op.epoch())
+    return answer();  // changed already; the writer asks with what it knew before
 
   auto done = [&core, me = id](const Status& status) {
     auto* self = core.FindOperation<ChunkTroubleRequestOp>(me);

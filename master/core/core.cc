@@ -19,8 +19,10 @@ constexpr int64_t kFullDiskRetryNanos = 200 * kNanosPerMilli;
 constexpr size_t kMaxRefusals = 4096;
 
 LeaseTable::Options LeaseOptionsOf(const CoreOptions& options) {
+  // A holder below its quorum learns that only after the write timeout, and then still has to answer: it must not lose its
+  // session for that. One that is gone is found sooner, because it does not renew.
   return {.max_read_leases_per_session = options.max_read_leases_per_session,
-          .recall_timeout_ns = options.session_lease_ms * kNanosPerMilli * 103 / 100};
+          .recall_timeout_ns = (options.session_lease_ms + options.write_timeout_ms) * kNanosPerMilli};
 }
 
 SessionRegistry::Options SessionOptionsOf(const CoreOptions& options) {
@@ -175,13 +177,16 @@ void Core::RunOperations() {
     runnable_.erase(runnable_.begin());
     auto it = operations_.find(id);
     if (it == operations_.end()) continue;
-    inodes_.StopWaiting(id);
+    const std::vector<InodeId> waited = inodes_.StopWaiting(id);
     grace_waiters_.erase(id);
     Operation* operation = it->second.get();  // stays valid: the map's nodes do not move
     if (operation->Step(*this) == Progress::kFinished) {
       inodes_.StopWaiting(id);
       grace_waiters_.erase(id);
       operations_.erase(id);
+    }
+    for (InodeId inode : waited) {
+      if (!inodes_.IsWaiting(inode, id)) WakeInode(inode);
     }
   }
 }
@@ -200,10 +205,12 @@ void Core::RunPeriodic() {
                          "no heartbeat for " + FormatSeconds(options_.server_silence_ms * kNanosPerMilli));
   }
   for (SessionId overdue : leases_.OverdueSessions(now_ns_)) {
-    if (Session* session = sessions_.Find(overdue)) EndSession(*session, "it did not answer a recall in time");
+    if (Session* session = sessions_.Find(overdue))
+      EndSession(*session, SessionEnd::kLost, "it did not answer a recall in time");
   }
   for (SessionId expired : sessions_.Expired(now_ns_)) {
-    if (Session* session = sessions_.Find(expired)) EndSession(*session, "it was not renewed in time");
+    if (Session* session = sessions_.Find(expired))
+      EndSession(*session, SessionEnd::kLost, "it was not renewed in time");
   }
   const bool in_grace = sessions_.InGrace(now_ns_);
   if (in_grace_ && !in_grace) CAIRN_LOG(Info, "the grace period is over");
@@ -217,9 +224,9 @@ void Core::RunPeriodic() {
 
 Status Core::MutationsAllowed() const {
   if (free_bytes_ >= options_.min_free_bytes) return Status::Ok();
-  return Status(StatusCode::kNoSpace, "the master's disk has " + std::to_string(free_bytes_ >> 20) +
-                                          " MiB left, changes need " + std::to_string(options_.min_free_bytes >> 20) +
-                                          " MiB; make room in its data directory");
+  return Status(StatusCode::kNoSpace,
+                "the master's disk has " + std::to_string(free_bytes_ >> 20) + " MiB left, changes need " +
+                    std::to_string(options_.min_free_bytes >> 20) + " MiB; make room in its data directory");
 }
 
 void Core::WhenDurable(uint64_t log_index, std::function<void()> call) {
@@ -242,8 +249,8 @@ Status Core::CommitRound() {
     SetAppliedIndex(log_index_, &txn_);
     Status status = store_->Commit(&txn_);
     if (!status.ok()) {
-      // The transaction is as it was and everything that depends on it is still held back, so with a full disk the round
-      // can be committed as soon as there is space; nothing else can be done meanwhile.
+      // The transaction is as it was and everything that depends on it is still held back, so with a full
+      // disk the round can be committed as soon as there is space; nothing else can be done meanwhile.
       CAIRN_LOG(Error, "commit of the metadata failed: {}", status.ToString());
       if (status.code() == StatusCode::kNoSpace) {
         timers_.At(now_ns_ + kFullDiskRetryNanos, [] {});

@@ -1,12 +1,16 @@
-// The master's one thread: owns the metadata transaction, leases, sessions, chunkservers and all operations under way.
+// The master's one thread: owns the metadata transaction, leases, sessions, chunkservers and all operations
+// under way.
 //
 //   round:  drain the inbox -> handle each message, step operations -> run timers
-//           -> one commit of everything that was applied (group commit) -> send everything that was said meanwhile
+//           -> one commit of everything that was applied (group commit) -> send everything that was said
+//           meanwhile
 //
-// Nothing leaves before the commit that it depends on, so an answer that was sent survives a crash of the process; what must
-// survive power loss as well is held back until the sync thread published a durable index that covers it.
+// Nothing leaves before the commit that it depends on, so an answer that was sent survives a crash of the
+// process; what must survive power loss as well is held back until the sync thread published a durable index
+// that covers it.
 //
-// Thread-safety: everything belongs to the core thread, except inbox(), PublishDurable and the accessors marked so.
+// Thread-safety: everything belongs to the core thread, except inbox(), PublishDurable and the accessors
+// marked so.
 #pragma once
 
 #include <atomic>
@@ -43,6 +47,11 @@ class DeleteProcedure;
 class Erasure;
 class RepairManager;
 class ReplicaAudit;
+
+enum class SessionEnd : uint8_t {
+  kGoodbye,  // by its client
+  kLost,     // not renewed, or a recall was not answered
+};
 
 // Procedures that must not run twice for one object.
 struct RunningProcedures {
@@ -94,7 +103,8 @@ class Core {
   proto::Time TimeNow() const;
   uint64_t NextSeed();
 
-  // Applies a command to the state machine and acts on its effects (leases, recoveries, deletions, repair). Fills in the time.
+  // Applies a command to the state machine and acts on its effects (leases, recoveries, deletions, repair).
+  // Fills in the time.
   ApplyResult Apply(proto::LogCommand& command);
   ApplyResult Preview(proto::LogCommand& command);
   // Why mutations are refused at present (the master's disk is nearly full), or ok.
@@ -121,15 +131,15 @@ class Core {
   // Runs `call` once `log_index` is on disk.
   void WhenDurable(uint64_t log_index, std::function<void()> call);
 
-  // Leases: true when others hold no more than `leave` on the inode; otherwise recalls are sent and `operation` waits.
+  // Leases: true when others hold no more than `leave` on the inode; otherwise recalls are sent and
+  // `operation` waits.
   bool OthersAtMost(InodeId inode, SessionId session, LeaseMode leave, bool deleting, OperationId operation);
   // A read lease if nothing stands against it (grace, writers, waiting operations); adds it to the reply.
   void OfferReadLease(InodeId inode, SessionId session, proto::Reply* reply);
   // The session gave a lease back (recall answered, released, lowered by a write-back).
   void LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMode keep);
 
-  // Ends a session: expiry, goodbye, or overdue recall.
-  void EndSession(Session& session, const std::string& reason);
+  void EndSession(Session& session, SessionEnd end, const std::string& reason);
   // The reply that a person sees for an inode through the virtual attribute user.cairn.error.
   void RememberRefusal(InodeId inode, const Status& status);
   std::optional<std::string> RefusalOf(InodeId inode) const;

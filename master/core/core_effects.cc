@@ -1,5 +1,5 @@
-// The part of the core that turns effects of applied commands into leases, recoveries, deletions and repair, and that loads
-// what was under way before a restart.
+// The part of the core that turns effects of applied commands into leases, recoveries, deletions and repair,
+// and that loads what was under way before a restart.
 #include <algorithm>
 
 #include "common/log.h"
@@ -70,9 +70,11 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
     auto record = ChunkRecordOf(txn_, chunk);
     if (!record) continue;
     const InodeId inode(record->inode());
-    if (std::find(to_recover.begin(), to_recover.end(), inode) == to_recover.end()) to_recover.push_back(inode);
-    history_.Add(chunk, wall_ns_, "its writer (session " + std::to_string(record->writer_session()) +
-                                      ") is gone: recovery starts");
+    if (std::find(to_recover.begin(), to_recover.end(), inode) == to_recover.end())
+      to_recover.push_back(inode);
+    history_.Add(
+        chunk, wall_ns_,
+        "its writer (session " + std::to_string(record->writer_session()) + ") is gone: recovery starts");
   }
   for (InodeId inode : to_recover) RecoverOp::Ensure(*this, inode);
 
@@ -102,7 +104,8 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
   if (!effects.policies_changed.empty()) repair_->StartScan();
 }
 
-bool Core::OthersAtMost(InodeId inode, SessionId session, LeaseMode leave, bool deleting, OperationId operation) {
+bool Core::OthersAtMost(InodeId inode, SessionId session, LeaseMode leave, bool deleting,
+                        OperationId operation) {
   if (!leases_.OthersHoldMore(inode, session, leave)) return true;
   SendRecalls(leases_.RecallOthers(inode, session, leave, deleting, now_ns_));
   inodes_.Wait(inode, operation);
@@ -138,12 +141,12 @@ void Core::LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMo
   WakeInode(inode);
 }
 
-void Core::EndSession(Session& session, const std::string& reason) {
+void Core::EndSession(Session& session, SessionEnd end, const std::string& reason) {
   const SessionId id = session.id;
-  if (session.channel == nullptr || leases_.NextDeadline() <= now_ns_) {
-    CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+  if (end == SessionEnd::kGoodbye) {
+    CAIRN_LOG(Info, "session {} ({}) said goodbye", id.value(), session.client_name);
   } else {
-    CAIRN_LOG(Info, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+    CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
   }
   if (session.channel != nullptr) {
     after_commit_.push_back([channel = session.channel, reason] {
@@ -168,8 +171,8 @@ void Core::EndSession(Session& session, const std::string& reason) {
 
 void Core::LoadState() {
   for (const ServerEntry& server : AllServers(txn_)) {
-    servers_.AddKnown(server.server, server.record.server_uuid(), server.record.address(), server.record.zone(),
-                      server.record.rack(), server.record.host_id(), now_ns_);
+    servers_.AddKnown(server.server, server.record.server_uuid(), server.record.address(),
+                      server.record.zone(), server.record.rack(), server.record.host_id(), now_ns_);
   }
   for (const SessionEntry& entry : AllSessions(txn_)) {
     sessions_.AddMissing(entry.session, entry.record.client_name(), entry.record.host_id());
@@ -191,7 +194,8 @@ void Core::LoadState() {
     }
     if (page.size() < kPage) break;
   }
-  // Procedures that the stop interrupted: members may have promised or begun their epoch, so each is run again.
+  // Procedures that the stop interrupted: members may have promised or begun their epoch, so each is run
+  // again.
   for (ChunkId after;;) {
     const std::vector<ChunkId> page = ReconfiguringChunks(txn_, after, kPage);
     for (ChunkId chunk : page) repair_->Look(chunk);

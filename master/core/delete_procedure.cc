@@ -65,12 +65,12 @@ void DeleteProcedure::AbortStray(Core& core, ChunkId chunk, ServerId server) {
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   command.mutable_abort_delete()->set_epoch(core.ids().NextEpoch().value());
-  core.commander().Send(server, std::move(command), core.now() + core.options().command_timeout_ms * kNanosPerMilli,
-                        [&core, chunk, server](const CommandOutcome& outcome) {
-                          core.history().Add(chunk, core.wall(),
-                                             "tombstone on " + ToString(server) + " taken back: " +
-                                                 outcome.status.ToString());
-                        });
+  core.commander().Send(
+      server, std::move(command), core.now() + core.options().command_timeout_ms * kNanosPerMilli,
+      [&core, chunk, server](const CommandOutcome& outcome) {
+        core.history().Add(chunk, core.wall(),
+                           "tombstone on " + ToString(server) + " taken back: " + outcome.status.ToString());
+      });
 }
 
 bool DeleteProcedure::Prepare() {
@@ -117,15 +117,16 @@ void DeleteProcedure::Perform() {
         }
         continue;
       }
-      core_.commander().Send(server, std::move(command), core_.now() + timeout_ns,
-                             [self = shared_from_this(), chunk, server, prepare](const CommandOutcome& outcome) {
-                               if (prepare) {
-                                 self->decision_->OnPrepareReply(chunk, server, outcome.status, outcome.info);
-                               } else {
-                                 self->decision_->OnAbortReply(chunk, server, outcome.status);
-                               }
-                               self->Perform();
-                             });
+      core_.commander().Send(
+          server, std::move(command), core_.now() + timeout_ns,
+          [self = shared_from_this(), chunk, server, prepare](const CommandOutcome& outcome) {
+            if (prepare) {
+              self->decision_->OnPrepareReply(chunk, server, outcome.status, outcome.info);
+            } else {
+              self->decision_->OnAbortReply(chunk, server, outcome.status);
+            }
+            self->Perform();
+          });
     }
   }
   if (state_ == State::kPreparing) OnPrepared();
@@ -180,7 +181,8 @@ void DeleteProcedure::RetryAborts() {
   core_.timers().At(core_.now() + kRetryNanos, [weak = weak_from_this()] {
     auto self = weak.lock();
     if (self == nullptr) return;
-    // A server that is down is not asked in vain: it is asked when it is back, and what it then reports is looked at.
+    // A server that is down is not asked in vain: it is asked when it is back, and what it then reports is
+    // looked at.
     bool reachable = false;
     for (ServerId server : self->decision_->AbortPending()) reachable |= self->core_.servers().IsUp(server);
     if (reachable && !self->decision_->outstanding()) {
@@ -201,7 +203,8 @@ void DeleteProcedure::EndIfDone() {
   if (!done && state_ == State::kRefused && !decision_->outstanding()) {
     // Only servers that are down are left; their tombstones are found in their reports and taken back then.
     const auto pending = decision_->AbortPending();
-    done = std::none_of(pending.begin(), pending.end(), [&](ServerId server) { return core_.servers().IsUp(server); });
+    done = std::none_of(pending.begin(), pending.end(),
+                        [&](ServerId server) { return core_.servers().IsUp(server); });
   }
   if (done) Unregister();
 }

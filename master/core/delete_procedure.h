@@ -1,9 +1,10 @@
-// Runs a quorum delete (common/replication/deletion.h) for the chunks of one file: sends prepare-delete to all members, and
-// after a refusal takes the tombstones back until every member that can be reached acknowledged it.
+// Runs a quorum delete (common/replication/deletion.h) for the chunks of one file: sends prepare-delete to
+// all members, and after a refusal takes the tombstones back until every member that can be reached
+// acknowledged it.
 //
-//   auto procedure = DeleteProcedure::Start(core, chunks, timeout_ns, wake);   // wake: an operation to step on news
-//   procedure->state() == kReady -> apply the command, procedure->Committed()
-//   procedure->state() == kRefused -> procedure->refusal() names who did not confirm; the abort goes on by itself
+//   auto procedure = DeleteProcedure::Start(core, chunks, timeout_ns, wake);   // wake: an operation to step
+//   on news procedure->state() == kReady -> apply the command, procedure->Committed() procedure->state() ==
+//   kRefused -> procedure->refusal() names who did not confirm; the abort goes on by itself
 //
 // Thread-safety: core thread only.
 #pragma once
@@ -25,16 +26,17 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
   enum class State : uint8_t { kPreparing, kReady, kRefused };
 
   // Precondition: the chunks exist, and no configuration procedure runs for them.
-  static std::shared_ptr<DeleteProcedure> Start(Core& core, const std::vector<ChunkId>& chunks, int64_t timeout_ns,
-                                                OperationId wake);
+  static std::shared_ptr<DeleteProcedure> Start(Core& core, const std::vector<ChunkId>& chunks,
+                                                int64_t timeout_ns, OperationId wake);
   // A server is up again: procedures that wait for it go on.
   static void OnServerUp(Core& core, ServerId server);
-  // Takes back a tombstone found on a replica of a chunk that is still referenced (after a crash of the master).
+  // Takes back a tombstone found on a replica of a chunk that is still referenced (after a crash of the
+  // master).
   static void AbortStray(Core& core, ChunkId chunk, ServerId server);
   // True while tombstones of the chunk are being prepared or taken back.
   static bool Concerns(Core& core, ChunkId chunk);
-  // May a new delete of the chunk start? One that is still taking tombstones back gives way: the new one's epochs are higher,
-  // so its prepare or its own abort replaces whatever the old one left.
+  // May a new delete of the chunk start? One that is still taking tombstones back gives way: the new one's
+  // epochs are higher, so its prepare or its own abort replaces whatever the old one left.
   static bool MayStart(Core& core, ChunkId chunk);
 
   State state() const { return state_; }

@@ -1,5 +1,6 @@
-// The core's inbox. Streams are bounded where they are read (each stops reading while its window of unconsumed messages is
-// full), so the queue holds at most streams × window messages; calls are refused beyond their own bound.
+// The core's inbox. Streams are bounded where they are read (each stops reading while its window of
+// unconsumed messages is full), so the queue holds at most streams × window messages; calls are refused
+// beyond their own bound.
 //
 // Thread-safety: Push and Wake from any thread, Drain from the core thread.
 #pragma once
@@ -39,7 +40,8 @@ class EventQueue {
     ready_.notify_one();
   }
 
-  // Up to `limit` events, in order; waits at most `wait` for the first one. An empty answer: nothing came, or Wake.
+  // Up to `limit` events, in order; waits at most `wait` for the first one. An empty answer: nothing came, or
+  // Wake.
   std::deque<Event> Drain(size_t limit, std::chrono::nanoseconds wait) {
     std::unique_lock lock(mu_);
     if (wait.count() > 0) {

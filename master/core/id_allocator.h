@@ -1,5 +1,6 @@
-// Hands out inode, chunk, epoch and session ids from ranges that were reserved durably before the first use, so that a master
-// that loses the tail of its log never gives an id out twice. Pure; the core makes reservations durable.
+// Hands out inode, chunk, epoch and session ids from ranges that were reserved durably before the first use,
+// so that a master that loses the tail of its log never gives an id out twice. Pure; the core makes
+// reservations durable.
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -42,11 +43,14 @@ class IdAllocator {
   uint64_t chunks_reserved_below() const { return std::max(chunks_.limit, chunks_.asked); }
 
   // True when a range is half used and no reservation is under way.
-  bool WantsReservation() const { return !pending_ && (Low(inodes_, blocks_.inodes) || Low(chunks_, blocks_.chunks) ||
-                                                       Low(epochs_, blocks_.epochs) || Low(sessions_, blocks_.sessions)); }
+  bool WantsReservation() const {
+    return !pending_ && (Low(inodes_, blocks_.inodes) || Low(chunks_, blocks_.chunks) ||
+                         Low(epochs_, blocks_.epochs) || Low(sessions_, blocks_.sessions));
+  }
   // True when so little is left that the next round of work might not be served.
   bool Exhausted() const {
-    return inodes_.left() < kSlack || chunks_.left() < kSlack || epochs_.left() < kSlack || sessions_.left() < 64;
+    return inodes_.left() < kSlack || chunks_.left() < kSlack || epochs_.left() < kSlack ||
+           sessions_.left() < 64;
   }
   proto::ReserveIdsCmd Reserve() {
     pending_ = true;

@@ -6,7 +6,9 @@ namespace cairn::master {
 namespace {
 
 LeaseMode ModeOf(proto::LeaseMode mode) {
-  return mode == proto::LEASE_WRITE ? LeaseMode::kWrite : mode == proto::LEASE_READ ? LeaseMode::kRead : LeaseMode::kNone;
+  return mode == proto::LEASE_WRITE  ? LeaseMode::kWrite
+         : mode == proto::LEASE_READ ? LeaseMode::kRead
+                                     : LeaseMode::kNone;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What arrives from clients and chunkservers, taken apart on the core thread. Everything in a message is checked here or by
-// the state machine; nothing a peer sends is asserted.
+// What arrives from clients and chunkservers, taken apart on the core thread. Everything in a message is
+// checked here or by the state machine; nothing a peer sends is asserted.
 //
 // Thread-safety: core thread only.
 #pragma once
@@ -14,7 +14,8 @@ namespace cairn::master {
 
 class SessionMessages {
  public:
-  static void Handle(Core& core, const std::shared_ptr<SessionChannel>& channel, proto::ClientMessage& message);
+  static void Handle(Core& core, const std::shared_ptr<SessionChannel>& channel,
+                     proto::ClientMessage& message);
 
  private:
   static void OnHello(Core& core, const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello);
@@ -27,12 +28,14 @@ class SessionMessages {
 
 class ServerMessages {
  public:
-  static void Handle(Core& core, const std::shared_ptr<ServerChannel>& channel, proto::ChunkserverMessage& message);
+  static void Handle(Core& core, const std::shared_ptr<ServerChannel>& channel,
+                     proto::ChunkserverMessage& message);
   static void Closed(Core& core, const std::shared_ptr<ServerChannel>& channel, const std::string& reason);
   static void Down(Core& core, ServerInfo& server, const std::string& reason);
 
  private:
-  static void OnRegister(Core& core, const std::shared_ptr<ServerChannel>& channel, const proto::Register& request);
+  static void OnRegister(Core& core, const std::shared_ptr<ServerChannel>& channel,
+                         const proto::Register& request);
   static void OnHeartbeat(Core& core, ServerInfo& server, const proto::Heartbeat& heartbeat);
   static void TellSessions(Core& core);
 };

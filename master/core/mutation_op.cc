@@ -24,20 +24,47 @@ bool Contains(const std::vector<InodeId>& list, InodeId inode) {
 bool MutationOp::BuildCommand(proto::LogCommand* command) const {
   *command = NewCommand();
   switch (request_.op_case()) {
-    case proto::Request::kCreate: *command->mutable_create() = request_.create(); return true;
-    case proto::Request::kMkdir: *command->mutable_mkdir() = request_.mkdir(); return true;
-    case proto::Request::kMknod: *command->mutable_mknod() = request_.mknod(); return true;
-    case proto::Request::kSymlink: *command->mutable_symlink() = request_.symlink(); return true;
-    case proto::Request::kLink: *command->mutable_link() = request_.link(); return true;
-    case proto::Request::kUnlink: *command->mutable_unlink() = request_.unlink(); return true;
-    case proto::Request::kRmdir: *command->mutable_rmdir() = request_.rmdir(); return true;
-    case proto::Request::kRename: *command->mutable_rename() = request_.rename(); return true;
-    case proto::Request::kSetAttr: *command->mutable_set_attr() = request_.set_attr(); return true;
-    case proto::Request::kSetXattr: *command->mutable_set_xattr() = request_.set_xattr(); return true;
-    case proto::Request::kRemoveXattr: *command->mutable_remove_xattr() = request_.remove_xattr(); return true;
-    case proto::Request::kAnnounce: *command->mutable_announce() = request_.announce(); return true;
-    case proto::Request::kSetPolicy: *command->mutable_set_policy() = request_.set_policy(); return true;
-    default: return false;
+    case proto::Request::kCreate:
+      *command->mutable_create() = request_.create();
+      return true;
+    case proto::Request::kMkdir:
+      *command->mutable_mkdir() = request_.mkdir();
+      return true;
+    case proto::Request::kMknod:
+      *command->mutable_mknod() = request_.mknod();
+      return true;
+    case proto::Request::kSymlink:
+      *command->mutable_symlink() = request_.symlink();
+      return true;
+    case proto::Request::kLink:
+      *command->mutable_link() = request_.link();
+      return true;
+    case proto::Request::kUnlink:
+      *command->mutable_unlink() = request_.unlink();
+      return true;
+    case proto::Request::kRmdir:
+      *command->mutable_rmdir() = request_.rmdir();
+      return true;
+    case proto::Request::kRename:
+      *command->mutable_rename() = request_.rename();
+      return true;
+    case proto::Request::kSetAttr:
+      *command->mutable_set_attr() = request_.set_attr();
+      return true;
+    case proto::Request::kSetXattr:
+      *command->mutable_set_xattr() = request_.set_xattr();
+      return true;
+    case proto::Request::kRemoveXattr:
+      *command->mutable_remove_xattr() = request_.remove_xattr();
+      return true;
+    case proto::Request::kAnnounce:
+      *command->mutable_announce() = request_.announce();
+      return true;
+    case proto::Request::kSetPolicy:
+      *command->mutable_set_policy() = request_.set_policy();
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -96,7 +123,8 @@ bool MutationOp::Unimpeded(Core& core, const Effects& effects, Status* failure) 
 
 bool MutationOp::StartDelete(Core& core, const Effects& effects) {
   for (ChunkId chunk : effects.chunks_deleting) {
-    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return false;
+    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr)
+      return false;
   }
   victims_ = effects.last_name_gone;
   for (InodeId victim : victims_) core.inodes().Lock(victim, id);
@@ -147,7 +175,8 @@ Progress MutationOp::Try(Core& core) {
     }
   }
 
-  const bool removes = request_.op_case() == proto::Request::kUnlink || request_.op_case() == proto::Request::kRename;
+  const bool removes =
+      request_.op_case() == proto::Request::kUnlink || request_.op_case() == proto::Request::kRename;
   if (removes && procedure_ == nullptr && !preview.effects.chunks_deleting.empty()) {
     if (!StartDelete(core, preview.effects)) {
       WakeAfter(core, kBusyNanos);
@@ -203,9 +232,9 @@ Progress MutationOp::ApplyNow(Core& core, const Effects& preview, proto::LogComm
   proto::Reply reply = std::move(result.reply);
   if (result.ok()) {
     for (const LeaseChange& granted : result.effects.leases_granted) {
-      const bool told = std::any_of(reply.leases().begin(), reply.leases().end(), [&](const proto::Lease& lease) {
-        return lease.inode() == granted.inode.value();
-      });
+      const bool told =
+          std::any_of(reply.leases().begin(), reply.leases().end(),
+                      [&](const proto::Lease& lease) { return lease.inode() == granted.inode.value(); });
       if (granted.session != session || told) continue;
       proto::Lease* lease = reply.add_leases();
       lease->set_inode(granted.inode.value());

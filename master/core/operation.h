@@ -1,7 +1,9 @@
-// One thing that the master has under way and that may have to wait: for recalls, for chunkservers, for durability.
+// One thing that the master has under way and that may have to wait: for recalls, for chunkservers, for
+// durability.
 //
-// The core calls Step when the operation starts and again whenever something it waits for may have changed. Step looks at the
-// state from the beginning, registers what it waits for, and returns kFinished once it has answered. Nothing blocks.
+// The core calls Step when the operation starts and again whenever something it waits for may have changed.
+// Step looks at the state from the beginning, registers what it waits for, and returns kFinished once it has
+// answered. Nothing blocks.
 //
 // Thread-safety: none; operations live on the core thread.
 #pragma once
@@ -23,8 +25,8 @@ class Operation {
  public:
   virtual ~Operation() = default;
   virtual Progress Step(Core& core) = 0;
-  // The session that asked has ended: nobody waits for the answer. An operation that only serves this session finishes;
-  // one that must be brought to an end in the cluster (tombstones, configurations) goes on.
+  // The session that asked has ended: nobody waits for the answer. An operation that only serves this session
+  // finishes; one that must be brought to an end in the cluster (tombstones, configurations) goes on.
   virtual void OnSessionEnded(Core& core) {}
   // What it waits for, for the messages of those who wait for it in turn. Empty: nothing to tell.
   virtual std::string WaitReason() const { return {}; }

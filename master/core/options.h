@@ -9,10 +9,10 @@ namespace cairn::master {
 
 struct CoreOptions {
   int64_t session_lease_ms = 10'000;
-  int64_t write_timeout_ms = 10'000;      // below the quorum, before an error
-  int64_t delete_grace_ms = 2'000;        // between a durable delete and its erasure
-  int64_t command_timeout_ms = 10'000;    // for one command to a chunkserver (not a sync)
-  int64_t sync_timeout_ms = 600'000;      // for one sync
+  int64_t write_timeout_ms = 10'000;    // below the quorum, before an error
+  int64_t delete_grace_ms = 2'000;      // between a durable delete and its erasure
+  int64_t command_timeout_ms = 10'000;  // for one command to a chunkserver (not a sync)
+  int64_t sync_timeout_ms = 600'000;    // for one sync
   int64_t repair_grace_ms = 30'000;
   int64_t server_silence_ms = 5'000;
   int64_t lower_writer_after_ms = 5'000;  // an open chunk with a dropped member: recall of its write lease
@@ -28,8 +28,8 @@ struct CoreOptions {
   size_t max_repairs_per_server = 4;
   size_t max_repairs = 16;
   size_t repair_queue_capacity = 100'000;
-  uint64_t repair_bytes_per_second = 0;   // per sync; 0: no limit
-  uint64_t min_free_bytes = 256ull << 20; // of the master's disk: below this mutations get kNoSpace
+  uint64_t repair_bytes_per_second = 0;    // per sync; 0: no limit
+  uint64_t min_free_bytes = 256ull << 20;  // of the master's disk: below this mutations get kNoSpace
   int64_t clock_skew_warning_ms = 2'000;
   std::string version = "0.1.0";
 };

@@ -76,7 +76,8 @@ Progress ReadOp::TryLookup(Core& core) {
   proto::Reply reply;
   if (!entry.ok()) {
     *reply.mutable_status() = ToProto(entry.status());
-    if (op.want_lease() && entry.code() == StatusCode::kNotFound) core.OfferReadLease(parent, session, &reply);
+    if (op.want_lease() && entry.code() == StatusCode::kNotFound)
+      core.OfferReadLease(parent, session, &reply);
     return Reply(core, std::move(reply));
   }
   const InodeId inode(entry->attr().inode());
@@ -108,7 +109,8 @@ Progress ReadOp::TryReadDir(Core& core) {
   *reply.mutable_read_dir() = *std::move(page);
   if (op.want_lease()) {
     core.OfferReadLease(InodeId(op.inode()), session, &reply);
-    // A file that another session writes gets no lease here: its entry is not cached, and a stat of it asks again.
+    // A file that another session writes gets no lease here: its entry is not cached, and a stat of it asks
+    // again.
     if (op.with_attrs()) {
       for (const proto::DirEntry& entry : reply.read_dir().entries()) {
         core.OfferReadLease(InodeId(entry.inode()), session, &reply);
@@ -137,7 +139,8 @@ Progress ReadOp::TryGetXattr(Core& core) {
     if (!record) return Fail(core, Status(StatusCode::kStaleHandle, "inode " + ToString(inode) + " is gone"));
     if (op.name() == kErrorXattr) {
       auto refusal = core.RefusalOf(inode);
-      if (!refusal) return Fail(core, Status(StatusCode::kNoAttribute, "no operation on this inode was refused"));
+      if (!refusal)
+        return Fail(core, Status(StatusCode::kNoAttribute, "no operation on this inode was refused"));
       reply.mutable_bytes()->set_value(*refusal);
     } else {
       if (record->type() != proto::REGULAR) {

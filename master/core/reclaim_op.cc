@@ -20,9 +20,7 @@ void ReclaimOp::Ensure(Core& core, InodeId inode) {
   core.running().reclaims[inode] = core.StartOperation(std::make_unique<ReclaimOp>(inode));
 }
 
-std::string ReclaimOp::WaitReason() const {
-  return "inode " + ToString(inode_) + " is being reclaimed";
-}
+std::string ReclaimOp::WaitReason() const { return "inode " + ToString(inode_) + " is being reclaimed"; }
 
 Progress ReclaimOp::RetryLater(Core& core) {
   procedure_.reset();
@@ -51,7 +49,8 @@ Progress ReclaimOp::Step(Core& core) {
       case DeleteProcedure::State::kPreparing:
         return Progress::kWaiting;
       case DeleteProcedure::State::kRefused:
-        CAIRN_LOG(Info, "inode {} cannot be reclaimed yet: {}", inode_.value(), procedure_->refusal().message());
+        CAIRN_LOG(Info, "inode {} cannot be reclaimed yet: {}", inode_.value(),
+                  procedure_->refusal().message());
         return RetryLater(core);
       case DeleteProcedure::State::kReady: {
         proto::LogCommand command;
@@ -75,7 +74,8 @@ Progress ReclaimOp::Step(Core& core) {
   std::vector<ChunkId> chunks;
   for (const ChunkAt& chunk : ChunksOfInode(core.txn(), inode_, 0, SIZE_MAX)) chunks.push_back(chunk.chunk);
   for (ChunkId chunk : chunks) {
-    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr) return RetryLater(core);
+    if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr)
+      return RetryLater(core);
   }
   core.inodes().Lock(inode_, id);
   procedure_ = DeleteProcedure::Start(core, chunks, core.options().write_timeout_ms * kNanosPerMilli, id);

@@ -1,5 +1,5 @@
-// Reclaims an inode without names after its last holder closed it: tombstones on W replicas of each chunk, then the record
-// goes. Retried silently until the quorum is there.
+// Reclaims an inode without names after its last holder closed it: tombstones on W replicas of each chunk,
+// then the record goes. Retried silently until the quorum is there.
 //
 // Thread-safety: core thread only.
 #pragma once

@@ -36,14 +36,16 @@ ReconfigureOp::ReconfigureOp(Core& core, ReconfigureRequest request, Reconfigure
 OperationId ReconfigureOp::Start(Core& core, ReconfigureRequest request, ReconfigureDone done) {
   const ChunkId chunk = request.chunk;
   CAIRN_CHECK(!core.running().reconfigurations.contains(chunk), "two configuration procedures for one chunk");
-  const OperationId id = core.StartOperation(std::make_unique<ReconfigureOp>(core, std::move(request), std::move(done)));
+  const OperationId id =
+      core.StartOperation(std::make_unique<ReconfigureOp>(core, std::move(request), std::move(done)));
   core.running().reconfigurations[chunk] = id;
   return id;
 }
 
 ReconfigureOp* ReconfigureOp::Running(Core& core, ChunkId chunk) {
   auto it = core.running().reconfigurations.find(chunk);
-  return it == core.running().reconfigurations.end() ? nullptr : core.FindOperation<ReconfigureOp>(it->second);
+  return it == core.running().reconfigurations.end() ? nullptr
+                                                     : core.FindOperation<ReconfigureOp>(it->second);
 }
 
 void ReconfigureOp::OnServerUp(Core& core, ServerId server) {
@@ -100,8 +102,9 @@ bool ReconfigureOp::Begin(Core& core) {
     Finish(core, FromProto(result.reply.status()));
     return false;
   }
-  core.history().Add(request_.chunk, core.wall(), "configuration procedure under epoch " + ToString(input.epoch) +
-                                                      " for " + Names(input.members) + ": " + request_.reason);
+  core.history().Add(request_.chunk, core.wall(),
+                     "configuration procedure under epoch " + ToString(input.epoch) + " for " +
+                         Names(input.members) + ": " + request_.reason);
   procedure_ = std::make_unique<Reconfiguration>(std::move(input));
   return true;
 }
@@ -131,7 +134,8 @@ Progress ReconfigureOp::Step(Core& core) {
     }
     if (!Begin(core)) return Progress::kFinished;
   }
-  // Perform may answer at once (a server that is down), which gives new actions; a refused activation ends the attempt.
+  // Perform may answer at once (a server that is down), which gives new actions; a refused activation ends
+  // the attempt.
   for (int round = 0; round < 64; ++round) {
     auto actions = procedure_->TakeActions();
     if (actions.empty()) break;
@@ -150,7 +154,8 @@ Progress ReconfigureOp::Step(Core& core) {
       activate->set_sealed(true);
       const ApplyResult result = core.Apply(command);
       if (!result.ok()) return Finish(core, FromProto(result.reply.status()));
-      core.history().Add(request_.chunk, core.wall(), "never begun: nothing was written under its last lease");
+      core.history().Add(request_.chunk, core.wall(),
+                         "never begun: nothing was written under its last lease");
       activated_ = dropped_ = true;
       final_index_ = core.log_index();
       core.WhenDurable(final_index_, [&core, me = id] { core.Wake(me); });
@@ -187,7 +192,8 @@ void ReconfigureOp::ArmRetry(Core& core) {
   if (retry_armed_) return;
   retry_armed_ = true;
   int64_t when = core.now() + kRetryNanos;
-  if (request_.give_up_ns != 0) when = std::min(when, std::max(request_.give_up_ns, core.now() + kNanosPerMilli));
+  if (request_.give_up_ns != 0)
+    when = std::min(when, std::max(request_.give_up_ns, core.now() + kNanosPerMilli));
   core.timers().At(when, [&core, me = id] {
     auto* op = core.FindOperation<ReconfigureOp>(me);
     if (op == nullptr) return;
@@ -206,13 +212,14 @@ void ReconfigureOp::Command(Core& core, ServerId server, proto::ChunkCommand com
     answer(*procedure_, outcome);
     return;
   }
-  core.commander().Send(server, std::move(command), core.now() + timeout_ms * kNanosPerMilli,
-                        [&core, me = id, attempt = attempts_, answer = std::move(answer)](const CommandOutcome& outcome) {
-                          auto* op = core.FindOperation<ReconfigureOp>(me);
-                          if (op == nullptr || op->procedure_ == nullptr || op->attempts_ != attempt) return;
-                          answer(*op->procedure_, outcome);
-                          core.Wake(me);
-                        });
+  core.commander().Send(
+      server, std::move(command), core.now() + timeout_ms * kNanosPerMilli,
+      [&core, me = id, attempt = attempts_, answer = std::move(answer)](const CommandOutcome& outcome) {
+        auto* op = core.FindOperation<ReconfigureOp>(me);
+        if (op == nullptr || op->procedure_ == nullptr || op->attempts_ != attempt) return;
+        answer(*op->procedure_, outcome);
+        core.Wake(me);
+      });
 }
 
 void ReconfigureOp::Perform(Core& core, replication::ReconfigureAction action) {
@@ -241,7 +248,8 @@ void ReconfigureOp::Perform(Core& core, replication::ReconfigureAction action) {
     order->set_length(sync->length);
     order->set_rate_bytes_per_s(core.options().repair_bytes_per_second);
     for (ServerId source : sync->sources) {
-      if (const ServerInfo* info = core.servers().Find(source)) *order->add_sources() = core.servers().Address(*info);
+      if (const ServerInfo* info = core.servers().Find(source))
+        *order->add_sources() = core.servers().Address(*info);
     }
     Command(core, sync->server, std::move(command), core.options().sync_timeout_ms,
             [&core, chunk = request_.chunk, server = sync->server](Reconfiguration& procedure,
@@ -274,14 +282,16 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
   const ApplyResult result = core.Apply(command);
   if (!result.ok()) {
     // The record changed under the procedure (a delete was committed): nothing to activate any more.
-    CAIRN_LOG(Warning, "activation of chunk {} refused: {}", ToString(request_.chunk), result.reply.status().message());
+    CAIRN_LOG(Warning, "activation of chunk {} refused: {}", ToString(request_.chunk),
+              result.reply.status().message());
     procedure_.reset();
     core.Wake(id);
     return;
   }
   core.history().Add(request_.chunk, core.wall(),
-                     "configuration " + ToString(activate.config.epoch) + " of " + Names(activate.config.members) +
-                         " is active at " + ToString(activate.stamp) + ", carried by " + Names(activate.carriers));
+                     "configuration " + ToString(activate.config.epoch) + " of " +
+                         Names(activate.config.members) + " is active at " + ToString(activate.stamp) +
+                         ", carried by " + Names(activate.carriers));
   activated_ = true;
   final_index_ = core.log_index();
   core.WhenDurable(final_index_, [&core, me = id] { core.Wake(me); });

@@ -1,8 +1,9 @@
-// Runs the one configuration procedure (common/replication/recovery.h) for one chunk: sends what the pure core says, records
-// intent and activation in the log, and waits until the activation is on disk before anybody may act under the new epoch.
+// Runs the one configuration procedure (common/replication/recovery.h) for one chunk: sends what the pure
+// core says, records intent and activation in the log, and waits until the activation is on disk before
+// anybody may act under the new epoch.
 //
-// Whoever needs the outcome passes a callback; there is at most one procedure per chunk (Running says so). A procedure that
-// cannot be decided waits and goes on by itself when servers come back.
+// Whoever needs the outcome passes a callback; there is at most one procedure per chunk (Running says so). A
+// procedure that cannot be decided waits and goes on by itself when servers come back.
 //
 // Thread-safety: core thread only.
 #pragma once
@@ -23,12 +24,12 @@ namespace cairn::master {
 struct ReconfigureRequest {
   ChunkId chunk;
   replication::ReconfigurePurpose purpose = replication::ReconfigurePurpose::kVanishedWriter;
-  std::vector<ServerId> members;   // empty: those of the present configuration
-  uint32_t write_quorum = 0;       // 0: as now
+  std::vector<ServerId> members;  // empty: those of the present configuration
+  uint32_t write_quorum = 0;      // 0: as now
   uint32_t min_carriers = 0;
   bool accept_loss = false;
-  std::string reason;              // for people: in the record, log and history
-  int64_t give_up_ns = 0;          // 0: never; otherwise the time after which it fails with its wait reason
+  std::string reason;      // for people: in the record, log and history
+  int64_t give_up_ns = 0;  // 0: never; otherwise the time after which it fails with its wait reason
 };
 
 // ok: the chunk is activated (or was dropped as never begun) and that is on disk.
@@ -64,12 +65,12 @@ class ReconfigureOp final : public Operation {
   std::vector<ReconfigureDone> done_;
   std::unique_ptr<replication::Reconfiguration> procedure_;
   int64_t started_ns_ = 0;
-  bool activated_ = false;        // logged; waits for the disk
+  bool activated_ = false;  // logged; waits for the disk
   bool dropped_ = false;
   bool retry_armed_ = false;
   bool reported_damaged_ = false;
   uint32_t attempts_ = 0;
-  uint64_t final_index_ = 0;      // log index of the outcome
+  uint64_t final_index_ = 0;  // log index of the outcome
 };
 
 }  // namespace cairn::master

@@ -80,7 +80,8 @@ std::string RecoverOp::WaitReason() const {
   std::string reason = "inode " + ToString(inode_) + " is being recovered from a writer that vanished";
   if (core_ == nullptr) return reason;
   for (ChunkId chunk : running_) {
-    if (const ReconfigureOp* op = ReconfigureOp::Running(*core_, chunk)) return reason + "; " + op->WaitReason();
+    if (const ReconfigureOp* op = ReconfigureOp::Running(*core_, chunk))
+      return reason + "; " + op->WaitReason();
   }
   return reason;
 }

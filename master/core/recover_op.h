@@ -1,5 +1,6 @@
-// Recovers a file whose writer is gone: every chunk open under its lease goes through the configuration procedure and ends
-// sealed; then the lease ends. The inode is locked meanwhile, so that nobody gets a lease on it or deletes it.
+// Recovers a file whose writer is gone: every chunk open under its lease goes through the configuration
+// procedure and ends sealed; then the lease ends. The inode is locked meanwhile, so that nobody gets a lease
+// on it or deletes it.
 //
 // Thread-safety: core thread only.
 #pragma once

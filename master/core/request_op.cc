@@ -71,8 +71,7 @@ bool RequestOp::Available(Core& core, InodeId inode, Status* failure) {
 bool RequestOp::WaitsForServers(Core& core, const Status& placement) {
   if (placement.code() != StatusCode::kNoQuorum) return false;
   if (unplaced_since_ns_ == 0) unplaced_since_ns_ = core.now();
-  const int64_t left_ns =
-      unplaced_since_ns_ + core.options().write_timeout_ms * kNanosPerMilli - core.now();
+  const int64_t left_ns = unplaced_since_ns_ + core.options().write_timeout_ms * kNanosPerMilli - core.now();
   if (left_ns <= 0) return false;
   WakeAfter(core, std::min<int64_t>(left_ns, 200 * kNanosPerMilli));
   return true;
@@ -87,7 +86,8 @@ bool RequestOp::WaitsForProcedure(Core& core, const proto::Reply& reply) {
   return true;
 }
 
-Status RequestOp::AddPlacements(Core& core, const Effects& effects, InodeId parent, proto::LogCommand* command) {
+Status RequestOp::AddPlacements(Core& core, const Effects& effects, InodeId parent,
+                                proto::LogCommand* command) {
   for (const InodeChunk& needed : effects.placements_needed) {
     const InodeId owner = needed.inode ? needed.inode : parent;
     CAIRN_ASSIGN_OR_RETURN(const proto::Policy policy, EffectivePolicy(core.txn(), owner));

@@ -31,12 +31,14 @@ class RequestOp : public Operation {
 
   Progress Reply(Core& core, proto::Reply reply);
   Progress Fail(Core& core, const Status& status);
-  // False while another operation has the inode to itself, or its last writer is being recovered: `this` waits for it. When
-  // that takes longer than the write timeout, *failure says what it waited for.
+  // False while another operation has the inode to itself, or its last writer is being recovered: `this`
+  // waits for it. When that takes longer than the write timeout, *failure says what it waited for.
   bool Available(Core& core, InodeId inode, Status* failure);
-  // No place for a chunk because too few servers are up: true while it is worth waiting for them (they may just restart).
+  // No place for a chunk because too few servers are up: true while it is worth waiting for them (they may
+  // just restart).
   bool WaitsForServers(Core& core, const Status& placement);
-  // A chunk's configuration is just being changed (kBusy): true while it is worth waiting for the end of that.
+  // A chunk's configuration is just being changed (kBusy): true while it is worth waiting for the end of
+  // that.
   bool WaitsForProcedure(Core& core, const proto::Reply& reply);
   // Places the chunks that the preview asked for; `parent` stands for an inode that does not exist yet.
   Status AddPlacements(Core& core, const Effects& effects, InodeId parent, proto::LogCommand* command);
@@ -51,8 +53,8 @@ class RequestOp : public Operation {
   int64_t unplaced_since_ns_ = 0;
 };
 
-// Reads: answered from the metadata; where attributes or layout are shown, a writer elsewhere is lowered first so that they
-// are right.
+// Reads: answered from the metadata; where attributes or layout are shown, a writer elsewhere is lowered
+// first so that they are right.
 class ReadOp final : public RequestOp {
  public:
   using RequestOp::RequestOp;
@@ -69,7 +71,8 @@ class ReadOp final : public RequestOp {
   Progress TryStatFs(Core& core);
 };
 
-// Changes of the namespace: recalls what others hold, deletes by quorum where a file loses its last name, applies.
+// Changes of the namespace: recalls what others hold, deletes by quorum where a file loses its last name,
+// applies.
 class MutationOp final : public RequestOp {
  public:
   using RequestOp::RequestOp;
@@ -145,8 +148,9 @@ class ChunkTroubleRequestOp final : public RequestOp {
   int64_t deadline_ns_ = 0;
 };
 
-// A holder gave its write lease back (recall answered, released) with or without a last commit: applies what it says, lets the
-// lease end, and starts the recovery of chunks that it left unresolved. `keep` is what the holder goes on with.
+// A holder gave its write lease back (recall answered, released) with or without a last commit: applies what
+// it says, lets the lease end, and starts the recovery of chunks that it left unresolved. `keep` is what the
+// holder goes on with.
 void TakeBackWriteLease(Core& core, InodeId inode, SessionId session, Epoch number, LeaseMode keep,
                         const proto::InodeCommit* commit);
 // Remembers, or forgets, that a session without a lease has the inode open.

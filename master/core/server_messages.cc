@@ -16,7 +16,8 @@ void ServerMessages::Handle(Core& core, const std::shared_ptr<ServerChannel>& ch
   }
   ServerInfo* server = core.servers_.FindByChannel(channel.get());
   if (server == nullptr) {
-    channel->Close(Status(StatusCode::kFailedPrecondition, "not registered on this stream; send Register first"));
+    channel->Close(
+        Status(StatusCode::kFailedPrecondition, "not registered on this stream; send Register first"));
     return;
   }
   switch (message.kind_case()) {
@@ -87,9 +88,8 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   core.audit().OnRegistered(id);
   if (is_new) {
     // A new server must not learn an id that a loss of power could take back.
-    core.WhenDurable(core.log_index(), [&core, channel, message] {
-      core.server_outbox_.emplace_back(channel, message);
-    });
+    core.WhenDurable(core.log_index(),
+                     [&core, channel, message] { core.server_outbox_.emplace_back(channel, message); });
   } else {
     core.server_outbox_.emplace_back(channel, std::move(message));
   }
@@ -105,7 +105,8 @@ void ServerMessages::OnHeartbeat(Core& core, ServerInfo& server, const proto::He
   core.SendToServer(server.id, std::move(message));
 }
 
-void ServerMessages::Closed(Core& core, const std::shared_ptr<ServerChannel>& channel, const std::string& reason) {
+void ServerMessages::Closed(Core& core, const std::shared_ptr<ServerChannel>& channel,
+                            const std::string& reason) {
   if (ServerInfo* server = core.servers_.FindByChannel(channel.get())) Down(core, *server, reason);
 }
 
@@ -119,7 +120,8 @@ void ServerMessages::Down(Core& core, ServerInfo& server, const std::string& rea
     });
   }
   core.servers_.MarkDown(server, core.now());
-  core.commander_.OnServerDown(id, Status(StatusCode::kUnavailable, ToString(id) + " went down (" + reason + ")"));
+  core.commander_.OnServerDown(
+      id, Status(StatusCode::kUnavailable, ToString(id) + " went down (" + reason + ")"));
   core.audit().OnDown(id);
   core.repair().OnServerDown(id);
   TellSessions(core);

@@ -99,14 +99,15 @@ void SessionMessages::Handle(Core& core, const std::shared_ptr<SessionChannel>& 
       OnRecallReply(core, *session, message.recall_reply());
       break;
     case proto::ClientMessage::kGoodbye:
-      core.EndSession(*session, "it said goodbye");
+      core.EndSession(*session, SessionEnd::kGoodbye, "it said goodbye");
       break;
     default:
       channel->Close(Status(StatusCode::kMalformed, "an empty message"));
   }
 }
 
-void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello) {
+void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>& channel,
+                              const proto::Hello& hello) {
   if (hello.wire_version() != wire::kWireVersion) {
     channel->Close(Status(StatusCode::kVersionMismatch,
                           "the client speaks wire version " + std::to_string(hello.wire_version()) +
@@ -115,7 +116,8 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
   }
   if (!hello.cluster_id().empty() && hello.cluster_id() != core.cluster_id()) {
     channel->Close(Status(StatusCode::kWrongCluster, "the client wants cluster " + hello.cluster_id() +
-                                                         ", this master serves cluster " + core.cluster_id()));
+                                                         ", this master serves cluster " +
+                                                         core.cluster_id()));
     return;
   }
   proto::MasterMessage message;
@@ -131,9 +133,9 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
   bool after_restart = false;
   if (hello.session() == 0) {
     if (core.sessions_.all().size() >= core.options().max_sessions) {
-      *reply->mutable_status() =
-          ToProto(Status(StatusCode::kResourceExhausted,
-                         "this master has " + std::to_string(core.options().max_sessions) + " sessions, its limit"));
+      *reply->mutable_status() = ToProto(
+          Status(StatusCode::kResourceExhausted,
+                 "this master has " + std::to_string(core.options().max_sessions) + " sessions, its limit"));
       send();
       return;
     }
@@ -154,8 +156,9 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
   } else {
     session = core.sessions_.Find(SessionId(hello.session()));
     if (session == nullptr) {
-      *reply->mutable_status() = ToProto(Status(
-          StatusCode::kSessionUnknown, "session " + std::to_string(hello.session()) + " is not known; start a new one"));
+      *reply->mutable_status() =
+          ToProto(Status(StatusCode::kSessionUnknown,
+                         "session " + std::to_string(hello.session()) + " is not known; start a new one"));
       send();
       return;
     }
@@ -191,10 +194,12 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
     if (held != nullptr && held->number == number && held->mode >= mode) continue;
     bool accepted = false;
     if (after_restart && held == nullptr && InodeExists(core.txn(), inode)) {
-      // A claim that contradicts what another session holds under a higher number loses; one with a higher number wins.
+      // A claim that contradicts what another session holds under a higher number loses; one with a higher
+      // number wins.
       for (const HeldLease& other : core.leases().Holders(inode)) {
         if (other.mode == LeaseMode::kRead && other.number < number && mode == LeaseMode::kWrite) {
-          core.SendRecalls(core.leases().RecallOne(inode, other.session, LeaseMode::kNone, false, core.now()));
+          core.SendRecalls(
+              core.leases().RecallOne(inode, other.session, LeaseMode::kNone, false, core.now()));
         }
       }
       const auto recorded = WriteLeaseOf(core.txn(), inode);
@@ -212,8 +217,8 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
     }
     if (!accepted) reply->add_rejected_claims(inode.value());
   }
-  // Read leases that the client does not claim any more. Unclaimed write leases stay: their grant may be in a reply that is
-  // still to be repeated; a client that does not know one says so when it is recalled.
+  // Read leases that the client does not claim any more. Unclaimed write leases stay: their grant may be in a
+  // reply that is still to be repeated; a client that does not know one says so when it is recalled.
   std::sort(claimed.begin(), claimed.end());
   for (InodeId inode : core.leases().ReadLeases(session.id)) {
     if (std::binary_search(claimed.begin(), claimed.end(), inode)) continue;
@@ -237,8 +242,9 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
     core.Answer(session.id, std::move(reply));
   };
   if (session.in_flight.size() >= core.options().max_requests_per_session) {
-    return refuse(Status(StatusCode::kResourceExhausted, "the session has " + std::to_string(session.in_flight.size()) +
-                                                             " requests outstanding, its limit"));
+    return refuse(Status(
+        StatusCode::kResourceExhausted,
+        "the session has " + std::to_string(session.in_flight.size()) + " requests outstanding, its limit"));
   }
   if (IsMutation(request.op_case())) {
     if (auto stored = StoredReply(core.txn(), session.id, request.number())) {
@@ -266,7 +272,8 @@ void SessionMessages::OnRenew(Core& core, Session& session, const proto::Renew& 
   reply->set_number(renew.number());
   if (session.servers_version != core.servers().version()) {
     session.servers_version = core.servers().version();
-    for (proto::ServerAddress& address : core.servers().Addresses()) *reply->add_servers() = std::move(address);
+    for (proto::ServerAddress& address : core.servers().Addresses())
+      *reply->add_servers() = std::move(address);
   }
   core.Send(session.id, std::move(message));
 }

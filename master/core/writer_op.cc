@@ -30,8 +30,8 @@ void TakeBackWriteLease(Core& core, InodeId inode, SessionId session, Epoch numb
     *command.mutable_write_back()->add_commits() = *commit;
     const ApplyResult result = core.Apply(command);
     if (!result.ok()) {
-      CAIRN_LOG(Warning, "session {}, inode {}: last commit under lease {} refused: {}", session.value(), inode.value(),
-                number.value(), result.reply.status().message());
+      CAIRN_LOG(Warning, "session {}, inode {}: last commit under lease {} refused: {}", session.value(),
+                inode.value(), number.value(), result.reply.status().message());
     }
   }
   // Whatever the commit did not resolve is recovered; without one the lease just ends.
@@ -101,9 +101,9 @@ Progress WriterOp::WriteBack(Core& core) {
       if (commit.keep() == proto::LEASE_WRITE) continue;
       const InodeId inode(commit.inode());
       const Epoch number(commit.lease());
-      const bool failed = std::any_of(failures.begin(), failures.end(), [&](const proto::CommitFailure& failure) {
-        return failure.inode() == commit.inode();
-      });
+      const bool failed =
+          std::any_of(failures.begin(), failures.end(),
+                      [&](const proto::CommitFailure& failure) { return failure.inode() == commit.inode(); });
       if (failed) continue;
       // With a read lease kept, its return will say whether the file is still open.
       if (commit.keep() == proto::LEASE_NONE) NoteOpen(core, session, inode, commit.still_open());

@@ -1,8 +1,9 @@
 // Which operations wait for which inode, oldest first, and which one has an inode to itself.
 //
-// Operations are re-evaluated from their start whenever something they wait for changed, so nobody holds one inode while
-// waiting for another, and there is no deadlock to avoid. Age (the operation's number) decides the order. An inode that
-// somebody waits for gives no optional leases away, otherwise readers could starve a waiting writer.
+// Operations are re-evaluated from their start whenever something they wait for changed, so nobody holds one
+// inode while waiting for another, and there is no deadlock to avoid. Age (the operation's number) decides
+// the order. An inode that somebody waits for gives no optional leases away, otherwise readers could starve a
+// waiting writer.
 //
 // Thread-safety: none; owned by the master's core thread.
 #pragma once
@@ -25,16 +26,23 @@ class InodeQueue {
     waiting_[inode].insert(op);
     waits_of_[op].insert(inode);
   }
-  // Forgets every wait of the operation (before it is evaluated again, or when it ended).
-  void StopWaiting(OperationId op) {
+  // Forgets every wait of the operation (before it is evaluated again, or when it ended) and returns them. Those that it does
+  // not take up again are for the caller to wake: a younger operation may stand behind this one.
+  std::vector<InodeId> StopWaiting(OperationId op) {
     auto it = waits_of_.find(op);
-    if (it == waits_of_.end()) return;
-    for (InodeId inode : it->second) {
+    if (it == waits_of_.end()) return {};
+    std::vector<InodeId> inodes(it->second.begin(), it->second.end());
+    for (InodeId inode : inodes) {
       auto waiting = waiting_.find(inode);
       waiting->second.erase(op);
       if (waiting->second.empty()) waiting_.erase(waiting);
     }
     waits_of_.erase(it);
+    return inodes;
+  }
+  bool IsWaiting(InodeId inode, OperationId op) const {
+    auto it = waits_of_.find(op);
+    return it != waits_of_.end() && it->second.contains(inode);
   }
   // Those who wait, oldest first.
   std::vector<OperationId> Waiters(InodeId inode) const {

@@ -37,9 +37,8 @@ SessionId LeaseTable::Writer(InodeId inode) const {
 bool LeaseTable::OthersHoldMore(InodeId inode, SessionId session, LeaseMode leave) const {
   auto it = by_inode_.find(inode);
   if (it == by_inode_.end()) return false;
-  return std::any_of(it->second.begin(), it->second.end(), [&](const HeldLease& lease) {
-    return lease.session != session && lease.mode > leave;
-  });
+  return std::any_of(it->second.begin(), it->second.end(),
+                     [&](const HeldLease& lease) { return lease.session != session && lease.mode > leave; });
 }
 
 bool LeaseTable::Compatible(InodeId inode, SessionId session, LeaseMode mode) const {
@@ -98,7 +97,8 @@ std::vector<RecallOrder> LeaseTable::Grant(InodeId inode, SessionId session, Lea
   std::vector<RecallOrder> orders;
   const PerSession& mine = by_session_[session];
   if (mine.reads.size() <= options_.max_read_leases_per_session) return orders;
-  // Recalled ones stay at the front until they come back, so look past them for as many as the bound is exceeded by.
+  // Recalled ones stay at the front until they come back, so look past them for as many as the bound is
+  // exceeded by.
   size_t excess = mine.reads.size() - options_.max_read_leases_per_session;
   for (auto it = mine.reads.begin(); it != mine.reads.end() && excess > 0; ++it, --excess) {
     HeldLease* victim = FindMutable(*it, session);
@@ -120,8 +120,8 @@ void LeaseTable::StartRecall(InodeId inode, HeldLease& lease, LeaseMode leave, b
                              std::vector<RecallOrder>* orders) {
   if (lease.mode <= leave) return;
   if (lease.recalled && lease.recall_to <= leave && (lease.deleting || !deleting)) return;
-  // A stricter recall replaces a weaker one but keeps its deadline: conflicting requests must not extend the time that a
-  // silent holder gets.
+  // A stricter recall replaces a weaker one but keeps its deadline: conflicting requests must not extend the
+  // time that a silent holder gets.
   if (!lease.recalled) {
     lease.recalled = true;
     lease.recall_deadline_ns = now_ns + options_.recall_timeout_ns;
@@ -135,8 +135,8 @@ void LeaseTable::StartRecall(InodeId inode, HeldLease& lease, LeaseMode leave, b
   orders->push_back({lease.session, inode, lease.number, lease.recall_to, lease.deleting});
 }
 
-std::vector<RecallOrder> LeaseTable::RecallOthers(InodeId inode, SessionId session, LeaseMode leave, bool deleting,
-                                                  int64_t now_ns) {
+std::vector<RecallOrder> LeaseTable::RecallOthers(InodeId inode, SessionId session, LeaseMode leave,
+                                                  bool deleting, int64_t now_ns) {
   std::vector<RecallOrder> orders;
   auto it = by_inode_.find(inode);
   if (it == by_inode_.end()) return orders;
@@ -146,8 +146,8 @@ std::vector<RecallOrder> LeaseTable::RecallOthers(InodeId inode, SessionId sessi
   return orders;
 }
 
-std::vector<RecallOrder> LeaseTable::RecallOne(InodeId inode, SessionId session, LeaseMode leave, bool deleting,
-                                               int64_t now_ns) {
+std::vector<RecallOrder> LeaseTable::RecallOne(InodeId inode, SessionId session, LeaseMode leave,
+                                               bool deleting, int64_t now_ns) {
   std::vector<RecallOrder> orders;
   if (HeldLease* lease = FindMutable(inode, session)) {
     StartRecall(inode, *lease, leave, deleting, now_ns, &orders);
@@ -177,7 +177,8 @@ bool LeaseTable::Returned(InodeId inode, SessionId session, Epoch number, LeaseM
   return true;
 }
 
-void LeaseTable::Progress(InodeId inode, SessionId session, Epoch number, uint64_t dirty_bytes, int64_t now_ns) {
+void LeaseTable::Progress(InodeId inode, SessionId session, Epoch number, uint64_t dirty_bytes,
+                          int64_t now_ns) {
   HeldLease* lease = FindMutable(inode, session);
   if (lease == nullptr || lease->number != number || !lease->recalled) return;
   if (dirty_bytes >= lease->dirty_bytes) return;

@@ -1,12 +1,14 @@
-// Who holds which lease on which inode, and which of them are being recalled. Pure: no clock, no I/O, no protobuf.
+// Who holds which lease on which inode, and which of them are being recalled. Pure: no clock, no I/O, no
+// protobuf.
 //
 //   auto orders = table.RecallOthers(inode, session, LeaseMode::kNone, ...);  // send them, wait
 //   table.Returned(inode, holder, number, LeaseMode::kNone);                  // one answer each
 //   table.Compatible(inode, session, LeaseMode::kWrite) == true               // go on
 //   table.Grant(inode, session, LeaseMode::kWrite, number);
 //
-// Any number of sessions may hold `read` on an inode, or exactly one `write`. A lease under recall counts as held until it
-// was returned or its session ended. Read leases per session are bounded: the least recently granted ones are recalled.
+// Any number of sessions may hold `read` on an inode, or exactly one `write`. A lease under recall counts as
+// held until it was returned or its session ended. Read leases per session are bounded: the least recently
+// granted ones are recalled.
 //
 // Thread-safety: none; owned by the master's core thread.
 #pragma once
@@ -62,16 +64,18 @@ class LeaseTable {
   // Session that holds `write`; zero when nobody does.
   SessionId Writer(InodeId inode) const;
 
-  // May `session` be given `mode` now, with what the other sessions hold? kNone asks nothing and is always compatible.
+  // May `session` be given `mode` now, with what the other sessions hold? kNone asks nothing and is always
+  // compatible.
   bool Compatible(InodeId inode, SessionId session, LeaseMode mode) const;
-  // Installs or replaces the session's lease. Precondition: Compatible. Returns recalls of read leases by which the session
-  // now exceeds its bound.
-  std::vector<RecallOrder> Grant(InodeId inode, SessionId session, LeaseMode mode, Epoch number, int64_t now_ns);
+  // Installs or replaces the session's lease. Precondition: Compatible. Returns recalls of read leases by
+  // which the session now exceeds its bound.
+  std::vector<RecallOrder> Grant(InodeId inode, SessionId session, LeaseMode mode, Epoch number,
+                                 int64_t now_ns);
   // Marks a use of a read lease, for the order of eviction.
   void Touch(InodeId inode, SessionId session);
 
-  // Starts recalls so that no session but `session` holds more than `leave`. Returns those that were not already sent at
-  // this level; the leases stay held until Returned.
+  // Starts recalls so that no session but `session` holds more than `leave`. Returns those that were not
+  // already sent at this level; the leases stay held until Returned.
   std::vector<RecallOrder> RecallOthers(InodeId inode, SessionId session, LeaseMode leave, bool deleting,
                                         int64_t now_ns);
   // Recalls the lease of one session, whatever the others hold.
@@ -80,7 +84,8 @@ class LeaseTable {
   // Does any session but `session` hold more than `leave`?
   bool OthersHoldMore(InodeId inode, SessionId session, LeaseMode leave) const;
 
-  // The holder gave the lease back down to `keep`. False when it has no lease of that number (late or repeated answer).
+  // The holder gave the lease back down to `keep`. False when it has no lease of that number (late or
+  // repeated answer).
   bool Returned(InodeId inode, SessionId session, Epoch number, LeaseMode keep);
   // The holder is still flushing. The deadline moves only when the dirty bytes shrank.
   void Progress(InodeId inode, SessionId session, Epoch number, uint64_t dirty_bytes, int64_t now_ns);

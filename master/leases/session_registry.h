@@ -1,9 +1,10 @@
-// The sessions of clients: which are alive, on which stream, and the grace period after a start of the master.
+// The sessions of clients: which are alive, on which stream, and the grace period after a start of the
+// master.
 //
-// A session lives `lease_ns` after the last renewal that arrived here, plus a margin for clocks that run at different speed:
-// the client counts from *sending* the renewal, so it stops first. Sessions that were recorded before a restart are
-// "missing" until they say Hello again; while one is missing, and at most for the grace period, nothing may be given away
-// that a missing session could still hold.
+// A session lives `lease_ns` after the last renewal that arrived here, plus a margin for clocks that run at
+// different speed: the client counts from *sending* the renewal, so it stops first. Sessions that were
+// recorded before a restart are "missing" until they say Hello again; while one is missing, and at most for
+// the grace period, nothing may be given away that a missing session could still hold.
 //
 // Thread-safety: none; owned by the master's core thread.
 #pragma once
@@ -26,13 +27,13 @@ struct Session {
   SessionId id;
   std::string client_name;
   std::string host_id;
-  int64_t renewed_ns = 0;   // when the last sign of life that counts arrived
+  int64_t renewed_ns = 0;  // when the last sign of life that counts arrived
   int64_t expires_ns = 0;
-  bool missing = false;     // recorded before this start, not heard of yet
-  bool ended = false;       // expired or closed; its write leases are being recovered
-  std::shared_ptr<SessionChannel> channel;               // null while disconnected
-  std::unordered_map<uint64_t, OperationId> in_flight;   // request number -> operation
-  uint64_t servers_version = 0;                          // of the server list sent last
+  bool missing = false;                     // recorded before this start, not heard of yet
+  bool ended = false;                       // expired or closed; its write leases are being recovered
+  std::shared_ptr<SessionChannel> channel;  // null while disconnected
+  std::unordered_map<uint64_t, OperationId> in_flight;  // request number -> operation
+  uint64_t servers_version = 0;                         // of the server list sent last
 };
 
 class SessionRegistry {
@@ -48,7 +49,8 @@ class SessionRegistry {
   void AddMissing(SessionId id, std::string client_name, std::string host_id);
   // Starts the grace period (call after all AddMissing). Without missing sessions there is none.
   void StartGrace(int64_t now_ns);
-  // Nanoseconds of grace left; 0 when new leases may be granted. Ends at once when the last missing session is back or gone.
+  // Nanoseconds of grace left; 0 when new leases may be granted. Ends at once when the last missing session
+  // is back or gone.
   int64_t GraceLeft(int64_t now_ns) const;
   bool InGrace(int64_t now_ns) const { return GraceLeft(now_ns) > 0; }
 
@@ -59,7 +61,8 @@ class SessionRegistry {
   void Attach(Session& session, std::shared_ptr<SessionChannel> channel, int64_t now_ns);
   void Detach(Session& session);
   void Renew(Session& session, int64_t now_ns);
-  // Sessions past their time, and at the end of the grace period those still missing. Ended ones are not repeated.
+  // Sessions past their time, and at the end of the grace period those still missing. Ended ones are not
+  // repeated.
   std::vector<SessionId> Expired(int64_t now_ns) const;
   // Marks as ended: not alive any more, kept until Remove.
   void End(Session& session);

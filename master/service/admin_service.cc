@@ -23,7 +23,9 @@ constexpr uint32_t kMaxFsckItems = 10'000;
 constexpr size_t kMaxChecks = 4;
 constexpr auto kCheckExpiry = std::chrono::minutes(5);
 
-grpc::Status Busy() { return ToGrpc(Status(StatusCode::kResourceExhausted, "too many calls wait; try again")); }
+grpc::Status Busy() {
+  return ToGrpc(Status(StatusCode::kResourceExhausted, "too many calls wait; try again"));
+}
 
 // A check of the metadata runs over one snapshot for all its pages: the cursor names the snapshot.
 class Checks {
@@ -39,7 +41,8 @@ class Checks {
     }
     if (request.cursor().empty()) {
       if (checks_.size() >= kMaxChecks) {
-        *response.mutable_status() = ToProto(Status(StatusCode::kResourceExhausted, "other checks are running"));
+        *response.mutable_status() =
+            ToProto(Status(StatusCode::kResourceExhausted, "other checks are running"));
         return response;
       }
       id = next_++;
@@ -95,7 +98,8 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* Sessions(grpc::CallbackServerContext* context, const proto::SessionsRequest* request,
+  grpc::ServerUnaryReactor* Sessions(grpc::CallbackServerContext* context,
+                                     const proto::SessionsRequest* request,
                                      proto::SessionsResponse* response) override {
     return Ask(context, [request, response](Core& core, auto finish) {
       FillSessions(core, request->with_leases(), response);
@@ -114,7 +118,8 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     });
   }
 
-  grpc::ServerUnaryReactor* AcceptLoss(grpc::CallbackServerContext* context, const proto::AcceptLossRequest* request,
+  grpc::ServerUnaryReactor* AcceptLoss(grpc::CallbackServerContext* context,
+                                       const proto::AcceptLossRequest* request,
                                        proto::AcceptLossResponse* response) override {
     return Ask(context, [request, response](Core& core, auto finish) {
       master::AcceptLoss(core, *request, [response, finish](proto::AcceptLossResponse result) {
@@ -138,8 +143,9 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     auto* reactor = context->DefaultReactor();
     cairn::Status status;
     if (request->directory().empty() || request->directory().front() != '/') {
-      status = cairn::Status(StatusCode::kInvalidArgument,
-                             "a backup needs an absolute directory on the master's machine that does not exist yet");
+      status = cairn::Status(
+          StatusCode::kInvalidArgument,
+          "a backup needs an absolute directory on the master's machine that does not exist yet");
     } else {
       status = core_->store().Checkpoint(request->directory());
     }
@@ -166,6 +172,8 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeAdminService(Core* core) { return std::make_unique<AdminServiceImpl>(core); }
+std::unique_ptr<grpc::Service> MakeAdminService(Core* core) {
+  return std::make_unique<AdminServiceImpl>(core);
+}
 
 }  // namespace cairn::master

@@ -1,9 +1,9 @@
-// One bidirectional gRPC stream as a channel of the core: messages read go to the inbox, messages sent are queued and written
-// one after another. Included by the adapters only, because of gRPC's headers.
+// One bidirectional gRPC stream as a channel of the core: messages read go to the inbox, messages sent are
+// queued and written one after another. Included by the adapters only, because of gRPC's headers.
 //
-// The reactor lives until gRPC says OnDone and deletes itself; the channel may outlive it (the core holds it) and then drops
-// what is sent. Reading stops while `window` messages wait for the core, so a peer cannot fill the inbox; a peer that does not
-// read its answers loses the stream at a bound of bytes.
+// The reactor lives until gRPC says OnDone and deletes itself; the channel may outlive it (the core holds it)
+// and then drops what is sent. Reading stops while `window` messages wait for the core, so a peer cannot fill
+// the inbox; a peer that does not read its answers loses the stream at a bound of bytes.
 //
 // Thread-safety: gRPC's threads and the core thread; everything is guarded by mu_.
 #pragma once
@@ -21,25 +21,42 @@
 namespace cairn::master {
 
 struct StreamLimits {
-  size_t window = 256;                        // messages read and not yet handled
-  size_t max_queued_bytes = 64ull << 20;      // of answers waiting to be written
+  size_t window = 256;                    // messages read and not yet handled
+  size_t max_queued_bytes = 64ull << 20;  // of answers waiting to be written
 };
 
 inline grpc::Status ToGrpc(const Status& status) {
   if (status.ok()) return grpc::Status::OK;
   grpc::StatusCode code = grpc::StatusCode::UNKNOWN;
   switch (status.code()) {
-    case StatusCode::kWrongCluster: code = grpc::StatusCode::UNAUTHENTICATED; break;
+    case StatusCode::kWrongCluster:
+      code = grpc::StatusCode::UNAUTHENTICATED;
+      break;
     case StatusCode::kVersionMismatch:
-    case StatusCode::kFailedPrecondition: code = grpc::StatusCode::FAILED_PRECONDITION; break;
-    case StatusCode::kAlreadyExists: code = grpc::StatusCode::ALREADY_EXISTS; break;
+    case StatusCode::kFailedPrecondition:
+      code = grpc::StatusCode::FAILED_PRECONDITION;
+      break;
+    case StatusCode::kAlreadyExists:
+      code = grpc::StatusCode::ALREADY_EXISTS;
+      break;
     case StatusCode::kInvalidArgument:
-    case StatusCode::kMalformed: code = grpc::StatusCode::INVALID_ARGUMENT; break;
-    case StatusCode::kResourceExhausted: code = grpc::StatusCode::RESOURCE_EXHAUSTED; break;
-    case StatusCode::kSessionUnknown: code = grpc::StatusCode::NOT_FOUND; break;
-    case StatusCode::kCancelled: code = grpc::StatusCode::CANCELLED; break;
-    case StatusCode::kUnavailable: code = grpc::StatusCode::UNAVAILABLE; break;
-    default: break;
+    case StatusCode::kMalformed:
+      code = grpc::StatusCode::INVALID_ARGUMENT;
+      break;
+    case StatusCode::kResourceExhausted:
+      code = grpc::StatusCode::RESOURCE_EXHAUSTED;
+      break;
+    case StatusCode::kSessionUnknown:
+      code = grpc::StatusCode::NOT_FOUND;
+      break;
+    case StatusCode::kCancelled:
+      code = grpc::StatusCode::CANCELLED;
+      break;
+    case StatusCode::kUnavailable:
+      code = grpc::StatusCode::UNAVAILABLE;
+      break;
+    default:
+      break;
   }
   return grpc::Status(code, status.ToString());
 }
@@ -79,8 +96,8 @@ class BidiStream final : public grpc::ServerBidiReactor<In, Out> {
   };
 
   // `count` is incremented by the caller, and decremented when the stream is done.
-  static void Start(std::shared_ptr<StreamHandle<In, Out>> handle, const StreamLimits& limits, Callbacks callbacks,
-                    BidiStream** reactor) {
+  static void Start(std::shared_ptr<StreamHandle<In, Out>> handle, const StreamLimits& limits,
+                    Callbacks callbacks, BidiStream** reactor) {
     auto* stream = new BidiStream(handle, limits, std::move(callbacks));
     *reactor = stream;
     std::lock_guard lock(handle->mu_);

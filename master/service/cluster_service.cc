@@ -48,7 +48,9 @@ class ClusterServiceImpl final : public proto::ClusterService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeClusterService(Core* core) { return std::make_unique<ClusterServiceImpl>(core); }
+std::unique_ptr<grpc::Service> MakeClusterService(Core* core) {
+  return std::make_unique<ClusterServiceImpl>(core);
+}
 
 std::vector<std::unique_ptr<grpc::Service>> MakeServices(Core* core) {
   std::vector<std::unique_ptr<grpc::Service>> services;

@@ -71,7 +71,8 @@ struct MasterServer::State {
 };
 
 Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOptions& options,
-                                                          std::unique_ptr<MetaStore> store, const Clock* clock,
+                                                          std::unique_ptr<MetaStore> store,
+                                                          const Clock* clock,
                                                           std::function<void(const Status&)> on_failure) {
   std::unique_ptr<MasterServer> master(new MasterServer());
   master->state_ = std::make_unique<State>();
@@ -99,11 +100,13 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   state.server = builder.BuildAndStart();
   if (state.server == nullptr || state.port == 0) {
-    return Status(StatusCode::kBusy, "cannot listen on " + options.listen +
-                                         ": the address is in use, not one of this machine, or not permitted");
+    return Status(StatusCode::kBusy,
+                  "cannot listen on " + options.listen +
+                      ": the address is in use, not one of this machine, or not permitted");
   }
   state.core_thread = std::thread([&state] { state.RunCore(); });
-  state.sync_thread = std::thread([&state, period_ms = options.core.metadata_sync_ms] { state.RunSync(period_ms); });
+  state.sync_thread =
+      std::thread([&state, period_ms = options.core.metadata_sync_ms] { state.RunSync(period_ms); });
   return master;
 }
 

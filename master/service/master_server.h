@@ -21,7 +21,8 @@ struct MasterServerOptions {
 
 class MasterServer {
  public:
-  // `store` is taken over. `on_failure` is called once, from the core thread, when it had to stop (disk failure).
+  // `store` is taken over. `on_failure` is called once, from the core thread, when it had to stop (disk
+  // failure).
   static Result<std::unique_ptr<MasterServer>> Start(const MasterServerOptions& options,
                                                      std::unique_ptr<MetaStore> store,
                                                      const Clock* clock = SystemClock::Get(),

@@ -1,5 +1,5 @@
-// The gRPC services of the master: they only move messages between the network and the core's inbox. Only the .cc files here
-// see gRPC.
+// The gRPC services of the master: they only move messages between the network and the core's inbox. Only the
+// .cc files here see gRPC.
 //
 // Thread-safety: used by gRPC's threads.
 #pragma once

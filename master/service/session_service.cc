@@ -48,6 +48,8 @@ class SessionServiceImpl final : public proto::SessionService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeSessionService(Core* core) { return std::make_unique<SessionServiceImpl>(core); }
+std::unique_ptr<grpc::Service> MakeSessionService(Core* core) {
+  return std::make_unique<SessionServiceImpl>(core);
+}
 
 }  // namespace cairn::master

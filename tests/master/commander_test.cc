@@ -23,7 +23,8 @@ class CommanderTest : public ::testing::Test {
   }
 
   std::vector<Sent> sent_;
-  Commander commander_{{.max_batch = 3, .max_outstanding = 4}, [this](ServerId server, proto::MasterToChunkserver message) {
+  Commander commander_{{.max_batch = 3, .max_outstanding = 4},
+                       [this](ServerId server, proto::MasterToChunkserver message) {
                          sent_.push_back({server, message.command()});
                        }};
 };

@@ -1,4 +1,5 @@
-// Vanished clients, restarted masters, lost and returning chunkservers, with clients and chunkservers in memory.
+// Vanished clients, restarted masters, lost and returning chunkservers, with clients and chunkservers in
+// memory.
 #include <gtest/gtest.h>
 
 #include "master/cluster/repair_manager.h"
@@ -53,8 +54,8 @@ TEST_F(CoreFailuresTest, AVanishedWritersChunksAreRecoveredAtTheHighestStamp) {
   EXPECT_EQ(record.sealed().seq(), 4u);
   EXPECT_GT(record.sealed().epoch(), layout.epoch()) << "the old writer is fenced";
   EXPECT_GE(record.carriers_size(), 2);
-  const Status late =
-      h_.replicas(h_.IndexOf(layout.members(0))).Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch()), 5, {}, 9999);
+  const Status late = h_.replicas(h_.IndexOf(layout.members(0)))
+                          .Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch()), 5, {}, 9999);
   EXPECT_FALSE(late.ok());
 }
 
@@ -149,7 +150,8 @@ TEST_F(CoreFailuresTest, AWriterWhoCannotBeHelpedIsToldWhoIsMissing) {
   const proto::Reply reply = a_->Wait(number);
   EXPECT_EQ(CodeOf(reply), StatusCode::kNoQuorum);
   for (int i : {0, 1}) {
-    EXPECT_NE(reply.status().message().find("cs" + std::to_string(layout.members(i)) + " down since"), std::string::npos)
+    EXPECT_NE(reply.status().message().find("cs" + std::to_string(layout.members(i)) + " down since"),
+              std::string::npos)
         << reply.status().message();
   }
 }
@@ -160,7 +162,8 @@ TEST_F(CoreFailuresTest, AfterARestartSessionsComeBackWithTheirLeases) {
   const proto::ChunkLayout layout = created.entry().layout(0);
   const uint64_t lease = created.leases(0).number();
   ASSERT_EQ(b_->Lookup(kRoot, "nothing").leases_size(), 1);
-  const uint64_t b_dir_lease = h_.core().leases().Find(InodeId(kRoot), SessionId(b_->session))->number.value();
+  const uint64_t b_dir_lease =
+      h_.core().leases().Find(InodeId(kRoot), SessionId(b_->session))->number.value();
   const uint64_t a_session = a_->session;
   const uint64_t b_session = b_->session;
   h_.RestartMaster();
@@ -179,7 +182,8 @@ TEST_F(CoreFailuresTest, AfterARestartSessionsComeBackWithTheirLeases) {
   // The holder goes on at once; others' changes wait for the session that is still missing.
   h_.Write(layout, 2, 100);
   proto::Request write_back;
-  *write_back.mutable_write_back()->add_commits() = h_.SealCommit(inode, lease, layout, 2, 100, proto::LEASE_WRITE);
+  *write_back.mutable_write_back()->add_commits() =
+      h_.SealCommit(inode, lease, layout, 2, 100, proto::LEASE_WRITE);
   EXPECT_EQ(CodeOf(a->Call(write_back)), StatusCode::kOk);
   proto::Request mkdir;
   mkdir.mutable_mkdir()->set_parent(kRoot);
@@ -230,8 +234,8 @@ TEST_F(CoreFailuresTest, AServerThatWasAwayIsBroughtUpToDate) {
   const std::vector<uint32_t> two = {layout.members(0), layout.members(1)};
   h_.Write(layout, 3, 3000, two);
   proto::Request write_back;
-  *write_back.mutable_write_back()->add_commits() =
-      h_.SealCommit(created.entry().attr().inode(), created.leases(0).number(), layout, 3, 3000, proto::LEASE_NONE, two);
+  *write_back.mutable_write_back()->add_commits() = h_.SealCommit(
+      created.entry().attr().inode(), created.leases(0).number(), layout, 3, 3000, proto::LEASE_NONE, two);
   ASSERT_EQ(CodeOf(a_->Call(write_back)), StatusCode::kOk);
   h_.Advance(1'000);
   EXPECT_EQ(h_.core().repair().counters().below_policy, 1u);
@@ -284,7 +288,8 @@ TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
   h_.Settle();
   EXPECT_EQ(story.path(), "/f");
   EXPECT_EQ(story.members_size(), 3);
-  for (const proto::ReplicaStatus& member : story.members()) EXPECT_EQ(member.state(), "current") << member.detail();
+  for (const proto::ReplicaStatus& member : story.members())
+    EXPECT_EQ(member.state(), "current") << member.detail();
   std::string history;
   for (const std::string& line : story.history()) history += line + "\n";
   EXPECT_NE(history.find("corrupt"), std::string::npos) << history;
@@ -301,7 +306,8 @@ TEST_F(CoreFailuresTest, ReplicasOfDeletedFilesAreErasedWhenTheirServerReports) 
   h_.StartServer(away);
   h_.Advance(6'000);
   EXPECT_FALSE(h_.replicas(away).Find(ChunkId(layout.chunk())));
-  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(layout.chunk()))) << "erased everywhere: the record goes";
+  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(layout.chunk())))
+      << "erased everywhere: the record goes";
 }
 
 TEST_F(CoreFailuresTest, AChunkPlacedOnTwoServersIsRaisedToThree) {
@@ -320,7 +326,8 @@ TEST_F(CoreFailuresTest, ANewStampAboveTheRecordIsDecidedByTheProcedure) {
   h_.RestartMaster();
   for (uint32_t member : {layout.members(0), layout.members(1)}) {
     ASSERT_TRUE(h_.replicas(h_.IndexOf(member))
-                    .Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch() + 1), 4, Stamp{Epoch(layout.epoch()), 3}, 2000)
+                    .Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch() + 1), 4,
+                            Stamp{Epoch(layout.epoch()), 3}, 2000)
                     .ok());
   }
   for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
@@ -366,10 +373,14 @@ TEST_F(CoreFailuresTest, StrangersAreNotRegistered) {
     return stranger->closed ? stranger->closed->code() : StatusCode::kOk;
   };
   EXPECT_EQ(refused([](proto::Register* r) { r->set_wire_version(77); }), StatusCode::kVersionMismatch);
-  EXPECT_EQ(refused([](proto::Register* r) { r->set_cluster_id(std::string(32, 'a')); }), StatusCode::kWrongCluster);
+  EXPECT_EQ(refused([](proto::Register* r) { r->set_cluster_id(std::string(32, 'a')); }),
+            StatusCode::kWrongCluster);
   EXPECT_EQ(refused([](proto::Register* r) { r->set_server(2); }), StatusCode::kWrongCluster);
   EXPECT_EQ(refused([](proto::Register* r) { r->set_server_uuid("x"); }), StatusCode::kInvalidArgument);
-  EXPECT_EQ(refused([](proto::Register* r) { r->set_server_uuid(Uuid{1, 1}.ToString()); }), StatusCode::kAlreadyExists);
+  EXPECT_EQ(refused([](proto::Register* r) {
+              r->set_server_uuid(Uuid{1, 1}.ToString());
+            }),
+            StatusCode::kAlreadyExists);
   EXPECT_EQ(h_.core().servers().all().size(), 3u);
 }
 

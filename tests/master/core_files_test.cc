@@ -116,6 +116,19 @@ TEST_F(CoreFilesTest, WriteLeasesPingPongInOrderOfAsking) {
   EXPECT_EQ(h_.core().leases().Writer(InodeId(inode)), SessionId(c->session));
 }
 
+TEST_F(CoreFilesTest, ThoseBehindARequestThatEndedGoOn) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  ASSERT_EQ(CodeOf(b_->Wait(b_->SendLease(inode, proto::LEASE_READ))), StatusCode::kOk);
+  b_->answer_recalls = false;
+  a_->SendLease(inode, proto::LEASE_WRITE);
+  auto c = h_.NewClient();
+  c->Hello();
+  const uint64_t read = c->SendLease(inode, proto::LEASE_READ);
+  EXPECT_FALSE(c->HasReply(read)) << "readers must not starve the writer who asked first";
+  a_->Goodbye();
+  EXPECT_EQ(CodeOf(c->Wait(read)), StatusCode::kOk);
+}
+
 TEST_F(CoreFilesTest, AMutationRepeatedAfterAReconnectIsAnsweredAndNotRepeated) {
   proto::Request request;
   request.set_number(50);
@@ -235,7 +248,8 @@ TEST_F(CoreFilesTest, RenameOverAFileDeletesTheTargetByQuorum) {
   rename.mutable_rename()->set_new_name("target");
   ASSERT_EQ(CodeOf(b_->Call(rename)), StatusCode::kOk);
   EXPECT_EQ(b_->Lookup(kRoot, "target").entry().attr().size(), 42u);
-  EXPECT_TRUE(h_.replicas(h_.IndexOf(old_layout.members(0))).Find(ChunkId(old_layout.chunk()))->state.tombstone);
+  EXPECT_TRUE(
+      h_.replicas(h_.IndexOf(old_layout.members(0))).Find(ChunkId(old_layout.chunk()))->state.tombstone);
 }
 
 TEST_F(CoreFilesTest, EmptyFilesNeedNoTombstones) {

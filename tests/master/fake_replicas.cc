@@ -43,7 +43,8 @@ proto::ChunkResult FakeReplicas::Execute(const proto::ChunkCommand& command, con
       apply(replication::CheckFence(state, Epoch(command.fence().epoch())), false);
       break;
     case proto::ChunkCommand::kBegin:
-      apply(replication::CheckBegin(state, Epoch(command.begin().epoch()), FromProto(command.begin().base())), true);
+      apply(replication::CheckBegin(state, Epoch(command.begin().epoch()), FromProto(command.begin().base())),
+            true);
       break;
     case proto::ChunkCommand::kSeal:
       apply(replication::CheckSeal(state, FromProto(command.seal().stamp())), false);
@@ -103,14 +104,16 @@ proto::ChunkResult FakeReplicas::Execute(const proto::ChunkCommand& command, con
   return result;
 }
 
-Status FakeReplicas::Mutate(ChunkId chunk, Epoch epoch, uint64_t seq, std::optional<Stamp> begin, uint64_t length) {
+Status FakeReplicas::Mutate(ChunkId chunk, Epoch epoch, uint64_t seq, std::optional<Stamp> begin,
+                            uint64_t length) {
   replication::Mutation mutation;
   mutation.chunk = chunk;
   mutation.epoch = epoch;
   mutation.seq = seq;
   mutation.begin = begin;
   mutation.length = length;
-  const replication::ReplicaState state = replicas_.contains(chunk) ? replicas_[chunk].state : replication::ReplicaState{};
+  const replication::ReplicaState state =
+      replicas_.contains(chunk) ? replicas_[chunk].state : replication::ReplicaState{};
   const Verdict verdict = replication::CheckMutation(state, mutation);
   if (verdict.action == Action::kRefuse) return verdict.status;
   if (verdict.action == Action::kApply) replicas_[chunk].state = verdict.next;

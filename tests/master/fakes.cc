@@ -196,7 +196,8 @@ Harness::Harness(CoreOptions options) : options_(options), store_(NewMemoryStore
 void Harness::SyncLog() { core_->PublishDurable(core_->committed_index()); }
 
 void Harness::Settle() {
-  // Answers of the fakes arrive in the inbox during a round; a few quiet rounds mean that nothing is under way any more.
+  // Answers of the fakes arrive in the inbox during a round; a few quiet rounds mean that nothing is under
+  // way any more.
   for (int quiet = 0; quiet < 6; ++quiet) {
     const uint64_t before = core_->committed_index();
     ASSERT_TRUE(core_->RunOnce(0).ok());
@@ -261,7 +262,8 @@ FakeReplicas* Harness::ReplicasOf(uint32_t server_id) {
   return stores_.at(it->second).get();
 }
 
-void Harness::Write(const proto::ChunkLayout& layout, uint64_t count, uint64_t length, std::vector<uint32_t> members) {
+void Harness::Write(const proto::ChunkLayout& layout, uint64_t count, uint64_t length,
+                    std::vector<uint32_t> members) {
   if (members.empty()) members.assign(layout.members().begin(), layout.members().end());
   const Stamp base = FromProto(layout.base());
   for (uint32_t member : members) {
@@ -274,8 +276,9 @@ void Harness::Write(const proto::ChunkLayout& layout, uint64_t count, uint64_t l
   }
 }
 
-proto::InodeCommit Harness::SealCommit(uint64_t inode, uint64_t lease, const proto::ChunkLayout& layout, uint64_t count,
-                                       uint64_t length, proto::LeaseMode keep, std::vector<uint32_t> carriers) {
+proto::InodeCommit Harness::SealCommit(uint64_t inode, uint64_t lease, const proto::ChunkLayout& layout,
+                                       uint64_t count, uint64_t length, proto::LeaseMode keep,
+                                       std::vector<uint32_t> carriers) {
   if (carriers.empty()) carriers.assign(layout.members().begin(), layout.members().end());
   const Stamp stamp{Epoch(layout.epoch()), layout.base().seq() + count};
   proto::InodeCommit commit;
@@ -295,8 +298,8 @@ proto::InodeCommit Harness::SealCommit(uint64_t inode, uint64_t lease, const pro
   return commit;
 }
 
-std::pair<uint64_t, proto::ChunkLayout> Harness::SealedFile(FakeClient& client, const std::string& name, uint64_t length,
-                                                            std::vector<uint32_t> carriers) {
+std::pair<uint64_t, proto::ChunkLayout> Harness::SealedFile(FakeClient& client, const std::string& name,
+                                                            uint64_t length, std::vector<uint32_t> carriers) {
   const proto::Reply created = client.Create(1, name);
   EXPECT_EQ(created.status().code(), 0u) << created.status().message();
   EXPECT_EQ(created.entry().layout_size(), 1);

@@ -1,5 +1,6 @@
-// Clients and chunkservers without a network, for tests of the master's core. The fake chunkservers decide by the very rules
-// of common/replication/replica.h, so a command that a real one would refuse is refused here, too.
+// Clients and chunkservers without a network, for tests of the master's core. The fake chunkservers decide by
+// the very rules of common/replication/replica.h, so a command that a real one would refuse is refused here,
+// too.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -77,20 +78,23 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
 
   // A new session, or the one given.
   proto::HelloReply Hello(uint64_t session = 0, std::vector<proto::LeaseClaim> claims = {});
-  uint64_t Send(proto::Request request);           // returns its number
-  proto::Reply Wait(uint64_t number);              // fails the test when no reply came
+  uint64_t Send(proto::Request request);  // returns its number
+  proto::Reply Wait(uint64_t number);     // fails the test when no reply came
   bool HasReply(uint64_t number) const { return replies.contains(number); }
   proto::Reply Call(proto::Request request) { return Wait(Send(std::move(request))); }
   void Renew();
   void Goodbye();
   void Disconnect();
-  void AnswerRecall(const proto::RecallItem& item, const proto::InodeCommit* commit = nullptr, bool still_open = false);
+  void AnswerRecall(const proto::RecallItem& item, const proto::InodeCommit* commit = nullptr,
+                    bool still_open = false);
 
   // Requests of the tests.
   proto::Reply Create(uint64_t parent, const std::string& name, bool want_write = true);
   proto::Reply Unlink(uint64_t parent, const std::string& name) { return Wait(SendUnlink(parent, name)); }
   uint64_t SendUnlink(uint64_t parent, const std::string& name);
-  proto::Reply GetAttr(uint64_t inode, bool want_lease = false) { return Wait(SendGetAttr(inode, want_lease)); }
+  proto::Reply GetAttr(uint64_t inode, bool want_lease = false) {
+    return Wait(SendGetAttr(inode, want_lease));
+  }
   uint64_t SendGetAttr(uint64_t inode, bool want_lease);
   uint64_t SendLease(uint64_t inode, proto::LeaseMode mode, uint64_t first = 0, uint32_t count = 0);
   proto::Reply Lookup(uint64_t parent, const std::string& name, bool want_lease = true);
@@ -100,8 +104,8 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
 
   uint64_t session = 0;
   uint64_t next_number = 1;
-  bool answer_recalls = true;   // gives leases back at once
-  bool still_open = false;      // what it then says
+  bool answer_recalls = true;  // gives leases back at once
+  bool still_open = false;     // what it then says
   std::map<uint64_t, proto::Reply> replies;
   std::vector<proto::RecallItem> recalls;  // all that arrived
   std::optional<proto::HelloReply> hello;
@@ -134,11 +138,14 @@ class Harness {
   uint32_t IndexOf(uint32_t server_id) const { return index_of_.at(server_id); }
 
   // Plays the writer: `count` mutations in the layout's epoch on these members (all of them by default).
-  void Write(const proto::ChunkLayout& layout, uint64_t count, uint64_t length, std::vector<uint32_t> members = {});
-  proto::InodeCommit SealCommit(uint64_t inode, uint64_t lease, const proto::ChunkLayout& layout, uint64_t count,
-                                uint64_t length, proto::LeaseMode keep, std::vector<uint32_t> carriers = {});
+  void Write(const proto::ChunkLayout& layout, uint64_t count, uint64_t length,
+             std::vector<uint32_t> members = {});
+  proto::InodeCommit SealCommit(uint64_t inode, uint64_t lease, const proto::ChunkLayout& layout,
+                                uint64_t count, uint64_t length, proto::LeaseMode keep,
+                                std::vector<uint32_t> carriers = {});
   // A file with one sealed chunk; its lease is released. Returns inode and layout.
-  std::pair<uint64_t, proto::ChunkLayout> SealedFile(FakeClient& client, const std::string& name, uint64_t length = 1000,
+  std::pair<uint64_t, proto::ChunkLayout> SealedFile(FakeClient& client, const std::string& name,
+                                                     uint64_t length = 1000,
                                                      std::vector<uint32_t> carriers = {});
 
   Core& core() { return *core_; }

@@ -29,7 +29,8 @@ inline constexpr auto kPatience = std::chrono::seconds(60);
 inline std::shared_ptr<grpc::Channel> Connect(int port) {
   grpc::ChannelArguments arguments;
   arguments.SetInt("grpc.use_local_subchannel_pool", 1);  // a connection of its own
-  return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::InsecureChannelCredentials(),
+                                   arguments);
 }
 
 class GrpcClient {
@@ -43,7 +44,12 @@ class GrpcClient {
   // The connection goes away without a goodbye.
   void Break() {
     if (!reader_.joinable()) return;
-    context_.TryCancel();
+    bool ended = false;
+    {
+      std::lock_guard lock(mu_);
+      ended = ended_;
+    }
+    if (!ended) context_.TryCancel();  // otherwise the master's own status is what Finish tells
     reader_.join();
     final_ = stream_->Finish();
   }

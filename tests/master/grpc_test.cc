@@ -25,7 +25,8 @@ class GrpcTest : public ::testing::Test {
     master_ = *std::move(master);
   }
   void StartServers(uint32_t count) {
-    for (uint32_t i = 1; i <= count; ++i) servers_.push_back(std::make_unique<GrpcServer>(master_->port(), i));
+    for (uint32_t i = 1; i <= count; ++i)
+      servers_.push_back(std::make_unique<GrpcServer>(master_->port(), i));
   }
   void TearDown() override {
     servers_.clear();

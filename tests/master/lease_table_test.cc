@@ -157,7 +157,8 @@ TEST(LeaseTableTest, AgreesWithAPlainModelOverARandomWalk) {
       case 0: {
         bool allowed = true;
         for (const auto& [key, held] : model) {
-          if (key.first == inode && key.second != session && (mode == kWrite || held == kWrite)) allowed = false;
+          if (key.first == inode && key.second != session && (mode == kWrite || held == kWrite))
+            allowed = false;
         }
         ASSERT_EQ(table.Compatible(InodeId(inode), SessionId(session), mode), allowed);
         if (!allowed) break;
@@ -182,7 +183,8 @@ TEST(LeaseTableTest, AgreesWithAPlainModelOverARandomWalk) {
         const LeaseMode leave = next(2) == 0 ? kNone : kRead;
         table.RecallOthers(InodeId(inode), SessionId(session), leave, false, step);
         bool more = false;
-        for (const auto& [key, held] : model) more |= key.first == inode && key.second != session && held > leave;
+        for (const auto& [key, held] : model)
+          more |= key.first == inode && key.second != session && held > leave;
         ASSERT_EQ(table.OthersHoldMore(InodeId(inode), SessionId(session), leave), more);
       }
     }

@@ -9,10 +9,15 @@
 namespace cairn::master {
 namespace {
 
-PlacementServer Server(uint32_t id, const std::string& host, const std::string& rack = "", const std::string& zone = "",
-                       uint64_t free_gib = 100) {
-  return {.server = ServerId(id), .up = true, .full = free_gib == 0, .free_bytes = free_gib << 30, .host_id = host,
-          .rack = rack, .zone = zone};
+PlacementServer Server(uint32_t id, const std::string& host, const std::string& rack = "",
+                       const std::string& zone = "", uint64_t free_gib = 100) {
+  return {.server = ServerId(id),
+          .up = true,
+          .full = free_gib == 0,
+          .free_bytes = free_gib << 30,
+          .host_id = host,
+          .rack = rack,
+          .zone = zone};
 }
 
 TEST(PlacementTest, ThreeServersOnOneHostTakeThreeReplicas) {
@@ -94,7 +99,8 @@ TEST(PlacementTest, DownAndFullServersAreNotChosenAndTheMessageHasTheNumbers) {
 }
 
 TEST(PlacementTest, KeptMembersStayAndExcludedOnesNeverCome) {
-  const std::vector<PlacementServer> servers = {Server(1, "a"), Server(2, "b"), Server(3, "c"), Server(4, "d")};
+  const std::vector<PlacementServer> servers = {Server(1, "a"), Server(2, "b"), Server(3, "c"),
+                                                Server(4, "d")};
   PlacementRequest request;
   request.keep = {ServerId(3), ServerId(1)};
   request.exclude = {ServerId(2)};

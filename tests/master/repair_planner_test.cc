@@ -10,7 +10,8 @@ constexpr int64_t kSecond = 1'000'000'000;
 std::vector<PlacementServer> Servers(uint32_t count) {
   std::vector<PlacementServer> servers;
   for (uint32_t i = 1; i <= count; ++i) {
-    servers.push_back({.server = ServerId(i), .up = true, .free_bytes = 1ull << 40, .host_id = "h" + std::to_string(i)});
+    servers.push_back(
+        {.server = ServerId(i), .up = true, .free_bytes = 1ull << 40, .host_id = "h" + std::to_string(i)});
   }
   return servers;
 }
@@ -20,7 +21,8 @@ ChunkFacts Chunk(std::vector<ReplicaCondition> conditions) {
   facts.chunk = ChunkId(1);
   uint32_t id = 1;
   for (ReplicaCondition condition : conditions) {
-    facts.members.push_back({.server = ServerId(id++), .condition = condition, .carried = true, .down_since_ns = 0});
+    facts.members.push_back(
+        {.server = ServerId(id++), .condition = condition, .carried = true, .down_since_ns = 0});
   }
   return facts;
 }

@@ -64,7 +64,8 @@ TEST_F(RestoreTest, ADirectoryWithDataIsLeftAlone) {
   fs::create_directories(directory_ + "/backup");
   fs::create_directories(directory_ + "/target");
   std::ofstream(directory_ + "/target/precious") << "data";
-  EXPECT_EQ(RestoreBackup(directory_ + "/backup", directory_ + "/target").code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(RestoreBackup(directory_ + "/backup", directory_ + "/target").code(),
+            StatusCode::kFailedPrecondition);
   EXPECT_TRUE(fs::exists(directory_ + "/target/precious"));
   EXPECT_EQ(RestoreBackup(directory_ + "/nothing", directory_ + "/other").code(), StatusCode::kNotFound);
 }
