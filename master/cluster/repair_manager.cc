@@ -21,6 +21,9 @@ constexpr int64_t kScanPeriodNanos = 60 * kNanosPerSecond;
 constexpr int64_t kRetryBaseNanos = kNanosPerSecond;
 constexpr int64_t kRetryMaxNanos = 60 * kNanosPerSecond;
 constexpr size_t kDuePerPump = 64;
+// Longer than a chunkserver takes to find a restarted master, shorter than a writer waits for a chunk whose
+// interrupted procedure is run again.
+constexpr int64_t kSettleNanos = 8 * kNanosPerSecond;
 
 bool Carries(const proto::ChunkRecord& record, ServerId server) {
   return std::find(record.carriers().begin(), record.carriers().end(), server.value()) !=
@@ -68,7 +71,21 @@ void RepairManager::StartScan() {
   scans_.push_back({ServerId{}, ChunkId{}});
 }
 
+bool RepairManager::Settled() {
+  if (settled_) return true;
+  if (started_ns_ == 0) started_ns_ = core_.now();
+  settled_ = core_.now() - started_ns_ >= kSettleNanos;
+  if (!settled_) {
+    const auto& servers = core_.servers().all();
+    settled_ =
+        std::all_of(servers.begin(), servers.end(), [](const auto& entry) { return entry.second.reported; });
+  }
+  return settled_;
+}
+
 void RepairManager::Tick() {
+  // Before that nearly everything looks lost, and copying would begin that nobody needs.
+  if (!Settled()) return;
   if (core_.now() >= next_scan_ns_) {
     next_scan_ns_ = core_.now() + kScanPeriodNanos;
     StartScan();
@@ -228,7 +245,7 @@ void RepairManager::LowerWriter(ChunkId chunk, const proto::ChunkRecord& record)
 }
 
 void RepairManager::Pump() {
-  if (pumping_) return;
+  if (pumping_ || !settled_) return;
   pumping_ = true;
   for (ChunkId chunk : queue_.Due(core_.now(), kDuePerPump)) {
     if (!limits_.HasRoom()) break;

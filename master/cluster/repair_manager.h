@@ -69,6 +69,8 @@ class RepairManager {
     bool damaged = false;
   };
 
+  // After a start of the master: has every server that is known said what it has, or had the time to?
+  bool Settled();
   void RunLooks();
   void RunScans();
   void Pump();
@@ -94,6 +96,8 @@ class RepairManager {
   std::unordered_map<ChunkId, Health> unhealthy_;
   Counters counters_;
   bool pumping_ = false;
+  bool settled_ = false;
+  int64_t started_ns_ = 0;
 };
 
 }  // namespace cairn::master

@@ -265,6 +265,26 @@ TEST_F(CoreFailuresTest, AMissingMemberIsReplacedAfterTheGraceTimeAndErasedWhenI
   EXPECT_EQ(h_.replicas(gone).erased, std::vector<ChunkId>{ChunkId(layout.chunk())});
 }
 
+TEST_F(CoreFailuresTest, ARestartedMasterWaitsForReportsBeforeItCopies) {
+  h_.StartServer(4);
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  uint32_t outside = 0;
+  for (uint32_t i = 1; i <= 4; ++i) {
+    if (h_.replicas(i).Find(ChunkId(layout.chunk())) == nullptr) outside = i;
+  }
+  ASSERT_NE(outside, 0u);
+  h_.RestartMaster();
+  h_.StartServer(outside);
+  h_.StartServer(h_.IndexOf(layout.members(0)));  // one valid copy of three so far
+  h_.Advance(3'000);
+  h_.StartServer(h_.IndexOf(layout.members(1)));
+  h_.StartServer(h_.IndexOf(layout.members(2)));
+  h_.Advance(15'000);
+  EXPECT_EQ(h_.replicas(outside).syncs, 0u);
+  EXPECT_EQ(Record(layout.chunk()).epoch(), layout.epoch());
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
+}
+
 TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   const uint32_t lost = h_.IndexOf(layout.members(0));
