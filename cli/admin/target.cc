@@ -32,8 +32,7 @@ Result<std::vector<std::string>> MastersOf(const Context& context, const Locatio
 
 Result<client::Entry> ResolveTarget(Sessions& sessions, const Location& location) {
   CAIRN_ASSIGN_OR_RETURN(client::Client * session, sessions.Get(location));
-  auto entry = client::ResolvePath(*session, CurrentCaller(), location.path, true);
-  return entry.ok() ? std::move(entry) : Result<client::Entry>(entry.status().WithContext(location.path));
+  return client::ResolvePath(*session, CurrentCaller(), location.path, true);
 }
 
 }  // namespace cairn::cli

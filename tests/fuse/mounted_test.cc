@@ -10,6 +10,10 @@
 
 #include "fuse/mountpoint.h"
 
+// libfuse frees its copy of the mount point's path only in fuse_session_unmount, which MountSession::Stop
+// must not call.
+extern "C" const char* __lsan_default_suppressions() { return "leak:fuse_session_mount\n"; }
+
 namespace cairn::fuse {
 
 void MountedTest::SetUp() {
