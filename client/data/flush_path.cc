@@ -65,7 +65,11 @@ Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>&
   LogAllLocked();
   const uint64_t size = size_;
   const uint64_t shrinks = shrinks_;
-  CAIRN_RETURN_IF_ERROR(WaitDoneLocked(lock, next_number_ - 1, progress));
+  ++flushes_;
+  PumpWindowLocked();
+  const Status done = WaitDoneLocked(lock, next_number_ - 1, progress);
+  --flushes_;
+  CAIRN_RETURN_IF_ERROR(done);
   if (shrinks == shrinks_) confirmed_size_ = std::max(confirmed_size_, size);
   return Status::Ok();
 }

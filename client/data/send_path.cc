@@ -14,6 +14,11 @@ using replication::ChunkWriter;
 using replication::MutationKind;
 using wire::MessageType;
 
+// Sending is held back for members that lag but go on, at most for a second at first and a quarter of the
+// time after.
+constexpr int64_t kPaceFirstNanos = kNanosPerSecond;
+constexpr int64_t kPaceMostNanos = 2 * kNanosPerSecond;
+constexpr int64_t kPaceShare = 4;
 // A broken connection is tried again after this long.
 constexpr int64_t kReconnectNanos = 100 * kNanosPerMilli;
 
@@ -39,6 +44,10 @@ void FileCore::PumpLocked(ChunkState& chunk) {
   }
   while (LoggedMutation* next = chunk.log.NextToSubmit()) {
     const uint64_t bytes = next->data.size();
+    if (chunk.broken.empty() && PacedLocked()) {
+      window_blocked_ = true;
+      break;
+    }
     if (in_flight_bytes_ != 0 && in_flight_bytes_ + bytes > context_.options.window_bytes) {
       window_blocked_ = true;
       break;
@@ -138,7 +147,10 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   chunk.last_done_seq = writer.done_seq();
   in_flight_bytes_ -= done;
   ReleaseBudgetLocked(done);
+  const uint64_t retained = chunk.log.done_bytes();
   chunk.log.Release(writer.released_seq());
+  // Also when nothing was kept before: from then on the slow ones owe an answer.
+  if (chunk.log.done_bytes() < retained || retained_bytes_ == 0) last_release_ns_ = Now();
   retained_bytes_ += chunk.log.done_bytes() - retained_before;
   if (progress || chunk.log.all_done()) {
     chunk.failed = false;
@@ -155,6 +167,32 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   if (chunk.log.empty() && chunk.dirty.empty()) active_.erase(chunk.index);
   if (writer.sealing()) SendSealsLocked();
   changed_.notify_all();
+}
+
+// Whether to wait for members that lag behind the quorum. On a busy machine healthy replicas drift apart by
+// more than what can be kept for them; dropping them would cost a repair each. A member that stands still is
+// not waited for, nor is one that is slower than the others for good: the allowance ends that. Callers that
+// wait for the quorum are never held back.
+bool FileCore::PacedLocked() {
+  const int64_t now = Now();
+  if (pace_earned_ns_ == 0) {
+    pace_earned_ns_ = now;
+    pace_allowance_ns_ = kPaceFirstNanos;
+  }
+  const int64_t recent = context_.options.write_timeout_ms * kNanosPerMilli / 40;
+  const bool wanted = retained_bytes_ > context_.options.laggard_bytes / 2 && flushes_ == 0 &&
+                      now - last_release_ns_ < recent;
+  if (wanted && paced_since_ns_ == 0) {
+    pace_allowance_ns_ = std::min(kPaceMostNanos, pace_allowance_ns_ + (now - pace_earned_ns_) / kPaceShare);
+    pace_earned_ns_ = paced_since_ns_ = now;
+  }
+  if (wanted && now - paced_since_ns_ < pace_allowance_ns_) return true;
+  if (paced_since_ns_ != 0) {
+    pace_allowance_ns_ = std::max<int64_t>(0, pace_allowance_ns_ - (now - paced_since_ns_));
+    pace_earned_ns_ = now;
+    paced_since_ns_ = 0;
+  }
+  return false;
 }
 
 // The file keeps too much for slow members: those that hold the oldest bytes are left out of their chunks.

@@ -1,6 +1,8 @@
 #include "tests/client/data/fake_chunkserver.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "common/checksum.h"
 
@@ -140,6 +142,7 @@ void FakeChunkserver::OnFrame(net::FrameConnection& connection, net::Frame frame
       return;
     }
   }
+  if (delay_ms_ != 0) std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms_));
   Answer(connection, frame.header.type, frame.header.request_id, frame.meta, frame.data);
 }
 

@@ -41,6 +41,8 @@ class FakeChunkserver {
   void Hold();
   void Release();
   size_t held();
+  // Every request takes so long.
+  void Slow(int delay_ms) { delay_ms_ = delay_ms; }
   void BreakConnections();
   // Everything of that kind is refused with `status` until it is ok again.
   void Refuse(wire::MessageType type, Status status);
@@ -84,6 +86,7 @@ class FakeChunkserver {
   std::map<wire::MessageType, int> requests_;
   bool holding_ = false;
   std::deque<Held> held_;
+  std::atomic<int> delay_ms_{0};
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> bad_checksums_{0};
 };

@@ -287,6 +287,23 @@ TEST(FileDataWrite, ASilentServerIsLeftOutAndReported) {
   EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
 }
 
+TEST(FileDataWrite, AServerThatLagsButGoesOnIsWaitedForInsteadOfDropped) {
+  ClusterOptions options;
+  options.chunk_bytes = 64 << 10;  // cheap for the fake: its cost grows with the chunk
+  options.data.laggard_bytes = 2 * kMiB;
+  options.data.window_bytes = 128 << 10;
+  FakeCluster cluster(options);
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  cluster.server(3).Slow(3);
+  const auto data = Pattern(12 * kMiB, 20);  // 192 mutations: the slow one takes over half a second
+  ASSERT_TRUE(file->Write(0, data, kNow).ok());
+  ASSERT_EQ(file->Flush().ToString(), "ok");
+  EXPECT_EQ(cluster.counters().dropped_members, 0u);
+  ASSERT_EQ(cluster.Release(*file).ToString(), "ok");
+  EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
+}
+
 TEST(FileDataWrite, ABrokenConnectionIsBridged) {
   FakeCluster cluster;
   auto file = cluster.NewFile();
