@@ -25,6 +25,7 @@ using Stream = grpc::ClientReaderWriter<proto::ChunkserverMessage, proto::Master
 constexpr int kMaxMessageBytes = 64 << 20;
 constexpr uint32_t kMinHeartbeatMs = 50;
 constexpr uint32_t kMaxHeartbeatMs = 10'000;
+constexpr int64_t kTellAgainNanos = 300 * kNanosPerSecond;
 constexpr int64_t kDamageRepeatNanos = 10 * kNanosPerSecond;
 constexpr size_t kMaxDamageRemembered = 4096;
 
@@ -104,7 +105,8 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
   void Run() {
     int64_t backoff_ms = options_.backoff_min_ms;
     size_t turn = 0;
-    std::string last_told;
+    std::pair<std::string, StatusCode> last_trouble;
+    int64_t told_ns = 0;
     while (!Stopping()) {
       const std::string& master = options_.masters[turn++ % options_.masters.size()];
       const int64_t started = clock_->NowNanos();
@@ -114,13 +116,15 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
         callbacks_.refused(ended.WithContext("master " + master));
         return;
       }
-      // The same trouble is told once, not every second for a week.
-      if (const std::string text = master + ": " + ended.ToString(); text != last_told || was_registered_) {
+      // The same trouble is told now and then, not every second for a week.
+      const int64_t now = clock_->NowNanos();
+      const auto trouble = std::make_pair(master, ended.code());
+      if (trouble != last_trouble || was_registered_ || now - told_ns >= kTellAgainNanos) {
         CAIRN_LOG(Warning, "no connection to the master {}: {}; trying again", master, ended.message());
-        last_told = text;
+        last_trouble = trouble;
+        told_ns = now;
       }
-      if (was_registered_ || clock_->NowNanos() - started > 10 * kNanosPerSecond)
-        backoff_ms = options_.backoff_min_ms;
+      if (was_registered_ || now - started > 10 * kNanosPerSecond) backoff_ms = options_.backoff_min_ms;
       std::unique_lock lock(mu_);
       wake_.wait_for(lock, std::chrono::milliseconds(backoff_ms), [this] { return stopping_; });
       backoff_ms = std::min(backoff_ms * 2, options_.backoff_max_ms);

@@ -38,7 +38,9 @@ Example:
   cairn-chunkserver --master m1.example:9400 --data /srv/disk1 --data /srv/disk2 \
       --listen 0.0.0.0:9410 --zone z1 --rack r7
 
-A configuration file (--config) holds the same names: one `data = ["/srv/disk1", "/srv/disk2"]` per line.)";
+A configuration file (--config) holds the same names, one per line, for example
+  master = "m1.example:9400"
+  data = ["/srv/disk1", "/srv/disk2"])";
 
 struct Flags {
   std::vector<std::string> masters;
@@ -210,6 +212,7 @@ int Main(int argc, char** argv) {
   CLI::App app("Chunkserver of Cairn: keeps checksummed chunks on local disks and serves them to clients.");
   app.footer(kFooter);
   app.set_config("--config", "", "read flags from this file");
+  app.allow_config_extras(CLI::config_extras_mode::error);  // a misspelt name must not pass for the default
   app.set_version_flag("--version", kVersion);
   Flags flags;
   flags.daemon.log.program = "chunkserver";
