@@ -52,7 +52,7 @@ class BadInput : public testing::Test {
                                         "--data",                    data,       "--listen",
                                         "127.0.0.1:0"};
     command.insert(command.end(), more.begin(), more.end());
-    return Run(command, {}, 15);
+    return RunProgram(command, {}, 15);
   }
   std::unique_ptr<LocalCluster> cluster_;
   const std::string content_ = Pattern(5, 1'000'000);
@@ -73,23 +73,23 @@ TEST_F(BadInput, GarbageOnEveryPortIsSurvived) {
 }
 
 TEST_F(BadInput, WrongAddressesAreNamed) {
-  RunResult result = Run({Binary("cairn-mount"), "127.0.0.1:1", cluster_->directory() + "/nomount"}, {}, 60);
+  RunResult result = RunProgram({Binary("cairn-mount"), "127.0.0.1:1", cluster_->directory() + "/nomount"}, {}, 60);
   EXPECT_NE(result.exit_code, 0);
   EXPECT_NE(result.exit_code, 137) << "it hung";
   EXPECT_NE(result.err.find("127.0.0.1:1"), std::string::npos) << result.Both();
-  result = Run({Binary("cairn"), "ls", "cairn://127.0.0.1:1/"}, {}, 60);
+  result = RunProgram({Binary("cairn"), "ls", "cairn://127.0.0.1:1/"}, {}, 60);
   EXPECT_EQ(result.exit_code, 3) << result.Both();
   EXPECT_NE(result.err.find("127.0.0.1:1"), std::string::npos) << result.Both();
-  result = Run({Binary("cairn"), "ls", "cairn://no.such.host.invalid:9400/"}, {}, 60);
+  result = RunProgram({Binary("cairn"), "ls", "cairn://no.such.host.invalid:9400/"}, {}, 60);
   EXPECT_EQ(result.exit_code, 3) << result.Both();
   EXPECT_NE(result.err.find("no.such.host.invalid"), std::string::npos) << result.Both();
-  result = Run({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", "not-an-address"}, {}, 15);
+  result = RunProgram({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", "not-an-address"}, {}, 15);
   EXPECT_EQ(result.exit_code, 2) << result.Both();
 }
 
 TEST_F(BadInput, ABusyPortIsNamed) {
   const std::string address = cluster_->MasterAddress();
-  RunResult result = Run({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", address}, {}, 15);
+  RunResult result = RunProgram({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", address}, {}, 15);
   EXPECT_EQ(result.exit_code, 5) << result.Both();
   EXPECT_NE(result.err.find(address), std::string::npos) << result.Both();
   result = StartChunkserver(cluster_->directory() + "/c9", {"--listen", cluster_->ServerAddresses()[0]});
@@ -116,7 +116,7 @@ TEST_F(BadInput, DirectoriesInUseForeignAndOfAnotherServerAreRefused) {
   EXPECT_EQ(result.exit_code, 4) << result.Both();
   // The master's data as a chunkserver's, and the other way round.
   cluster_->Down({"--only", "cs3"});
-  result = Run({Binary("cairn-master"), "--data", cluster_->DataOf("cs3"), "--listen", "127.0.0.1:0"}, {}, 15);
+  result = RunProgram({Binary("cairn-master"), "--data", cluster_->DataOf("cs3"), "--listen", "127.0.0.1:0"}, {}, 15);
   EXPECT_EQ(result.exit_code, 4) << result.Both();
   cluster_->Up();
   EXPECT_TRUE(cluster_->WaitHealthy(60'000)) << cluster_->Status().dump(1);

@@ -46,7 +46,7 @@ bool ProcessGone(pid_t pid) {
 
 void LazyUnmount(const std::string& mountpoint) {
   if (umount2(mountpoint.c_str(), MNT_DETACH) == 0 || errno == EINVAL || errno == ENOENT) return;
-  Run({"fusermount3", "-u", "-z", mountpoint});
+  RunProgram({"fusermount3", "-u", "-z", mountpoint});
 }
 
 }  // namespace
@@ -69,7 +69,7 @@ void Figure(const std::string& text) {
   std::fflush(stdout);
 }
 
-RunResult Run(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int timeout_s) {
+RunResult RunProgram(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int timeout_s) {
   RunResult result;
   int out[2], err[2];
   if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) return result;
@@ -187,7 +187,7 @@ std::unique_ptr<LocalCluster> LocalCluster::Start(const Options& options) {
 LocalCluster::~LocalCluster() {
   if (testing::Test::HasFailure()) {
     for (const auto& entry : fs::directory_iterator(directory_ + "/log")) {
-      const RunResult tail = Run({"tail", "-n", "40", entry.path().string()});
+      const RunResult tail = RunProgram({"tail", "-n", "40", entry.path().string()});
       std::printf("---- %s\n%s", entry.path().c_str(), tail.out.c_str());
     }
   }
@@ -201,7 +201,7 @@ LocalCluster::~LocalCluster() {
     const pid_t pid = Pid(part);
     if (pid > 0) kill(pid, SIGCONT);
   }
-  Run({Binary("cairn"), "down", "--dir", directory_}, {}, 60);
+  RunProgram({Binary("cairn"), "down", "--dir", directory_}, {}, 60);
   LazyUnmount(mount_);
   std::error_code error;
   fs::remove_all(directory_, error);
@@ -223,32 +223,61 @@ void LocalCluster::Kill(const std::string& name) { Signal(name, SIGKILL); }
 void LocalCluster::Up(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {Binary("cairn"), "up", "--dir", directory_};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const RunResult result = Run(command, {}, 90);
+  const RunResult result = RunProgram(command, {}, 90);
   ASSERT_EQ(result.exit_code, 0) << result.Both();
 }
 
 void LocalCluster::Down(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {Binary("cairn"), "down", "--dir", directory_};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const RunResult result = Run(command, {}, 90);
+  const RunResult result = RunProgram(command, {}, 90);
   ASSERT_EQ(result.exit_code, 0) << result.Both();
 }
 
 RunResult LocalCluster::Cairn(std::vector<std::string> arguments, int timeout_s) const {
   arguments.insert(arguments.begin(), Binary("cairn"));
-  return Run(arguments, {"CAIRN_MASTER=" + MasterAddress()}, timeout_s);
+  return RunProgram(arguments, {"CAIRN_MASTER=" + MasterAddress()}, timeout_s);
 }
 
 nlohmann::json LocalCluster::Status() const {
-  const RunResult result = Run({Binary("cairn"), "status", "--dir", directory_, "--json"}, {}, 30);
+  const RunResult result = RunProgram({Binary("cairn"), "status", "--dir", directory_, "--json"}, {}, 30);
   return nlohmann::json::parse(result.out, nullptr, false);
+}
+
+bool LocalCluster::WaitHealthy(int64_t timeout_ms) const {
+  return WaitUntil(
+      [this] {
+        const nlohmann::json status = Status();
+        if (!status.is_object() || !status.contains("servers")) return false;
+        for (const auto& server : status["servers"]) {
+          if (server.value("state", "") != "up") return false;
+        }
+        for (const char* field : {"chunks_below_policy", "chunks_damaged", "chunks_deleting", "repairs_running", "repairs_queued"}) {
+          if (status.value(field, "?") != "0") return false;
+        }
+        return true;
+      },
+      timeout_ms, 200);
+}
+
+std::string LocalCluster::MasterAddress() const {
+  auto text = ReadSmallFile(directory_ + "/run/master.address", 256);
+  return text.ok() ? text->substr(0, text->find('\n')) : "";
+}
+
+std::vector<std::string> LocalCluster::ServerAddresses() const {
+  std::vector<std::string> addresses;
+  const nlohmann::json status = Status();
+  if (!status.is_object() || !status.contains("servers")) return addresses;
+  for (const auto& server : status["servers"]) addresses.push_back(server.value("address", ""));
+  return addresses;
 }
 
 std::string LocalCluster::AddMount() {
   const std::string mountpoint = directory_ + "/mnt" + std::to_string(extra_mounts_.size() + 2);
   fs::create_directories(mountpoint);
   const std::string pid_file = mountpoint + ".pid";
-  const RunResult result = Run({Binary("cairn-mount"), MasterAddress(), mountpoint, "--pid-file", pid_file, "--log-file",
+  const RunResult result = RunProgram({Binary("cairn-mount"), MasterAddress(), mountpoint, "--pid-file", pid_file, "--log-file",
                                 directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"},
                                {}, 60);
   EXPECT_EQ(result.exit_code, 0) << result.Both();

@@ -25,7 +25,7 @@ struct RunResult {
   std::string Both() const { return out + err; }
 };
 // Runs a program to its end, at most timeout_s seconds (then it is killed and exit_code is 137).
-RunResult Run(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {},
+RunResult RunProgram(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {},
               int timeout_s = 120);
 
 int64_t NowMillis();

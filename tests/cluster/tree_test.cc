@@ -38,7 +38,7 @@ void MakeOddTree(const std::string& root) {
 
 // Names, types, modes, owners, sizes, link counts, mtimes and targets, one line each, sorted.
 std::string Listing(const std::string& root) {
-  const RunResult result = Run({"sh", "-c",
+  const RunResult result = RunProgram({"sh", "-c",
                                 "cd '" + root + "' && find . -mindepth 1 \\( -type d -printf '%P|%y|%m|%U:%G|%T@\\0' -o "
                                 "-printf '%P|%y|%m|%U:%G|%s|%n|%T@|%l\\0' \\) | sort -z | tr '\\0' '\\n'"});
   return result.exit_code == 0 ? result.out : "listing failed: " + result.err;
@@ -51,20 +51,20 @@ TEST(Tree, SurvivesCopyNewMountAndRestartOfEverything) {
   MakeOddTree(source);
   if (testing::Test::HasFatalFailure()) return;
   // A few thousand real files as well.
-  const RunResult real = Run({"cp", "-a", "/usr/include/linux", source + "/linux"});
+  const RunResult real = RunProgram({"cp", "-a", "/usr/include/linux", source + "/linux"});
   ASSERT_EQ(real.exit_code, 0) << real.err;
 
-  const RunResult in = Run({"cp", "-a", source, cluster->Path("tree")}, {}, 200);
+  const RunResult in = RunProgram({"cp", "-a", source, cluster->Path("tree")}, {}, 200);
   ASSERT_EQ(in.exit_code, 0) << in.err;
   const std::string expected = Listing(source);
   EXPECT_EQ(Listing(cluster->Path("tree")), expected);
-  RunResult diff = Run({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
+  RunResult diff = RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
   EXPECT_EQ(diff.exit_code, 0) << diff.Both().substr(0, 2000);
 
   // Through another mount, which has nothing cached.
   const std::string second = cluster->AddMount();
   EXPECT_EQ(Listing(second + "/tree"), expected);
-  diff = Run({"diff", "-r", "--no-dereference", "--exclude=fifo", source, second + "/tree"});
+  diff = RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, second + "/tree"});
   EXPECT_EQ(diff.exit_code, 0) << diff.Both().substr(0, 2000);
 
   // With the CLI, both ways.
@@ -75,17 +75,17 @@ TEST(Tree, SurvivesCopyNewMountAndRestartOfEverything) {
   const RunResult copy_out = cluster->Cairn({"cp", "-a", "cairn:/cli", back}, 200);
   ASSERT_EQ(copy_out.exit_code, 0) << copy_out.Both();
   EXPECT_EQ(Listing(back), expected);
-  diff = Run({"diff", "-r", "--no-dereference", "--exclude=fifo", source, back});
+  diff = RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, back});
   EXPECT_EQ(diff.exit_code, 0) << diff.Both().substr(0, 2000);
 
   // After a restart of all daemons.
   cluster->Down();
   cluster->Up();
   EXPECT_EQ(Listing(cluster->Path("tree")), expected);
-  diff = Run({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
+  diff = RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
   EXPECT_EQ(diff.exit_code, 0) << diff.Both().substr(0, 2000);
 
-  const RunResult remove = Run({"rm", "-rf", cluster->Path("tree"), cluster->Path("cli")}, {}, 200);
+  const RunResult remove = RunProgram({"rm", "-rf", cluster->Path("tree"), cluster->Path("cli")}, {}, 200);
   EXPECT_EQ(remove.exit_code, 0) << remove.err;
   EXPECT_TRUE(cluster->WaitHealthy(30'000)) << cluster->Status().dump(1);
 }
