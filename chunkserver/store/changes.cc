@@ -135,7 +135,8 @@ ReplicaInfo LogChunkStore::InfoOf(ChunkId chunk, const ChunkEntry& entry) const 
   info.length = entry.state.length;
   info.sealed = entry.state.sealed;
   info.tombstone = entry.state.tombstone;
-  info.amnesic = amnesic();
+  // Also after the master set a floor: a replica that has not been written or synced since may lack what it confirmed before.
+  info.amnesic = amnesic() || entry.state.accepted.epoch < index_->epoch_floor();
   info.corrupt = entry.corrupt;
   return info;
 }

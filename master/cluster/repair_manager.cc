@@ -271,7 +271,9 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   auto* sync = command.mutable_sync();
-  sync->set_epoch(record.epoch());
+  // A fresh one: the replica may have promised more than the record's epoch (a floor after a power loss, or an attempt to change the
+  // configuration that was given up), and would refuse that.
+  sync->set_epoch(core_.ids().NextEpoch().value());
   *sync->mutable_base() = record.sealed();
   sync->set_length(record.length());
   sync->set_rate_bytes_per_s(core_.options().repair_bytes_per_second);

@@ -198,6 +198,42 @@ Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode) {
   return result;
 }
 
+namespace {
+
+// Length of the UTF-8 sequence at the start of `text`; 0 when there is none (RFC 3629: no overlong forms, no surrogates).
+size_t Utf8Length(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x80) return 1;
+  const size_t length = byte(0) >= 0xF0 ? 4 : byte(0) >= 0xE0 ? 3 : 2;
+  if (byte(0) < 0xC2 || byte(0) > 0xF4 || text.size() < length) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  }
+  const bool overlong = (byte(0) == 0xE0 && byte(1) < 0xA0) || (byte(0) == 0xF0 && byte(1) < 0x90);
+  const bool beyond = (byte(0) == 0xED && byte(1) > 0x9F) || (byte(0) == 0xF4 && byte(1) > 0x8F);
+  return overlong || beyond ? 0 : length;
+}
+
+// A name may be any bytes, but paths travel in text fields: what is not UTF-8 becomes \ooo.
+std::string ReadableName(std::string_view name) {
+  std::string text;
+  while (!name.empty()) {
+    const size_t length = Utf8Length(name);
+    if (length != 0) {
+      text += name.substr(0, length);
+      name.remove_prefix(length);
+      continue;
+    }
+    const auto byte = static_cast<unsigned char>(name[0]);
+    text += {'\\', static_cast<char>('0' + (byte >> 6)), static_cast<char>('0' + ((byte >> 3) & 7)),
+             static_cast<char>('0' + (byte & 7))};
+    name.remove_prefix(1);
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string PathOf(const MetaReader& reader, InodeId inode) {
   std::vector<std::string> names;
   InodeId at = inode;
@@ -209,7 +245,7 @@ std::string PathOf(const MetaReader& reader, InodeId inode) {
   }
   if (names.empty()) return "/";
   std::string path;
-  for (auto it = names.rbegin(); it != names.rend(); ++it) path += "/" + *it;
+  for (auto it = names.rbegin(); it != names.rend(); ++it) path += "/" + ReadableName(*it);
   return path;
 }
 

@@ -46,7 +46,8 @@ Result<proto::LayoutResult> Layout(const MetaReader& reader, InodeId inode, uint
 Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode);
 Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode);
 
-// One of the inode's names, from the root: "/a/b". An orphan gives "(deleted inode 7)".
+// One of the inode's names, from the root, for people: "/a/b"; bytes that are not UTF-8 appear as \ooo. An orphan gives
+// "(deleted inode 7)".
 std::string PathOf(const MetaReader& reader, InodeId inode);
 
 struct NamespaceCounters {
