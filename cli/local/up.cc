@@ -31,7 +31,7 @@ Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) 
       return Invalid("there is no part '" + options.only + "' (the next new chunkserver would be cs" +
                      std::to_string(layout.chunkservers() + 1) + ")");
     }
-    wanted = std::max(wanted, number);
+    if (number > layout.chunkservers()) wanted = std::max(wanted, number);  // the next new one
   } else if (!options.only.empty() && options.only != "master" && options.only != "mount") {
     return Invalid("unknown part '" + options.only + "' (master, cs1, cs2, ..., mount)");
   }

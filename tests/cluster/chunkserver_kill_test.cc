@@ -110,7 +110,10 @@ TEST(ChunkserverKill, AFourthServerTakesTheDeadOnesPlace) {
   EXPECT_TRUE(WaitUntil(
       [&] {
         const auto status = cluster->Status();
-        return status.is_object() && status.value("chunks_below_policy", std::string("1")) == "0";
+        if (!status.is_object() || status.value("repaired_chunks", std::string("0")) == "0") return false;
+        return status.value("chunks_below_policy", std::string("1")) == "0" &&
+               status.value("repairs_running", std::string("1")) == "0" &&
+               status.value("repairs_queued", std::string("1")) == "0";
       },
       120'000, 200))
       << cluster->Status().dump(1);
