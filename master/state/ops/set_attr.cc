@@ -112,7 +112,9 @@ Status ChangeSize(Context& c, const proto::SetAttrOp& op, InodeId inode, proto::
               "the size of inode " + ToString(inode) + " changes under its write lease only"};
     }
   }
-  if (op.size() < record->size()) ShrinkChunks(c, op, inode, record);
+  // Whatever size is recorded: under the lease the file may have grown beyond it, and its holder takes every chunk beyond the
+  // new size for gone. A chunk that stayed would be handed out to it again, and its mutations be taken for repeats.
+  ShrinkChunks(c, op, inode, record);
   record->set_size(op.size());
   *record->mutable_mtime() = c.now();
   if (!IsRoot(c.caller())) {
