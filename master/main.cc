@@ -28,12 +28,22 @@ struct Flags {
   cairn::master::MasterServerOptions server;
 };
 
+// "host:port" with a port of 0 to 65535; the host may be a name, an IPv4 address or [IPv6].
+std::string CheckAddress(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const std::string port = colon == std::string::npos ? "" : text.substr(colon + 1);
+  const bool number = !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos;
+  if (colon == 0 || !number || std::stoi(port) > 65535) return "'" + text + "' is not of the form host:port";
+  return {};
+}
+
 void AddFlags(CLI::App* app, Flags* flags) {
   auto& core = flags->server.core;
   app->set_config("--config", "", "Read flags from this TOML or INI file (names as on the command line)");
   app->add_option("--data", flags->data, "Data directory; holds the metadata store")->required();
   app->add_option("--listen", flags->server.listen,
                   "Address to listen on, host:port; port 0 takes a free one")
+      ->check(CheckAddress)
       ->capture_default_str();
   app->add_option("--advertise", flags->advertise,
                   "host:port that others use; default: the listening address");
@@ -92,6 +102,19 @@ void AddFlags(CLI::App* app, Flags* flags) {
                 "Return once the master serves, which goes on in the background");
 }
 
+// A directory in which something else lives (a chunkserver's disk, somebody's files) does not become a master's.
+Status CheckDataDirectory(const std::string& directory) {
+  std::error_code error;
+  if (std::filesystem::exists(directory + "/meta", error)) return Status::Ok();
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
+    if (entry.path().filename() == "lost+found") continue;
+    return {StatusCode::kWrongCluster, directory + " holds " + entry.path().filename().string() +
+                                           ", which is not a master's: give --data an empty directory or a master's own"};
+  }
+  if (error) return {StatusCode::kIoError, "list " + directory + ": " + error.message()};
+  return Status::Ok();
+}
+
 int ExitCodeOf(const Status& status) {
   switch (status.code()) {
     case StatusCode::kWrongCluster:
@@ -133,6 +156,7 @@ int Run(Flags& flags) {
   std::error_code error;
   std::filesystem::create_directories(flags.data, error);
   if (error) return Fail(Status(StatusCode::kIoError, "create " + flags.data + ": " + error.message()));
+  if (const Status ours = CheckDataDirectory(flags.data); !ours.ok()) return Fail(ours);
   const std::string store_directory = flags.data + "/meta";
   if (!flags.restore.empty()) {
     const Status restored = cairn::master::RestoreBackup(flags.restore, store_directory);

@@ -51,7 +51,7 @@ TEST(Damage, AFlippedByteIsFoundServedAroundRepairedAndExplained) {
       },
       60'000, 1'000))
       << explain.Both();
-  EXPECT_NE(explain.Both().find("repair"), std::string::npos) << explain.Both();
+  EXPECT_NE(explain.Both().find("sync of"), std::string::npos) << explain.Both();
   EXPECT_TRUE(ReadFile(second + "/precious") == content);
 }
 
