@@ -43,6 +43,8 @@ struct ChunkState {
   // When the oldest mutation that is not done last saw progress; 0: nothing is undone.
   int64_t waiting_since_ns = 0;
   bool time_extended = false;  // for a new configuration, since the last progress
+  // Why a member was left out last since there was progress; a new configuration forgets the writer's own list.
+  Status last_drop;
   bool failed = false;         // no progress for the write timeout, counted as a WriteError
 
   // Members whose connection broke, since when, and the last reason.

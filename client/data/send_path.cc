@@ -154,6 +154,7 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   retained_bytes_ += chunk.log.done_bytes() - retained_before;
   if (progress || chunk.log.all_done()) {
     chunk.failed = false;
+    chunk.last_drop = Status::Ok();
     chunk.time_extended = false;
     chunk.retry_at_ns = 0;
     chunk.waiting_since_ns = chunk.log.all_done() ? 0 : Now();

@@ -100,6 +100,7 @@ void FileCore::ReportDropsLocked(ChunkState& chunk) {
   std::vector<MemberProblem> drops = chunk.writer->TakeDrops();
   if (drops.empty()) return;
   context_.counters->dropped_members += drops.size();
+  chunk.last_drop = drops.back().status.WithContext(ToString(drops.back().server));
   CAIRN_LOG(Warning, "inode {}: chunk {} goes on without {}", ToString(inode_), ToString(chunk.place.chunk),
             replication::DescribeProblems(drops));
   // Below the quorum the request for a replacement names them.
@@ -241,6 +242,10 @@ std::optional<Status> FileCore::StalledLocked(ChunkState& chunk, int64_t now) {
     if (FailsAtOnce(chunk.master_status.code())) code = chunk.master_status.code();
   }
   if (full) code = StatusCode::kNoSpace;
+  if (chunk.writer->dropped().empty() && !chunk.last_drop.ok()) {  // just reconfigured: nobody had time to refuse again
+    message += "; before the last change of members: " + chunk.last_drop.message();
+    if (chunk.last_drop.code() == StatusCode::kNoSpace) code = StatusCode::kNoSpace;
+  }
   return Status(code, std::move(message));
 }
 

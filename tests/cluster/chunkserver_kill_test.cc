@@ -83,6 +83,13 @@ TEST(ChunkserverKill, AWriteGoesOnAndTheServerIsRepairedByDifference) {
 
   cluster->Up({"--only", "cs2"});
   const int64_t start = NowMillis();
+  // The master hears of the stale copy when the writer's chunks are sealed.
+  EXPECT_TRUE(WaitUntil(
+      [&] {
+        const auto now = cluster->Status();
+        return now.is_object() && now.value("repaired_bytes_differing", std::string("0")) != "0";
+      },
+      120'000, 100));
   EXPECT_TRUE(cluster->WaitHealthy(120'000)) << cluster->Status().dump(1);
   const auto status = cluster->Status();
   const uint64_t sent = std::stoull(status.value("repaired_bytes", std::string("0")));
