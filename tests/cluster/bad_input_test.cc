@@ -1,4 +1,5 @@
-// Wrong addresses, busy ports, foreign and damaged data, garbage on every port: a clear error each, and nobody else notices.
+// Wrong addresses, busy ports, foreign and damaged data, garbage on every port: a clear error each, and
+// nobody else notices.
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -43,13 +44,18 @@ class BadInput : public testing::Test {
     ASSERT_EQ(WriteFile(cluster_->Path("witness"), content_, true), 0);
   }
   void ExpectWitness() {
-    for (const char* part : {"master", "cs1", "cs2", "cs3", "mount"}) EXPECT_GT(cluster_->Pid(part), 0) << part << " died";
+    for (const char* part : {"master", "cs1", "cs2", "cs3", "mount"})
+      EXPECT_GT(cluster_->Pid(part), 0) << part << " died";
     EXPECT_TRUE(ReadFile(cluster_->Path("witness")) == content_);
     EXPECT_EQ(WriteFile(cluster_->Path("more"), "still writable", true), 0);
   }
   RunResult StartChunkserver(const std::string& data, std::vector<std::string> more = {}) {
-    std::vector<std::string> command = {Binary("cairn-chunkserver"), "--master", cluster_->MasterAddress(),
-                                        "--data",                    data,       "--listen",
+    std::vector<std::string> command = {Binary("cairn-chunkserver"),
+                                        "--master",
+                                        cluster_->MasterAddress(),
+                                        "--data",
+                                        data,
+                                        "--listen",
                                         "127.0.0.1:0"};
     command.insert(command.end(), more.begin(), more.end());
     return RunProgram(command, {}, 15);
@@ -73,7 +79,8 @@ TEST_F(BadInput, GarbageOnEveryPortIsSurvived) {
 }
 
 TEST_F(BadInput, WrongAddressesAreNamed) {
-  RunResult result = RunProgram({Binary("cairn-mount"), "127.0.0.1:1", cluster_->directory() + "/nomount"}, {}, 60);
+  RunResult result =
+      RunProgram({Binary("cairn-mount"), "127.0.0.1:1", cluster_->directory() + "/nomount"}, {}, 60);
   EXPECT_NE(result.exit_code, 0);
   EXPECT_NE(result.exit_code, 137) << "it hung";
   EXPECT_NE(result.err.find("127.0.0.1:1"), std::string::npos) << result.Both();
@@ -83,13 +90,16 @@ TEST_F(BadInput, WrongAddressesAreNamed) {
   result = RunProgram({Binary("cairn"), "ls", "cairn://no.such.host.invalid:9400/"}, {}, 60);
   EXPECT_EQ(result.exit_code, 3) << result.Both();
   EXPECT_NE(result.err.find("no.such.host.invalid"), std::string::npos) << result.Both();
-  result = RunProgram({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", "not-an-address"}, {}, 15);
+  result = RunProgram(
+      {Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", "not-an-address"}, {},
+      15);
   EXPECT_EQ(result.exit_code, 2) << result.Both();
 }
 
 TEST_F(BadInput, ABusyPortIsNamed) {
   const std::string address = cluster_->MasterAddress();
-  RunResult result = RunProgram({Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", address}, {}, 15);
+  RunResult result = RunProgram(
+      {Binary("cairn-master"), "--data", cluster_->directory() + "/m2", "--listen", address}, {}, 15);
   EXPECT_EQ(result.exit_code, 5) << result.Both();
   EXPECT_NE(result.err.find(address), std::string::npos) << result.Both();
   result = StartChunkserver(cluster_->directory() + "/c9", {"--listen", cluster_->ServerAddresses()[0]});
@@ -116,7 +126,8 @@ TEST_F(BadInput, DirectoriesInUseForeignAndOfAnotherServerAreRefused) {
   EXPECT_EQ(result.exit_code, 4) << result.Both();
   // The master's data as a chunkserver's, and the other way round.
   cluster_->Down({"--only", "cs3"});
-  result = RunProgram({Binary("cairn-master"), "--data", cluster_->DataOf("cs3"), "--listen", "127.0.0.1:0"}, {}, 15);
+  result = RunProgram({Binary("cairn-master"), "--data", cluster_->DataOf("cs3"), "--listen", "127.0.0.1:0"},
+                      {}, 15);
   EXPECT_EQ(result.exit_code, 4) << result.Both();
   cluster_->Up();
   EXPECT_TRUE(cluster_->WaitHealthy(60'000)) << cluster_->Status().dump(1);

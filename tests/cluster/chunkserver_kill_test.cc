@@ -1,5 +1,5 @@
-// One of three chunkservers dies in the middle of a long write, comes back and is repaired by difference; another one dies
-// for good and a fourth takes its place.
+// One of three chunkservers dies in the middle of a long write, comes back and is repaired by difference;
+// another one dies for good and a fourth takes its place.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -78,8 +78,8 @@ TEST(ChunkserverKill, AWriteGoesOnAndTheServerIsRepairedByDifference) {
   ASSERT_EQ(run.error, 0) << std::strerror(run.error);
   EXPECT_LT(killed_at, total) << "the write was over before the kill";
   EXPECT_EQ(CheckBig(cluster->Path("big"), total), "");
-  Figure("cs2 killed at MiB " + std::to_string(killed_at) + " of " + std::to_string(total) + ": longest write() " +
-         std::to_string(run.longest_write_ms) + " ms");
+  Figure("cs2 killed at MiB " + std::to_string(killed_at) + " of " + std::to_string(total) +
+         ": longest write() " + std::to_string(run.longest_write_ms) + " ms");
 
   cluster->Up({"--only", "cs2"});
   const int64_t start = NowMillis();
@@ -94,8 +94,8 @@ TEST(ChunkserverKill, AWriteGoesOnAndTheServerIsRepairedByDifference) {
   const auto status = cluster->Status();
   const uint64_t sent = std::stoull(status.value("repaired_bytes", std::string("0")));
   const uint64_t differing = std::stoull(status.value("repaired_bytes_differing", std::string("0")));
-  Figure("cs2 back: fully replicated after " + std::to_string(NowMillis() - start) + " ms, " + std::to_string(sent) +
-         " bytes sent for " + std::to_string(differing) + " differing");
+  Figure("cs2 back: fully replicated after " + std::to_string(NowMillis() - start) + " ms, " +
+         std::to_string(sent) + " bytes sent for " + std::to_string(differing) + " differing");
   EXPECT_GT(differing, 0u);
   EXPECT_LE(sent, 2 * differing);
   const std::string second = cluster->AddMount();

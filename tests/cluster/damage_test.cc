@@ -1,4 +1,5 @@
-// A flipped byte at rest is found by the reader, another replica serves, the damage is repaired, and the story is told.
+// A flipped byte at rest is found by the reader, another replica serves, the damage is repaired, and the
+// story is told.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -11,7 +12,8 @@ namespace cairn::cluster_test {
 namespace {
 namespace fs = std::filesystem;
 
-// Flips one byte of the first occurrence of `needle` in any file below `directory`; answers whether it was found.
+// Flips one byte of the first occurrence of `needle` in any file below `directory`; answers whether it was
+// found.
 bool FlipByteAfter(const std::string& directory, const std::string& needle) {
   for (const auto& entry : fs::recursive_directory_iterator(directory)) {
     if (!entry.is_regular_file() || entry.file_size() < needle.size()) continue;
@@ -30,29 +32,41 @@ bool FlipByteAfter(const std::string& directory, const std::string& needle) {
 TEST(Damage, AFlippedByteIsFoundServedAroundRepairedAndExplained) {
   auto cluster = LocalCluster::Start();
   ASSERT_NE(cluster, nullptr);
-  const std::string content = Pattern(99, 300'000);
-  ASSERT_EQ(WriteFile(cluster->Path("precious"), content, true), 0);
+  // Several files, each damaged on two of its three replicas: readers spread over the replicas by chunk, so
+  // that some meet it.
+  constexpr int kFiles = 8;
+  const auto content = [](int i) { return Pattern(99 + static_cast<uint64_t>(i), 300'000); };
+  const auto name = [](int i) { return "precious" + std::to_string(i); };
+  for (int i = 0; i < kFiles; ++i) ASSERT_EQ(WriteFile(cluster->Path(name(i)), content(i), true), 0);
   ASSERT_TRUE(cluster->WaitHealthy(30'000)) << cluster->Status().dump(1);
-
-  // Two of three: whichever replica a reader prefers, it soon meets the damage.
-  const std::string needle = content.substr(100'000, 64);
-  ASSERT_TRUE(FlipByteAfter(cluster->DataOf("cs1"), needle));
-  ASSERT_TRUE(FlipByteAfter(cluster->DataOf("cs2"), needle));
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string needle = content(i).substr(100'000, 64);
+    ASSERT_TRUE(FlipByteAfter(cluster->DataOf("cs1"), needle));
+    ASSERT_TRUE(FlipByteAfter(cluster->DataOf("cs2"), needle));
+  }
 
   const std::string second = cluster->AddMount();
-  EXPECT_TRUE(ReadFile(second + "/precious") == content) << "wrong bytes reached the reader";
-  // Readers report; repair replaces the blocks; afterwards every replica serves alone.
-  RunResult explain;
+  for (int i = 0; i < kFiles; ++i) {
+    EXPECT_TRUE(ReadFile(second + "/" + name(i)) == content(i))
+        << "wrong bytes reached the reader of " << name(i);
+  }
+  // Readers report; a sync replaces the blocks; the chunk's story tells both.
+  std::string story;
   EXPECT_TRUE(WaitUntil(
       [&] {
-        (void)ReadFile(cluster->AddMount() + "/precious");
-        explain = cluster->Cairn({"chunk", "explain", "/precious"});
-        return explain.Both().find("corrupt") != std::string::npos && cluster->WaitHealthy(5'000);
+        for (int i = 0; i < kFiles; ++i) {
+          story = cluster->Cairn({"chunk", "explain", "/" + name(i)}).Both();
+          if (story.find("is corrupt") != std::string::npos && story.find("sync of") != std::string::npos)
+            return true;
+        }
+        return false;
       },
-      60'000, 1'000))
-      << explain.Both();
-  EXPECT_NE(explain.Both().find("sync of"), std::string::npos) << explain.Both();
-  EXPECT_TRUE(ReadFile(second + "/precious") == content);
+      30'000, 500))
+      << story;
+  EXPECT_TRUE(cluster->WaitHealthy(60'000)) << cluster->Status().dump(1);
+  for (int i = 0; i < kFiles; ++i) {
+    EXPECT_TRUE(ReadFile(second + "/" + name(i)) == content(i));
+  }
 }
 
 }  // namespace

@@ -52,7 +52,9 @@ void LazyUnmount(const std::string& mountpoint) {
 }  // namespace
 
 int64_t NowMillis() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 bool WaitUntil(const std::function<bool()>& condition, int64_t timeout_ms, int64_t poll_ms) {
@@ -69,7 +71,8 @@ void Figure(const std::string& text) {
   std::fflush(stdout);
 }
 
-RunResult RunProgram(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int timeout_s) {
+RunResult RunProgram(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+                     int timeout_s) {
   RunResult result;
   int out[2], err[2];
   if (pipe2(out, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0) return result;
@@ -93,7 +96,8 @@ RunResult RunProgram(const std::vector<std::string>& arguments, const std::vecto
   bool open_out = true, open_err = true;
   int status = 0;
   bool reaped = false;
-  // A daemon that the program started may keep the pipes: stop reading once the program itself is gone and they are idle.
+  // A daemon that the program started may keep the pipes: stop reading once the program itself is gone and
+  // they are idle.
   while (open_out || open_err) {
     pollfd fds[2] = {{open_out ? out[0] : -1, POLLIN, 0}, {open_err ? err[0] : -1, POLLIN, 0}};
     const int ready = poll(fds, 2, 50);
@@ -173,6 +177,10 @@ std::unique_ptr<LocalCluster> LocalCluster::Start(const Options& options) {
   cluster->directory_ = name;
   cluster->mount_ = cluster->directory_ + "/mnt";
   cluster->options_ = options;
+  if (!cluster->StartShell()) {
+    ADD_FAILURE() << "cannot start a shell";
+    return nullptr;
+  }
   std::vector<std::string> arguments = {"--chunkservers", std::to_string(options.chunkservers)};
   if (options.mount) {
     arguments.push_back("--mount");
@@ -201,13 +209,18 @@ LocalCluster::~LocalCluster() {
     const pid_t pid = Pid(part);
     if (pid > 0) kill(pid, SIGCONT);
   }
+  for (int fd : {shell_in_, shell_out_}) {
+    if (fd >= 0) close(fd);
+  }
   RunProgram({Binary("cairn"), "down", "--dir", directory_}, {}, 60);
   LazyUnmount(mount_);
   std::error_code error;
   fs::remove_all(directory_, error);
 }
 
-pid_t LocalCluster::Pid(const std::string& name) const { return ReadPid(directory_ + "/run/" + name + ".pid"); }
+pid_t LocalCluster::Pid(const std::string& name) const {
+  return ReadPid(directory_ + "/run/" + name + ".pid");
+}
 
 void LocalCluster::Signal(const std::string& name, int signal) {
   const pid_t pid = Pid(name);
@@ -220,10 +233,52 @@ void LocalCluster::Signal(const std::string& name, int signal) {
 
 void LocalCluster::Kill(const std::string& name) { Signal(name, SIGKILL); }
 
+bool LocalCluster::StartShell() {
+  int in[2], out[2];
+  if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) return false;
+  const pid_t child = fork();
+  if (child < 0) return false;
+  if (child == 0) {
+    dup2(in[0], STDIN_FILENO);
+    dup2(out[1], STDOUT_FILENO);
+    dup2(out[1], STDERR_FILENO);
+    execlp("sh", "sh", "-c", "while read -r line; do eval \"$line\" </dev/null; echo \"@exit $?\"; done",
+           nullptr);
+    _exit(127);
+  }
+  close(in[0]);
+  close(out[1]);
+  shell_in_ = in[1];
+  shell_out_ = out[0];
+  return true;
+}
+
+RunResult LocalCluster::InShell(const std::vector<std::string>& command) {
+  RunResult result;
+  std::string line;
+  for (const std::string& word : command) line += "'" + word + "' ";
+  line += "\n";
+  if (write(shell_in_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) return result;
+  const int64_t end = NowMillis() + 90'000;
+  while (NowMillis() < end) {
+    pollfd fd{shell_out_, POLLIN, 0};
+    if (poll(&fd, 1, 100) <= 0) continue;
+    char buffer[4096];
+    const ssize_t n = read(shell_out_, buffer, sizeof buffer);
+    if (n <= 0) break;
+    result.out.append(buffer, static_cast<size_t>(n));
+    const size_t mark = result.out.rfind("@exit ");
+    if (mark == std::string::npos || result.out.back() != '\n') continue;
+    result.exit_code = std::atoi(result.out.c_str() + mark + 6);
+    break;
+  }
+  return result;
+}
+
 void LocalCluster::Up(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = {Binary("cairn"), "up", "--dir", directory_};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const RunResult result = RunProgram(command, {}, 90);
+  const RunResult result = InShell(command);
   ASSERT_EQ(result.exit_code, 0) << result.Both();
 }
 
@@ -252,7 +307,8 @@ bool LocalCluster::WaitHealthy(int64_t timeout_ms) const {
         for (const auto& server : status["servers"]) {
           if (server.value("state", "") != "up") return false;
         }
-        for (const char* field : {"chunks_below_policy", "chunks_damaged", "chunks_deleting", "repairs_running", "repairs_queued"}) {
+        for (const char* field : {"chunks_below_policy", "chunks_damaged", "chunks_deleting",
+                                  "repairs_running", "repairs_queued"}) {
           if (status.value(field, "?") != "0") return false;
         }
         return true;
@@ -277,9 +333,10 @@ std::string LocalCluster::AddMount() {
   const std::string mountpoint = directory_ + "/mnt" + std::to_string(extra_mounts_.size() + 2);
   fs::create_directories(mountpoint);
   const std::string pid_file = mountpoint + ".pid";
-  const RunResult result = RunProgram({Binary("cairn-mount"), MasterAddress(), mountpoint, "--pid-file", pid_file, "--log-file",
-                                directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"},
-                               {}, 60);
+  const RunResult result =
+      RunProgram({Binary("cairn-mount"), MasterAddress(), mountpoint, "--pid-file", pid_file, "--log-file",
+                  directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"},
+                 {}, 60);
   EXPECT_EQ(result.exit_code, 0) << result.Both();
   extra_mounts_.push_back({mountpoint, ReadPid(pid_file)});
   EXPECT_GT(extra_mounts_.back().pid, 0) << "no pid file " << pid_file;

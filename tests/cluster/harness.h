@@ -1,8 +1,9 @@
-// Real processes for tests: a local cluster made by `cairn up` in a temporary directory, exactly as a person starts it.
+// Real processes for tests: a local cluster made by `cairn up` in a temporary directory, exactly as a person
+// starts it.
 //
-// Everything that a LocalCluster started is stopped by its destructor: the cluster through `cairn down`, further mounts
-// and processes by their own pid. Nothing is ever signalled by name.
-// Thread-safety: one thread, except where a method says otherwise.
+// Everything that a LocalCluster started is stopped by its destructor: the cluster through `cairn down`,
+// further mounts and processes by their own pid. Nothing is ever signalled by name. Thread-safety: one
+// thread, except where a method says otherwise.
 #pragma once
 
 #include <sys/types.h>
@@ -25,8 +26,8 @@ struct RunResult {
   std::string Both() const { return out + err; }
 };
 // Runs a program to its end, at most timeout_s seconds (then it is killed and exit_code is 137).
-RunResult RunProgram(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {},
-              int timeout_s = 120);
+RunResult RunProgram(const std::vector<std::string>& arguments,
+                     const std::vector<std::string>& environment = {}, int timeout_s = 120);
 
 int64_t NowMillis();
 // Polls `condition` until it holds or the time is over; answers whether it held.
@@ -70,13 +71,18 @@ class LocalCluster {
   std::string MasterAddress() const;
   std::vector<std::string> ServerAddresses() const;  // of the data planes, in order of server id
 
-  // Another mount of the same cluster; returns its mount point. Pid of the mount process: MountPid(mountpoint).
+  // Another mount of the same cluster; returns its mount point. Pid of the mount process:
+  // MountPid(mountpoint).
   std::string AddMount();
   pid_t MountPid(const std::string& mountpoint) const;
   void KillMount(const std::string& mountpoint);  // SIGKILL, then lazily unmounts the dead mount point
 
  private:
   LocalCluster() = default;
+  // A shell started before the test opens anything on a mount. A process forked later would hold the test's
+  // open files, and closing them on its exec waits for the very daemon that it is to start.
+  bool StartShell();
+  RunResult InShell(const std::vector<std::string>& command);
   struct ExtraMount {
     std::string mountpoint;
     pid_t pid = 0;
@@ -85,6 +91,8 @@ class LocalCluster {
   std::string mount_;
   Options options_;
   std::vector<ExtraMount> extra_mounts_;
+  int shell_in_ = -1;
+  int shell_out_ = -1;
 };
 
 // Asks one chunkserver over its data plane what it holds of a chunk, independently of the master.

@@ -1,5 +1,5 @@
-// The master is killed while several processes create, write, rename and delete: every acknowledged operation is there
-// exactly once afterwards, and the mount goes on by itself.
+// The master is killed while several processes create, write, rename and delete: every acknowledged operation
+// is there exactly once afterwards, and the mount goes on by itself.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -95,12 +95,15 @@ TEST(MasterKill, NoAcknowledgedOperationIsLostOrDoubled) {
     const int64_t start = NowMillis();
     const size_t at_kill = total();
     cluster->Up({"--only", "master"});
-    EXPECT_TRUE(WaitUntil([&] { return total() > at_kill + kWorkers; }, 60'000, 1)) << "the mount did not go on";
-    Figure("master killed: operations go on " + std::to_string(NowMillis() - start) + " ms after its restart began");
+    EXPECT_TRUE(WaitUntil([&] { return total() > at_kill + kWorkers; }, 60'000, 1))
+        << "the mount did not go on";
+    Figure("master killed: operations go on " + std::to_string(NowMillis() - start) +
+           " ms after its restart began");
   }
   stop = true;
   for (std::thread& thread : threads) thread.join();
-  Figure(std::to_string(total()) + " operations, " + std::to_string(in_flight_at_kills) + " in flight at 3 kills");
+  Figure(std::to_string(total()) + " operations, " + std::to_string(in_flight_at_kills) +
+         " in flight at 3 kills");
   EXPECT_GT(in_flight_at_kills, 0u);
 
   const std::string second = cluster->AddMount();

@@ -1,4 +1,5 @@
-// A mount is killed while it writes: another mount sees every fsynced byte after bounded time, and nothing stays locked.
+// A mount is killed while it writes: another mount sees every fsynced byte after bounded time, and nothing
+// stays locked.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -35,12 +36,13 @@ TEST(MountKill, AnotherMountSeesEveryFsyncedByte) {
   cluster->KillMount(doomed);
   writer.join();
   const uint64_t must_have = synced.load();
-  Figure("mount killed with " + std::to_string(must_have) + " bytes fsynced, " + std::to_string(written.load() - must_have) +
-         " written since the last fsync");
+  Figure("mount killed with " + std::to_string(must_have) + " bytes fsynced, " +
+         std::to_string(written.load() - must_have) + " written since the last fsync");
 
   const int64_t start = NowMillis();
   const std::string seen = ReadFile(cluster->Path("log"));
-  Figure("the other mount read " + std::to_string(seen.size()) + " bytes after " + std::to_string(NowMillis() - start) + " ms");
+  Figure("the other mount read " + std::to_string(seen.size()) + " bytes after " +
+         std::to_string(NowMillis() - start) + " ms");
   ASSERT_GE(seen.size(), must_have) << seen.substr(0, 100);
   for (uint64_t i = 0; (i + 1) * 50'000 <= must_have; ++i) {
     ASSERT_TRUE(seen.compare(i * 50'000, 50'000, Pattern(i, 50'000)) == 0) << "block " << i;

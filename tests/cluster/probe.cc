@@ -24,7 +24,8 @@ class Socket {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
-    if (getaddrinfo(address.substr(0, colon).c_str(), address.substr(colon + 1).c_str(), &hints, &found) != 0) {
+    if (getaddrinfo(address.substr(0, colon).c_str(), address.substr(colon + 1).c_str(), &hints, &found) !=
+        0) {
       return {StatusCode::kUnavailable, "cannot resolve " + address};
     }
     fd_ = socket(found->ai_family, SOCK_STREAM, 0);
@@ -43,7 +44,8 @@ class Socket {
     header.meta_bytes = static_cast<uint32_t>(meta.size());
     header.meta_crc = Crc32c(meta);
     const auto bytes = wire::EncodeHeader(header);
-    if (send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0 || send(fd_, meta.data(), meta.size(), MSG_NOSIGNAL) < 0) {
+    if (send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0 ||
+        send(fd_, meta.data(), meta.size(), MSG_NOSIGNAL) < 0) {
       return ErrnoStatus(errno, "send");
     }
     std::array<std::byte, wire::kHeaderBytes> reply_bytes{};
@@ -77,7 +79,8 @@ Result<replication::ReplicaInfo> QueryReplica(const std::string& address, ChunkI
   wire::HelloRequest hello;
   hello.kind = wire::PeerKind::kTool;
   hello.name = "probe";
-  CAIRN_ASSIGN_OR_RETURN(const wire::Bytes hello_meta, socket.Call(wire::MessageType::kHello, wire::Encode(hello)));
+  CAIRN_ASSIGN_OR_RETURN(const wire::Bytes hello_meta,
+                         socket.Call(wire::MessageType::kHello, wire::Encode(hello)));
   CAIRN_ASSIGN_OR_RETURN(const wire::HelloReply hello_reply, wire::DecodeHelloReply(hello_meta));
   CAIRN_RETURN_IF_ERROR(hello_reply.status);
   wire::QueryRequest query;

@@ -1,5 +1,5 @@
-// Two of three chunkservers die: writes and deletes are refused with reasons, in bounded time; what can be proven current
-// is read; everything works again by itself when they return.
+// Two of three chunkservers die: writes and deletes are refused with reasons, in bounded time; what can be
+// proven current is read; everything works again by itself when they return.
 #include <gtest/gtest.h>
 
 #include "tests/cluster/file_ops.h"

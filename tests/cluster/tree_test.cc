@@ -1,4 +1,5 @@
-// A real tree goes in and comes out unchanged: through the mount, through the CLI, after a new mount and a full restart.
+// A real tree goes in and comes out unchanged: through the mount, through the CLI, after a new mount and a
+// full restart.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -11,7 +12,8 @@ namespace cairn::cluster_test {
 namespace {
 namespace fs = std::filesystem;
 
-// Makes a tree with the things that trip copies: links of both kinds, odd names, modes, times, empty and sparse files.
+// Makes a tree with the things that trip copies: links of both kinds, odd names, modes, times, empty and
+// sparse files.
 void MakeOddTree(const std::string& root) {
   fs::create_directories(root + "/deep/er/and/deeper");
   fs::create_directories(root + "/empty directory");
@@ -38,9 +40,11 @@ void MakeOddTree(const std::string& root) {
 
 // Names, types, modes, owners, sizes, link counts, mtimes and targets, one line each, sorted.
 std::string Listing(const std::string& root) {
-  const RunResult result = RunProgram({"sh", "-c",
-                                "cd '" + root + "' && find . -mindepth 1 \\( -type d -printf '%P|%y|%m|%U:%G|%T@\\0' -o "
-                                "-printf '%P|%y|%m|%U:%G|%s|%n|%T@|%l\\0' \\) | sort -z | tr '\\0' '\\n'"});
+  const RunResult result =
+      RunProgram({"sh", "-c",
+                  "cd '" + root +
+                      "' && find . -mindepth 1 \\( -type d -printf '%P|%y|%m|%U:%G|%T@\\0' -o "
+                      "-printf '%P|%y|%m|%U:%G|%s|%n|%T@|%l\\0' \\) | sort -z | tr '\\0' '\\n'"});
   return result.exit_code == 0 ? result.out : "listing failed: " + result.err;
 }
 
@@ -58,7 +62,8 @@ TEST(Tree, SurvivesCopyNewMountAndRestartOfEverything) {
   ASSERT_EQ(in.exit_code, 0) << in.err;
   const std::string expected = Listing(source);
   EXPECT_EQ(Listing(cluster->Path("tree")), expected);
-  RunResult diff = RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
+  RunResult diff =
+      RunProgram({"diff", "-r", "--no-dereference", "--exclude=fifo", source, cluster->Path("tree")});
   EXPECT_EQ(diff.exit_code, 0) << diff.Both().substr(0, 2000);
 
   // Through another mount, which has nothing cached.
