@@ -515,5 +515,18 @@ TEST_F(ChunkTest, AnOrphanIsWrittenOnUntilItIsReclaimed) {
   EXPECT_THAT(fs_.Apply(reclaim).effects.chunks_deleting, ElementsAre(chunk_));
 }
 
+// Found with real processes: the chunk stayed, was handed out again under the same lease, and what was
+// written to it then was taken for a repeat of what had been written before.
+TEST_F(ChunkTest, ATruncationDropsChunksThatTheRecordedSizeDoesNotKnowOf) {
+  ASSERT_EQ(fs_.Attr(file_).size(), 0u) << "the growth under the lease is not recorded yet";
+  const ApplyResult cut = fs_.Truncate(file_, 0);
+  ASSERT_TRUE(cut.ok()) << cut.reply.ShortDebugString();
+  EXPECT_FALSE(ChunkAtIndex(fs_.txn(), file_, 0).has_value());
+  const ApplyResult again = fs_.Announce(file_, lease_, 0, 1);
+  ASSERT_TRUE(again.ok()) << again.reply.ShortDebugString();
+  ASSERT_TRUE(ChunkAtIndex(fs_.txn(), file_, 0).has_value());
+  EXPECT_NE(*ChunkAtIndex(fs_.txn(), file_, 0), chunk_);
+}
+
 }  // namespace
 }  // namespace cairn::master
