@@ -64,6 +64,14 @@ Status Validate(const wire::MutateRequest& request, std::span<const std::byte> d
 
 Status LogChunkStore::CheckWritable() const { return health_.failed() ? health_.failure() : Status::Ok(); }
 
+// A disk that may have forgotten promises must not give new ones before the master's epoch floor stands in for them: a fenced
+// writer could be confirmed again.
+Status LogChunkStore::CheckTrusted() const {
+  if (!amnesic()) return Status::Ok();
+  return {StatusCode::kUnavailable,
+          options_.directory + " may have lost what it confirmed before an unclean stop; it takes part again once the master was told"};
+}
+
 Status LogChunkStore::CheckRoom(uint64_t bytes) {
   const int64_t now = SystemClock::Get()->NowNanos();
   if (room_left_bytes_ < static_cast<int64_t>(bytes) || now - room_checked_at_ns_ > kAskForSpaceEvery) {
@@ -150,6 +158,7 @@ Status LogChunkStore::Mutate(const wire::MutateRequest& request, std::span<const
   CAIRN_ASSIGN_OR_RETURN(Present present, Load(mutation.chunk));
   if (present.visible && info != nullptr) *info = InfoOf(mutation.chunk, *present.entry);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
+  CAIRN_RETURN_IF_ERROR(CheckTrusted());
   Verdict verdict = CheckMutation(present.state, mutation);
   if (verdict.action == Action::kRefuse) return verdict.status;
   if (verdict.action == Action::kDuplicate) return Status::Ok();
@@ -197,6 +206,7 @@ Status LogChunkStore::ChangeState(ChunkId chunk, Unknown unknown, ReplicaInfo* i
   }
   if (present.visible && info != nullptr) *info = InfoOf(chunk, *present.entry);
   CAIRN_RETURN_IF_ERROR(CheckWritable());
+  CAIRN_RETURN_IF_ERROR(CheckTrusted());
   const Verdict verdict = check(present.state);
   if (verdict.action == Action::kRefuse) return verdict.status;
   if (verdict.action == Action::kDuplicate && present.visible) return Status::Ok();

@@ -107,6 +107,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
 
   // Changes, all with mu_ held (changes.cc).
   Status CheckWritable() const;
+  Status CheckTrusted() const;
   Status CheckRoom(uint64_t bytes);
   Result<Present> Load(ChunkId chunk);
   Status Commit(Record* record, std::span<const std::span<const std::byte>> payload);

@@ -106,6 +106,8 @@ TEST_F(StoreRecoveryTest, LossOfPowerKeepsWhatWasFlushedAndTellsOfAmnesia) {
   // It stays amnesic over restarts until the master has set a floor.
   Reopen();
   EXPECT_TRUE(store_->amnesic());
+  // Until then it confirms nothing: a promise that it forgot could be broken.
+  EXPECT_EQ(store_->Fence(chunk_, Epoch{90}, nullptr).code(), StatusCode::kUnavailable);
   ASSERT_TRUE(store_->SetEpochFloor(Epoch{100}).ok());
   EXPECT_FALSE(store_->amnesic());
   EXPECT_EQ(Info(chunk_).promised, Epoch{100});
