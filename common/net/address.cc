@@ -114,6 +114,10 @@ Result<std::vector<SocketAddress>> Resolve(const HostPort& where, bool passive) 
   const int error =
       getaddrinfo(any ? nullptr : where.host.c_str(), std::to_string(where.port).c_str(), &hints, &found);
   if (error != 0) {
+    // RFC 6761 section 6.3: localhost is the loopback address, also where no hosts file says so (minimal
+    // roots).
+    if (where.host == "localhost" && ParseNumeric({"127.0.0.1", where.port}, &numeric))
+      return std::vector{numeric};
     return Status(StatusCode::kUnavailable,
                   "cannot resolve host '" + where.host + "': " + gai_strerror(error));
   }

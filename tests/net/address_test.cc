@@ -1,6 +1,10 @@
 #include "common/net/address.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace cairn::net {
 namespace {
@@ -54,6 +58,27 @@ TEST(AddressTest, NamesAreResolved) {
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.code(), StatusCode::kUnavailable);
   EXPECT_NE(missing.status().message().find("no-such-host.invalid"), std::string::npos);
+}
+
+// A minimal root (debootstrap, small containers) has no /etc/hosts.
+TEST(AddressTest, LocalhostNeedsNoHostsFile) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can hide /etc/hosts in a mount namespace of its own";
+  if (::access("/etc/hosts", F_OK) != 0)
+    GTEST_SKIP() << "there is no /etc/hosts here: NamesAreResolved shows it";
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("/dev/null", "/etc/hosts", nullptr, MS_BIND, nullptr) != 0) {
+      ::_exit(77);
+    }
+    ::_exit(Resolve({"localhost", 9410}).ok() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no mount namespaces here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace

@@ -140,10 +140,11 @@ class RawClient {
     header.data_bytes = static_cast<uint32_t>(data.size());
     header.meta_crc = Crc32c(meta);
     const auto encoded = wire::EncodeHeader(header);
-    std::vector<std::byte> bytes(encoded.size() + meta.size() + data.size());
-    auto end = std::copy(encoded.begin(), encoded.end(), bytes.begin());
-    end = std::copy(meta.begin(), meta.end(), end);
-    std::copy(data.begin(), data.end(), end);
+    std::vector<std::byte> bytes;
+    bytes.reserve(encoded.size() + meta.size() + data.size());
+    for (const std::span<const std::byte> part : {std::span<const std::byte>(encoded), meta, data}) {
+      bytes.insert(bytes.end(), part.begin(), part.end());
+    }
     return bytes;
   }
   // Waits until the peer has closed; what it sends meanwhile is dropped.
