@@ -64,16 +64,16 @@ wire::MutateReply RequestHandler::Mutate(const wire::MutateRequest& request,
   reply.info.chunk = request.mutation.chunk;
   reply.status = CheckMutation(request, data);
   if (!reply.status.ok()) return reply;
-  // Before the store sees it: what was damaged on the way is told apart from what is damaged on the disk.
+  reply.status = disks_->Mutate(request, data, &reply.info);
+  if (reply.status.code() != StatusCode::kCorrupt) return reply;
+  // What was damaged on the way is told apart from what is damaged on the disk. The store has checked it
+  // already; only for this question is it looked at again.
   const int64_t bad = FirstBadBlock(request.mutation.chunk, request.mutation.offset, data, request.checksums);
   if (bad >= 0) {
     reply.status = Status(StatusCode::kCorrupt, "block " + std::to_string(bad) + " of a write to chunk " +
                                                     ToString(request.mutation.chunk) +
                                                     " was damaged on the way (checksum mismatch)");
-    return reply;
-  }
-  reply.status = disks_->Mutate(request, data, &reply.info);
-  if (reply.status.code() == StatusCode::kCorrupt) {
+  } else {
     damage_(request.mutation.chunk, request.mutation.offset, request.mutation.length, reply.status.message());
   }
   return reply;

@@ -91,6 +91,7 @@ class ChunkStore {
   virtual StoreUsage Usage() const = 0;
 
   // Protocol changes. On refusal the present ReplicaInfo is in `info` when the chunk is known.
+  // Mutate: checks the data against the checksums that came with it (kCorrupt) before anything is changed.
   virtual Status Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
                         replication::ReplicaInfo* info) = 0;
   virtual Status Begin(ChunkId chunk, Epoch epoch, Stamp base, replication::ReplicaInfo* info) = 0;

@@ -11,7 +11,7 @@
 
 namespace cairn::chunkserver {
 
-inline constexpr uint32_t kStoreFormatVersion = 1;
+inline constexpr uint32_t kStoreFormatVersion = 2;
 
 struct DiskState {
   Uuid boot;             // of the machine when the store was opened

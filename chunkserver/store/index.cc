@@ -20,7 +20,7 @@ namespace {
 // whatever touches a block begins less than this before it.
 constexpr uint64_t kMaxExtentBlocks = 64;
 constexpr uint64_t kAllBlocks = std::numeric_limits<uint64_t>::max();
-constexpr uint32_t kIndexFormat = 1;
+constexpr uint32_t kIndexFormat = 2;
 constexpr uint64_t kMemoryPerKey = 96;  // of RocksDB's skip list, about
 
 struct Range {

@@ -11,6 +11,7 @@ namespace {
 constexpr uint32_t kMagic = 0x524E5243;  // "CRNR"
 constexpr uint8_t kFlagCorrupt = 1;
 constexpr uint8_t kFlagSyncBase = 2;
+constexpr uint8_t kFlagAligned = 4;
 constexpr uint32_t kExtentBytes = 20;
 constexpr uint32_t kUuidBytes = 16;
 
@@ -42,6 +43,7 @@ Extent Extent::Slice(uint64_t first, uint64_t end) const {
 RecordSize SizeOf(const Record& record) {
   RecordSize size;
   size.type = record.type;
+  size.aligned = record.aligned;
   if (record.type == RecordType::kSegmentHeader) {
     size.table_bytes = kUuidBytes;
     return size;
@@ -66,7 +68,8 @@ std::vector<std::byte> EncodeHead(const Record& record, LogPosition at) {
   out.U32(0);  // CRC, below
   out.U8(static_cast<uint8_t>(record.type));
   out.U8(static_cast<uint8_t>((record.corrupt ? kFlagCorrupt : 0) |
-                              (record.state.sync_base ? kFlagSyncBase : 0)));
+                              (record.state.sync_base ? kFlagSyncBase : 0) |
+                              (record.aligned ? kFlagAligned : 0)));
   out.U16(0);
   out.U32(size.table_bytes);
   out.U32(size.payload_bytes);
@@ -88,7 +91,7 @@ std::vector<std::byte> EncodeHead(const Record& record, LogPosition at) {
   out.U64(record.drop_end);
   out.U64(record.quarantine_until);
   out.U32(record.first_segment);
-  out.U32(0);
+  out.U32(record.previous_end);
   CAIRN_CHECK(out.bytes().size() == kRecordHeaderBytes);
   if (record.type == RecordType::kSegmentHeader) {
     out.U64(record.disk.high);
@@ -115,7 +118,7 @@ Result<RecordSize> PeekSize(std::span<const std::byte> header, LogPosition at) {
   in.U32();
   RecordSize size;
   const uint8_t type = in.U8();
-  in.U8();
+  size.aligned = (in.U8() & kFlagAligned) != 0;
   in.U16();
   size.table_bytes = in.U32();
   size.payload_bytes = in.U32();
@@ -128,6 +131,7 @@ Result<RecordSize> PeekSize(std::span<const std::byte> header, LogPosition at) {
   if (size.table_bytes > kMaxTableBytes || size.payload_bytes > kMaxPayloadBytes) {
     return Malformed(at, "a record larger than any can be");
   }
+  if (at.offset % size.alignment() != 0) return Malformed(at, "an aligned record at an odd place");
   size.type = static_cast<RecordType>(type);
   return size;
 }
@@ -144,6 +148,7 @@ Result<Record> DecodeHead(std::span<const std::byte> head, LogPosition at) {
   record.type = static_cast<RecordType>(in.U8());
   const uint8_t flags = in.U8();
   record.corrupt = (flags & kFlagCorrupt) != 0;
+  record.aligned = size.aligned;
   in.U16();
   in.U32();
   record.payload_bytes = in.U32();
@@ -166,7 +171,10 @@ Result<Record> DecodeHead(std::span<const std::byte> head, LogPosition at) {
   record.drop_end = in.U64();
   record.quarantine_until = in.U64();
   record.first_segment = in.U32();
-  in.U32();
+  record.previous_end = in.U32();
+  if (record.previous_end > at.offset || RoundUp(record.previous_end, size.alignment()) != at.offset) {
+    return Malformed(at, "a record that does not follow the one before it");
+  }
   if (record.type == RecordType::kSegmentHeader) {
     record.disk.high = in.U64();
     record.disk.low = in.U64();
@@ -194,7 +202,7 @@ Result<Record> DecodeHead(std::span<const std::byte> head, LogPosition at) {
 }
 
 void PlaceExtents(Record* record, LogPosition at) {
-  uint32_t offset = at.offset + SizeOf(*record).head_bytes();
+  uint32_t offset = at.offset + SizeOf(*record).payload_offset();
   for (Extent& extent : record->extents) {
     extent.at = {at.segment, offset};
     offset += extent.bytes;

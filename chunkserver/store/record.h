@@ -8,6 +8,10 @@
 // checksums in the table cover, and zeros up to a multiple of 8 bytes. Payload may be punched away once
 // nothing refers to it; heads stay as long as their segment.
 //
+// A large record is aligned, so that it can be written past the page cache: record, payload and end lie at
+// multiples of kBlockBytes. Zeros fill the gap before it, and it names the end of the record before the gap:
+// zeros alone could as well be a record that did not reach the disk.
+//
 // Thread-safety: values and pure functions.
 #pragma once
 
@@ -74,6 +78,8 @@ struct Record {
   uint64_t quarantine_until =
       0;  // seconds since 1970: the chunk is out of sight, its bytes are kept until then; 0 = it is not
   uint32_t first_segment = 0;  // the oldest segment that may hold records of this chunk
+  bool aligned = false;       // the layout of large records, above
+  uint32_t previous_end = 0;  // of the record before this one in the segment; behind it zeros, if anything
   LogPosition synced;  // known to be on disk when this record was made: damage below it is not a torn tail
   Uuid disk;           // kSegmentHeader
   std::vector<Extent> extents;  // in payload order; for kMap, `at` is part of the record
@@ -82,6 +88,7 @@ struct Record {
 
 inline constexpr uint32_t kRecordHeaderBytes = 144;
 inline constexpr uint32_t kRecordAlignment = 8;
+constexpr uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 // Bounds that a decoder enforces before it allocates.
 inline constexpr uint32_t kMaxTableBytes = 64u << 20;
 inline constexpr uint32_t kMaxPayloadBytes = 16u << 20;
@@ -89,17 +96,21 @@ inline constexpr uint32_t kMaxPayloadBytes = 16u << 20;
 // What the fixed header says about the size of the whole record; enough to skip it.
 struct RecordSize {
   RecordType type = RecordType::kState;
+  bool aligned = false;
   uint32_t table_bytes = 0;
   uint32_t payload_bytes = 0;
+  uint32_t alignment() const { return aligned ? static_cast<uint32_t>(kBlockBytes) : kRecordAlignment; }
   uint32_t head_bytes() const { return kRecordHeaderBytes + table_bytes; }
-  uint64_t total_bytes() const {
-    return (uint64_t{head_bytes()} + payload_bytes + kRecordAlignment - 1) / kRecordAlignment *
-           kRecordAlignment;
+  // From the record's begin.
+  uint32_t payload_offset() const {
+    return aligned ? static_cast<uint32_t>(RoundUp(head_bytes(), kBlockBytes)) : head_bytes();
   }
+  uint64_t total_bytes() const { return RoundUp(uint64_t{payload_offset()} + payload_bytes, alignment()); }
 };
 
 RecordSize SizeOf(const Record& record);
-// Header and table for a record placed at `at`. Fills in nothing of the record.
+// Header and table for a record placed at `at`, which follows `record.previous_end`. Fills in nothing of the
+// record.
 std::vector<std::byte> EncodeHead(const Record& record, LogPosition at);
 // Reads the sizes out of the first kRecordHeaderBytes; kMalformed when they cannot be a record's at `at`.
 Result<RecordSize> PeekSize(std::span<const std::byte> header, LogPosition at);

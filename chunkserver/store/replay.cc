@@ -30,6 +30,15 @@ Result<LogPosition> LogChunkStore::SyncedMark(uint32_t number, uint32_t offset) 
   return mark;
 }
 
+LogPosition LogChunkStore::EndNamedBySuccessor(uint32_t number) const {
+  const auto file = log_->File(number + 1);
+  if (!file.ok()) return {};
+  const auto size = (*file)->Size();
+  if (!size.ok()) return {};
+  const auto header = SegmentScanner(*file, 0, *size).Next();
+  return header && header->record.synced.segment == number ? header->record.synced : LogPosition{};
+}
+
 Status LogChunkStore::Replay(Stop stop) {
   const LogPosition from = index_->checkpoint();
   const std::vector<uint32_t> segments = log_->Segments();
@@ -88,11 +97,18 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
     CAIRN_ASSIGN_OR_RETURN(mark, SyncedMark(number, begin));
     mark = std::max(mark, from);
   }
+  // Zeros may stand behind the last record, but also where records were lost.
+  const LogPosition known_end = last ? (mark == kEverything ? from : mark) : EndNamedBySuccessor(number);
   SegmentScanner scanner(file, begin, size);
   *end = {number, begin};
   for (;;) {
     auto item = scanner.Next();
     if (!item) {
+      if (scanner.bad().ok() && LogPosition{number, scanner.offset()} < known_end) {
+        amnesic_ = true;
+        CAIRN_LOG(Error, "{}: the records of {} end at offset {}, there were more up to {}",
+                  options_.directory, file->path(), scanner.offset(), known_end.offset);
+      }
       if (scanner.bad().ok()) break;
       const uint32_t bad_at = scanner.offset();
       const Status why = scanner.bad();

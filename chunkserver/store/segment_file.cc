@@ -50,7 +50,16 @@ Result<std::shared_ptr<SegmentFile>> SegmentFile::Open(const std::string& direct
   return std::shared_ptr<SegmentFile>(new SegmentFile(fd, number, std::move(path)));
 }
 
-SegmentFile::~SegmentFile() { close(fd_); }
+SegmentFile::~SegmentFile() {
+  close(fd_);
+  if (direct_fd_ >= 0) close(direct_fd_);
+}
+
+int SegmentFile::direct_fd() const {
+  // The path still names this file: segments are removed only when nobody uses them.
+  std::call_once(direct_once_, [this] { direct_fd_ = open(path_.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC); });
+  return direct_fd_;
+}
 
 Result<uint64_t> SegmentFile::Size() const {
   struct stat stat {};
@@ -95,10 +104,33 @@ std::span<const std::byte> SegmentScanner::Window(uint64_t offset, uint64_t byte
   return std::span(buffer_).subspan(offset - buffer_offset_, bytes);
 }
 
+std::optional<uint32_t> SegmentScanner::BehindGap() {
+  const auto at = static_cast<uint32_t>(RoundUp(offset_, kBlockBytes));
+  const LogPosition position{file_->number(), at};
+  const auto header = Window(at, kRecordHeaderBytes);
+  if (at == offset_ || header.empty()) return std::nullopt;
+  const auto size = PeekSize(header, position);
+  if (!size.ok() || !size->aligned) return std::nullopt;
+  const auto head = Window(at, size->head_bytes());
+  if (head.empty()) return std::nullopt;
+  const auto record = DecodeHead(head, position);
+  if (!record.ok() || record->previous_end != offset_) return std::nullopt;
+  return at;
+}
+
+bool SegmentScanner::OnlyZerosFollow() {
+  for (uint64_t at = offset_; at < size_;) {
+    const auto bytes = Window(at, std::min<uint64_t>(kWindowBytes, size_ - at));
+    if (bytes.empty()) return false;
+    if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; })) return false;
+    at += bytes.size();
+  }
+  return true;
+}
+
 std::optional<SegmentScanner::Item> SegmentScanner::Next() {
   bad_ = Status::Ok();
   if (offset_ >= size_) return std::nullopt;
-  const LogPosition at{file_->number(), offset_};
   const auto torn = [&] {
     if (bad_.ok())
       bad_ = {StatusCode::kMalformed,
@@ -109,6 +141,17 @@ std::optional<SegmentScanner::Item> SegmentScanner::Next() {
     bad_ = error.WithContext(file_->path());
     return std::nullopt;
   };
+  const auto word = Window(offset_, std::min<uint64_t>(kRecordAlignment, size_ - offset_));
+  if (word.empty()) return torn();
+  if (std::all_of(word.begin(), word.end(), [](std::byte b) { return b == std::byte{0}; })) {
+    if (const auto behind = BehindGap()) {
+      offset_ = *behind;
+    } else if (OnlyZerosFollow()) {
+      return std::nullopt;
+    }
+    bad_ = Status::Ok();
+  }
+  const LogPosition at{file_->number(), offset_};
   const auto header = Window(offset_, kRecordHeaderBytes);
   if (header.empty()) return torn();
   const auto size = PeekSize(header, at);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,6 +27,8 @@ class SegmentFile {
   SegmentFile& operator=(const SegmentFile&) = delete;
 
   int fd() const { return fd_; }
+  // Past the page cache; -1 where the file system cannot. Opened when first asked for.
+  int direct_fd() const;
   uint32_t number() const { return number_; }
   const std::string& path() const { return path_; }
   Result<uint64_t> Size() const;
@@ -37,6 +40,8 @@ class SegmentFile {
   const int fd_;
   const uint32_t number_;
   const std::string path_;
+  mutable std::once_flag direct_once_;
+  mutable int direct_fd_ = -1;  // written once, under direct_once_
 };
 
 class SegmentScanner {
@@ -49,7 +54,8 @@ class SegmentScanner {
     LogPosition end;
     Record record;
   };
-  // The next record; nothing at the end of the file or where no whole record stands (then bad() says why).
+  // The next record; nothing at the end of the file, where only zeros follow, or where no whole record stands
+  // (then bad() says why).
   std::optional<Item> Next();
   const Status& bad() const { return bad_; }
   uint32_t offset() const { return offset_; }
@@ -60,6 +66,9 @@ class SegmentScanner {
   bool PayloadMatches(const Record& record, uint64_t* bad_block) const;
 
  private:
+  // The aligned record behind the gap that begins at offset_, if there is one.
+  std::optional<uint32_t> BehindGap();
+  bool OnlyZerosFollow();
   // A view of at least `bytes` bytes at `offset`, empty when they cannot be had.
   std::span<const std::byte> Window(uint64_t offset, uint64_t bytes);
 

@@ -19,6 +19,8 @@ constexpr size_t kMaxOpenFiles = 128;
 constexpr uint64_t kWritebackStep = 8ull << 20;
 constexpr uint64_t kMaxSegmentBytes = 2ull << 30;  // offsets are 32 bits
 constexpr uint64_t kPunchAlignment = 4096;
+// Whoever has synced so shortly before will again.
+constexpr uint32_t kOftenSyncedBytes = 64 << 10;
 
 }  // namespace
 
@@ -85,11 +87,12 @@ Status SegmentLog::StartAppending(LogPosition end, uint32_t after) {
     if (options_.env->Fdatasync(file->fd()) != 0) {
       return options_.health->Fail(ErrnoStatus(errno, "fdatasync of " + file->path()));
     }
+    CAIRN_RETURN_IF_ERROR(writer_.Start(file, end.offset));
     std::lock_guard lock(sync_mu_);
     active_ = file;
     written_back_ = end.offset;
     end_ = synced_ = end.Pack();
-    sync_target_ = end;
+    sync_target_ = {};
     if (end.segment >= after && end.offset < options_.segment_bytes) return Status::Ok();
   }
   const std::vector<uint32_t> present = Segments();
@@ -102,13 +105,15 @@ Status SegmentLog::StartSegment(uint32_t number) {
   record.type = RecordType::kSegmentHeader;
   record.disk = options_.disk;
   record.synced = synced();
-  std::vector<std::byte> head = EncodeHead(record, {number, 0});
-  head.resize(SizeOf(record).total_bytes());
-  Status written = WriteAll(*file, {{head.data(), head.size()}}, 0);
+  const RecordSize size = SizeOf(record);
+  Status written = writer_.Start(file, 0);
+  if (written.ok()) written = writer_.Append(0, size, EncodeHead(record, {number, 0}), {});
   if (written.ok()) written = SyncDirectory();
   if (!written.ok()) {
     unlink(file->path().c_str());
-    return written;
+    // What was written before stays the end of the log.
+    if (active_) CAIRN_RETURN_IF_ERROR(writer_.Start(active_, end().offset));
+    return Failed(written);
   }
   {
     std::lock_guard lock(files_mu_);
@@ -117,69 +122,40 @@ Status SegmentLog::StartSegment(uint32_t number) {
   std::lock_guard lock(sync_mu_);
   active_ = std::move(file);
   written_back_ = 0;
-  end_ = LogPosition{number, static_cast<uint32_t>(head.size())}.Pack();
+  end_ = LogPosition{number, static_cast<uint32_t>(size.total_bytes())}.Pack();
   return Status::Ok();
 }
 
-Status SegmentLog::WriteAll(const SegmentFile& file, std::vector<iovec> parts, uint64_t offset) {
-  size_t first = 0;
-  while (first < parts.size()) {
-    const int count = static_cast<int>(std::min<size_t>(parts.size() - first, IOV_MAX));
-    const ssize_t wrote =
-        options_.env->Pwritev(file.fd(), parts.data() + first, count, static_cast<int64_t>(offset));
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      const int error = wrote == 0 ? EIO : errno;
-      const Status status = ErrnoStatus(error == EDQUOT ? ENOSPC : error,
-                                        "append at offset " + std::to_string(offset) + " of " + file.path());
-      return status.code() == StatusCode::kNoSpace ? status : options_.health->Fail(status);
-    }
-    offset += static_cast<uint64_t>(wrote);
-    size_t left = static_cast<size_t>(wrote);
-    while (first < parts.size() && left >= parts[first].iov_len) left -= parts[first++].iov_len;
-    if (first < parts.size() && left > 0) {
-      parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + left;
-      parts[first].iov_len -= left;
-    }
-  }
-  return Status::Ok();
+Status SegmentLog::Failed(const Status& error) {
+  return error.code() == StatusCode::kNoSpace ? error : options_.health->Fail(error);
 }
 
 Status SegmentLog::Append(Record* record, std::span<const std::span<const std::byte>> payload, Place* place) {
   if (options_.health->failed()) return options_.health->failure();
+  uint64_t payload_bytes = 0;
+  for (const auto& part : payload) payload_bytes += part.size();
+  record->aligned = options_.direct_bytes > 0 && payload_bytes >= options_.direct_bytes && writer_.direct();
   const RecordSize size = SizeOf(*record);
-  LogPosition at = end();
-  if (at.offset + size.total_bytes() > options_.segment_bytes && at.offset > kBlockBytes) {
+  LogPosition before = end();
+  if (RoundUp(before.offset, size.alignment()) + size.total_bytes() > options_.segment_bytes &&
+      before.offset > kBlockBytes) {
     CAIRN_RETURN_IF_ERROR(Roll());
-    at = end();
+    before = end();
   }
+  const LogPosition at{before.segment, static_cast<uint32_t>(RoundUp(before.offset, size.alignment()))};
   record->synced = synced();
+  record->previous_end = before.offset;
   record->payload_bytes = size.payload_bytes;
   if (record->type != RecordType::kMap) PlaceExtents(record, at);
-  std::vector<std::byte> head = EncodeHead(*record, at);
-  static constexpr std::array<std::byte, kRecordAlignment> kPadding{};
-  std::vector<iovec> parts;
-  parts.reserve(payload.size() + 2);
-  parts.push_back({head.data(), head.size()});
-  uint64_t bytes = head.size();
-  for (const auto& part : payload) {
-    if (part.empty()) continue;
-    parts.push_back({const_cast<std::byte*>(part.data()), part.size()});
-    bytes += part.size();
-  }
-  CAIRN_CHECK(bytes == uint64_t{size.head_bytes()} + size.payload_bytes,
-              "payload and extents differ in size");
-  if (bytes < size.total_bytes()) {
-    parts.push_back({const_cast<std::byte*>(kPadding.data()), size.total_bytes() - bytes});
-  }
-  if (Status written = WriteAll(*active_, std::move(parts), at.offset); !written.ok()) {
-    // Half a record must not stand where the next one will be looked for.
-    if (ftruncate(active_->fd(), at.offset) != 0) {
-      return options_.health->Fail(ErrnoStatus(errno, "cut a half written record off " + active_->path()));
-    }
-    return written;
-  }
   const LogPosition behind{at.segment, static_cast<uint32_t>(at.offset + size.total_bytes())};
+  if (behind.offset > writer_.file_bytes() && SyncedOften(before)) {
+    writer_.ZeroAhead(options_.segment_bytes);
+  }
+  if (Status written = writer_.Append(at.offset, size, EncodeHead(*record, at), payload); !written.ok()) {
+    // Half a record must not stand where the next one will be looked for.
+    if (Status cut = writer_.Cut(); !cut.ok()) return options_.health->Fail(cut);
+    return Failed(written);
+  }
   {
     // A sync takes its target under the same lock: it either covers this record or is seen here as not
     // covering it.
@@ -196,7 +172,16 @@ Status SegmentLog::Append(Record* record, std::span<const std::span<const std::b
   return Status::Ok();
 }
 
+bool SegmentLog::SyncedOften(LogPosition end) {
+  std::lock_guard lock(sync_mu_);
+  return sync_target_.segment == end.segment && end.offset - sync_target_.offset <= kOftenSyncedBytes;
+}
+
 Status SegmentLog::Roll() {
+  // Zeros ahead of the end are of no use any more.
+  if (writer_.file_bytes() > RoundUp(end().offset, kBlockBytes)) {
+    if (Status cut = writer_.Cut(); !cut.ok()) return options_.health->Fail(cut);
+  }
   CAIRN_RETURN_IF_ERROR(SyncTo(end()));
   return StartSegment(end().segment + 1);
 }

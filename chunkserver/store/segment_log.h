@@ -24,6 +24,7 @@
 #include "chunkserver/store/disk_health.h"
 #include "chunkserver/store/record.h"
 #include "chunkserver/store/segment_file.h"
+#include "chunkserver/store/segment_writer.h"
 #include "chunkserver/store/store_env.h"
 #include "common/status.h"
 
@@ -33,6 +34,8 @@ struct SegmentLogOptions {
   std::string directory;
   Uuid disk;
   uint64_t segment_bytes = 256ull << 20;
+  // Records with at least so much payload are written past the page cache; 0: none.
+  uint64_t direct_bytes = 64ull << 10;
   StoreEnv* env = nullptr;
   DiskHealth* health = nullptr;
 };
@@ -74,9 +77,11 @@ class SegmentLog {
   Status SyncDirectory();
 
  private:
-  explicit SegmentLog(const SegmentLogOptions& options) : options_(options) {}
+  explicit SegmentLog(const SegmentLogOptions& options) : options_(options), writer_(options.env) {}
   Status StartSegment(uint32_t number);
-  Status WriteAll(const SegmentFile& file, std::vector<iovec> parts, uint64_t offset);
+  // What an append that failed means for the disk.
+  Status Failed(const Status& error);
+  bool SyncedOften(LogPosition end);
   Status SyncTo(LogPosition want);
 
   // Constant after construction.
@@ -89,6 +94,7 @@ class SegmentLog {
   mutable std::unordered_map<uint32_t, std::list<std::shared_ptr<SegmentFile>>::iterator> open_index_;
 
   // Guarded by the caller's lock.
+  SegmentWriter writer_;
   uint64_t written_back_ = 0;  // offset up to which writeback of the active segment was started
 
   std::mutex sync_mu_;

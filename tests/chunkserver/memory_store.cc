@@ -124,6 +124,9 @@ Status MemoryStore::Mutate(const wire::MutateRequest& request, std::span<const s
   std::lock_guard lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckDisk());
   const replication::Mutation& m = request.mutation;
+  if (const int64_t bad = FirstBadBlock(m.chunk, m.offset, data, request.checksums); bad >= 0) {
+    return {StatusCode::kCorrupt, "block " + std::to_string(bad) + " arrived damaged"};
+  }
   const auto found = replicas_.find(m.chunk);
   const ReplicaState state =
       found == replicas_.end() ? replication::AbsentReplica(floor_) : found->second.state;

@@ -31,6 +31,7 @@ Record Example() {
   record.state.length = 5;
   record.first_segment = 3;
   record.synced = {3, 160};
+  record.previous_end = 160;
   Extent extent;
   extent.block = 0;
   extent.bytes = 5;
@@ -44,11 +45,11 @@ Record Example() {
 TEST(RecordTest, TheWorkedExampleOfTheDocumentationIsExact) {
   const std::vector<std::byte> head = EncodeHead(Example(), {3, 160});
   EXPECT_EQ(Hex(head),
-            "43524e522c4b66b102000000180000000500000001000000a000000003000000"
+            "43524e5228d0be9502000000180000000500000001000000a000000003000000"
             "a0000000030000002a0000000000000011000000000000001100000000000000"
             "0100000000000000050000000000000000000000000000000000000000000000"
             "0000000000000000000000000000000000000000000000000000000000000000"
-            "0000000000000000030000000000000000000000000000000500000000000000"
+            "000000000000000003000000a000000000000000000000000500000000000000"
             "000000009cd5a5b1");
   EXPECT_EQ(SizeOf(Example()).total_bytes(), 176u);
 }
@@ -79,6 +80,7 @@ TEST(RecordTest, AMapNamesThePlacesOfItsExtents) {
   Record record;
   record.type = RecordType::kMap;
   record.chunk = ChunkId{42};
+  record.previous_end = 160;
   Extent extent;
   extent.block = 5;
   extent.bytes = 4097;
@@ -89,6 +91,35 @@ TEST(RecordTest, AMapNamesThePlacesOfItsExtents) {
   ASSERT_TRUE(decoded.ok());
   EXPECT_EQ(decoded->extents, record.extents);
   EXPECT_EQ(decoded->payload_bytes, 0u);
+}
+
+TEST(RecordTest, AnAlignedRecordKeepsHeadPayloadAndEndOnWholeBlocks) {
+  Record record = Example();
+  record.aligned = true;
+  record.previous_end = 4104;
+  EXPECT_EQ(SizeOf(record).payload_offset(), 4096u);
+  EXPECT_EQ(SizeOf(record).total_bytes(), 8192u);
+  const auto decoded = DecodeHead(EncodeHead(record, {3, 8192}), {3, 8192});
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_TRUE(decoded->aligned);
+  EXPECT_EQ(decoded->previous_end, 4104u);
+  EXPECT_EQ(decoded->extents.front().at, (LogPosition{3, 12'288}));
+}
+
+TEST(RecordTest, ARecordFollowsTheOneBeforeIt) {
+  Record record = Example();
+  for (const uint32_t previous_end : {0u, 152u, 168u}) {
+    record.previous_end = previous_end;
+    EXPECT_FALSE(DecodeHead(EncodeHead(record, {3, 160}), {3, 160}).ok()) << previous_end;
+  }
+  record.aligned = true;
+  for (const uint32_t previous_end : {4096u, 8200u}) {
+    record.previous_end = previous_end;
+    EXPECT_FALSE(DecodeHead(EncodeHead(record, {3, 8192}), {3, 8192}).ok()) << previous_end;
+  }
+  record.previous_end = 8192;
+  EXPECT_TRUE(DecodeHead(EncodeHead(record, {3, 8192}), {3, 8192}).ok());
+  EXPECT_FALSE(PeekSize(EncodeHead(record, {3, 8200}), {3, 8200}).ok()) << "at an odd place";
 }
 
 TEST(RecordTest, ARecordIsBelievedOnlyAtItsOwnPlace) {

@@ -89,11 +89,11 @@ TEST_F(StoreDirectoryTest, ADamagedOrMissingIdentityIsRefused) {
 
 TEST_F(StoreDirectoryTest, AnotherFormatVersionIsRefused) {
   fs::create_directories(directory_);
-  std::string text = "cairn-disk 2\ndisk 00\n";
+  std::string text = "cairn-disk 1\ndisk 00\n";
   char crc[16];
   std::snprintf(crc, sizeof(crc), "%08x", Crc32c(std::as_bytes(std::span(text.data(), text.size()))));
   std::ofstream(directory_ + "/IDENTITY") << text << "crc " << crc << "\n";
-  ExpectRefusal(StatusCode::kVersionMismatch, "format 2");
+  ExpectRefusal(StatusCode::kVersionMismatch, "format 1");
 }
 
 TEST_F(StoreDirectoryTest, ASegmentOfAnotherDiskIsRefused) {

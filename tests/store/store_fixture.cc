@@ -14,6 +14,15 @@ namespace cairn::chunkserver {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+std::string ReadFile(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
 Result<FileSystemSpace> TestEnv::Space(const std::string& directory) const {
   CAIRN_ASSIGN_OR_RETURN(FileSystemSpace space, SystemStoreEnv::Space(directory));
   if (free_bytes >= 0) space.free_bytes = static_cast<uint64_t>(free_bytes.load());
@@ -26,6 +35,8 @@ ssize_t TestEnv::Pwritev(int fd, const iovec* parts, int count, int64_t offset) 
     return -1;
   }
   if (write_limit < 0) return SystemStoreEnv::Pwritev(fd, parts, count, offset);
+  // A file system gives out whole blocks.
+  if ((fcntl(fd, F_GETFL) & O_DIRECT) != 0) write_limit = write_limit / 4096 * 4096;
   ssize_t total = 0;
   for (int i = 0; i < count && write_limit > 0; ++i) {
     const auto take = std::min<int64_t>(write_limit, static_cast<int64_t>(parts[i].iov_len));
@@ -46,16 +57,17 @@ int TestEnv::Fdatasync(int fd) {
     errno = error;
     return -1;
   }
-  struct stat stat {};
-  fstat(fd, &stat);
   const std::string path = fs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
+  std::string content = ReadFile(path);  // what is written later need not be covered
   const int result = SystemStoreEnv::Fdatasync(fd);
   std::lock_guard lock(mu_);
-  synced_[path] = static_cast<uint64_t>(stat.st_size);
+  synced_[path] = std::move(content);
   return result;
 }
 
-uint64_t TestEnv::SyncedSize(const fs::path& path) {
+uint64_t TestEnv::SyncedSize(const fs::path& path) { return SyncedContent(path).size(); }
+
+std::string TestEnv::SyncedContent(const fs::path& path) {
   std::lock_guard lock(mu_);
   return synced_[fs::canonical(path).string()];
 }
@@ -232,9 +244,23 @@ void StoreFixture::FlipByte(const fs::path& file, uint64_t offset) {
   close(fd);
 }
 
+void StoreFixture::LosePages(const fs::path& file, const std::string& synced,
+                             const std::function<bool(uint64_t page)>& lost) {
+  constexpr uint64_t kPage = 4096;
+  const std::string now = ReadFile(file);
+  std::string left;
+  for (uint64_t at = 0; at < std::max(now.size(), synced.size()); at += kPage) {
+    const std::string& from = lost(at / kPage) ? synced : now;
+    if (from.size() <= at) continue;
+    left.resize(at);
+    left += from.substr(at, kPage);
+  }
+  left.resize(std::max(left.size(), std::min(synced.size(), now.size())));
+  std::ofstream(file, std::ios::binary | std::ios::trunc) << left;
+}
+
 uint64_t StoreFixture::Find(const fs::path& file, const Bytes& needle) {
-  std::ifstream in(file, std::ios::binary);
-  const std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const std::string content = ReadFile(file);
   const std::string text(reinterpret_cast<const char*>(needle.data()), needle.size());
   const size_t at = content.find(text);
   EXPECT_NE(at, std::string::npos);

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,8 +27,9 @@ class TestEnv final : public SystemStoreEnv {
   Result<FileSystemSpace> Space(const std::string& directory) const override;
   ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) override;
   int Fdatasync(int fd) override;
-  // Size of the segment file as of its last data sync.
+  // Size and contents of the segment file as of its last data sync.
   uint64_t SyncedSize(const std::filesystem::path& path);
+  std::string SyncedContent(const std::filesystem::path& path);
 
   Uuid boot{1, 1};
   std::atomic<uint64_t> wall_seconds{1'700'000'000};
@@ -39,7 +41,7 @@ class TestEnv final : public SystemStoreEnv {
 
  private:
   std::mutex mu_;
-  std::map<std::string, uint64_t> synced_;
+  std::map<std::string, std::string> synced_;  // guarded by mu_
 };
 
 using Bytes = std::vector<std::byte>;
@@ -71,6 +73,9 @@ class StoreFixture : public ::testing::Test {
   static std::vector<std::filesystem::path> Segments(const std::string& directory);
   static uint64_t AllocatedBytes(const std::string& directory);
   static void FlipByte(const std::filesystem::path& file, uint64_t offset);
+  // What a loss of power leaves of a file: of every page for which lost() says so only what was synced.
+  static void LosePages(const std::filesystem::path& file, const std::string& synced,
+                        const std::function<bool(uint64_t page)>& lost);
   // Offset of `needle` in the file; fails the test when it is not there.
   static uint64_t Find(const std::filesystem::path& file, const Bytes& needle);
 

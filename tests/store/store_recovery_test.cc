@@ -117,6 +117,81 @@ TEST_F(StoreRecoveryTest, LossOfPowerKeepsWhatWasFlushedAndTellsOfAmnesia) {
   EXPECT_TRUE(Info(chunk_).amnesic);
 }
 
+TEST_F(StoreRecoveryTest, ALargeRecordIsNotBelievedWhenTheSmallOneBeforeItWasLost) {
+  OpenStore();
+  ASSERT_TRUE(Write(chunk_, 0, Pattern(5000, 1)).ok());
+  ASSERT_TRUE(store_->Flush().ok());
+  const std::string synced = env_.SyncedContent(LastSegment());
+  ASSERT_TRUE(Write(other_, 0, Pattern(100, 2)).ok());
+  // Written past the page cache: on disk at once, while the page with the record before it is not.
+  ASSERT_TRUE(Write(other_, 8192, Pattern(100'000, 3)).ok());
+  const uint64_t large_page = Find(LastSegment(), Pattern(100'000, 3)) / kBlockBytes - 1;
+  CrashWith([&] {
+    LosePages(LastSegment(), synced, [&](uint64_t page) { return page < large_page; });
+    env_.boot.low++;
+  });
+  EXPECT_FALSE(Known(other_));
+  EXPECT_EQ(*ReadAll(chunk_), Pattern(5000, 1));
+}
+
+TEST_F(StoreRecoveryTest, LargeAndSmallRecordsAreFoundAgainOneAfterTheOther) {
+  OpenStore();
+  std::map<uint64_t, Bytes> written;
+  for (uint64_t id = 1; id <= 12; ++id) {
+    const size_t size = id % 3 == 0 ? 65'536 + id * 1000 : id * 700;
+    written[id] = Pattern(size, id);
+    ASSERT_TRUE(Write(ChunkId{id}, 0, written[id]).ok());
+  }
+  CrashWith([&] { fs::remove_all(directory_ + "/index"); });
+  EXPECT_FALSE(store_->amnesic());
+  for (const auto& [id, data] : written) EXPECT_TRUE(*ReadAll(ChunkId{id}) == data) << id;
+}
+
+// A log that is synced often is zeroed ahead: the zeros are neither records nor damage.
+TEST_F(StoreRecoveryTest, ZerosAheadOfTheEndAreNoRecords) {
+  OpenStore();
+  const uint64_t before = AllocatedBytes(directory_);
+  for (uint64_t i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Write(chunk_, i * 4096, Pattern(4096, i)).ok());
+    ASSERT_TRUE(store_->Flush().ok());
+  }
+  ASSERT_GT(AllocatedBytes(directory_), before + 500'000) << "nothing was zeroed ahead";
+  CrashWith([] {});
+  EXPECT_FALSE(store_->amnesic());
+  EXPECT_EQ(Info(chunk_).accepted.seq, 20u);
+  for (uint64_t i = 20; i < 30; ++i) {
+    ASSERT_TRUE(Write(chunk_, i * 4096, Pattern(4096, i)).ok());
+    ASSERT_TRUE(store_->Flush().ok());
+  }
+  CrashWith([&] { env_.boot.low++; });
+  EXPECT_EQ(Info(chunk_).accepted.seq, 30u);
+  const auto data = ReadAll(chunk_);
+  ASSERT_TRUE(data.ok()) << data.status().ToString();
+  for (uint64_t i = 0; i < 30; ++i) {
+    const Bytes expected = Pattern(4096, i);
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), data->begin() + static_cast<ptrdiff_t>(i * 4096)));
+  }
+}
+
+// Zeros where records were are damage, also at the end of a segment that others follow.
+TEST_F(StoreRecoveryTest, RecordsThatBecameZerosAreMissed) {
+  base_options_.segment_bytes = 256 * 1024;
+  OpenStore();
+  for (uint64_t id = 1; id <= 10; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(50'000, id)).ok());
+  ASSERT_GE(Segments(directory_).size(), 2u);
+  CrashWith([&] {
+    const fs::path first = Segments(directory_).front();
+    const uint64_t size = fs::file_size(first);
+    constexpr uint64_t kHeadBytes = 144 + 20 + 13 * 4;  // one extent of 13 blocks
+    fs::resize_file(first, Find(first, Pattern(50'000, 4)) - kHeadBytes);
+    fs::resize_file(first, size);
+  });
+  EXPECT_TRUE(store_->amnesic());
+  EXPECT_TRUE(Known(ChunkId{3}));
+  EXPECT_FALSE(Known(ChunkId{4}));
+  EXPECT_TRUE(Known(ChunkId{10}));
+}
+
 TEST_F(StoreRecoveryTest, ABootAfterACleanCloseIsTrusted) {
   OpenStore();
   ASSERT_TRUE(Write(chunk_, 0, Pattern(20'000, 1)).ok());
