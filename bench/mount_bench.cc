@@ -1,11 +1,16 @@
 // mount_bench: what file system calls cost, on one or more directories side by side in one run.
 //
-//   mount_bench --dir cairn=/mnt/cairn --dir local=/var/tmp/x [--run-dir cairn=D/run] [--stats cairn=/mnt/cairn]
+//   mount_bench --dir cairn=/mnt/cairn --dir local=/var/tmp/x [--run-dir cairn=D/run] [--stats
+//   cairn=/mnt/cairn]
 //               [--mib 1024] [--files 2000] [--rounds 3] [--json FILE] [--drop-cache cairn='COMMAND']
+//               [--only stream,random,append,small] [--cpu-of-all]
 //
-// Every row is the median of the rounds, the directories taking turns. CPU is user + system time of the named processes and of
-// this one. Round trips come from the mount itself (extended attribute user.cairn.stats of its root). The cold rows run after
-// the --drop-cache command of the directory (for a mount: unmount and mount again), or after POSIX_FADV_DONTNEED without one.
+// Every row is the median of the rounds, the directories taking turns. CPU is user + system time of the named
+// processes (with
+// --cpu-of-all: of every process that /proc shows, for a run in a process namespace of its own) and of this
+// one. Round trips come from the mount itself (extended attribute user.cairn.stats of its root). The cold
+// rows run after the --drop-cache command of the directory (for a mount: unmount and mount again), or after
+// POSIX_FADV_DONTNEED without one.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/times.h>
@@ -18,11 +23,13 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,6 +49,7 @@ struct Sample {
   double cpu_s = 0;          // of all processes involved
   double master_trips = -1;  // per operation; -1: unknown
   double data_requests = -1;
+  double p99_ms = -1;  // of one operation; -1: not taken
 };
 
 double Now() {
@@ -53,23 +61,34 @@ double Now() {
   std::exit(1);
 }
 
-double CpuSeconds(const Target& target) {
-  const double tick = static_cast<double>(sysconf(_SC_CLK_TCK));
-  double sum = static_cast<double>(clock()) / CLOCKS_PER_SEC;
+// The processes whose time counts besides this one.
+std::vector<int> ProcessesOf(const Target& target, bool all) {
   std::vector<int> pids;
-  if (!target.pid_directory.empty()) {
+  if (all) {
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      const int pid = std::atoi(entry.path().filename().c_str());
+      if (pid > 0 && pid != getpid() && pid != getppid()) pids.push_back(pid);
+    }
+  } else if (!target.pid_directory.empty()) {
     for (const char* part : {"master", "cs1", "cs2", "cs3", "mount"}) {
       std::ifstream file(target.pid_directory + "/" + part + ".pid");
       int pid = 0;
       if (file >> pid) pids.push_back(pid);
     }
   }
-  for (int pid : pids) {
+  return pids;
+}
+
+double CpuSeconds(const Target& target, bool all) {
+  const double tick = static_cast<double>(sysconf(_SC_CLK_TCK));
+  double sum = static_cast<double>(clock()) / CLOCKS_PER_SEC;
+  for (int pid : ProcessesOf(target, all)) {
     std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
     std::string line;
     if (!std::getline(stat, line)) continue;
     unsigned long user = 0, system = 0;
-    std::sscanf(line.c_str() + line.rfind(')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    std::sscanf(line.c_str() + line.rfind(')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+                &user, &system);
     sum += static_cast<double>(user + system) / tick;
   }
   return sum;
@@ -89,25 +108,6 @@ Counters ReadCounters(const Target& target) {
   counters.master = json.value("master_requests", -1.0);
   counters.data = json.value("data_requests", -1.0);
   return counters;
-}
-
-// Runs `work` and turns it into a sample: `operations` for the per-operation figures, `amount` for the rate.
-Sample Measure(const Target& target, double operations, double amount, const std::function<void()>& work) {
-  const Counters before = ReadCounters(target);
-  const double cpu = CpuSeconds(target);
-  const double start = Now();
-  work();
-  const double took = Now() - start;
-  Sample sample;
-  sample.rate = amount / took;
-  sample.cpu_s = CpuSeconds(target) - cpu;
-  const Counters after = ReadCounters(target);
-  if (before.master >= 0 && after.master >= 0) {
-    // Reading the counters itself costs nothing at the master: the attribute is answered by the mount.
-    sample.master_trips = (after.master - before.master) / operations;
-    sample.data_requests = (after.data - before.data) / operations;
-  }
-  return sample;
 }
 
 constexpr size_t kMiB = 1 << 20;
@@ -162,25 +162,32 @@ void CreateSmall(const std::string& directory, int first, int count) {
 
 class Bench {
  public:
-  Bench(std::vector<Target> targets, size_t mib, int files) : targets_(std::move(targets)), mib_(mib), files_(files) {}
+  Bench(std::vector<Target> targets, size_t mib, int files, std::set<std::string> groups, bool cpu_of_all)
+      : targets_(std::move(targets)),
+        mib_(mib),
+        files_(files),
+        groups_(std::move(groups)),
+        cpu_of_all_(cpu_of_all) {}
 
   void Round() {
     for (const Target& target : targets_) One(target);
   }
 
   void Print() const {
-    std::printf("%-34s %-10s %12s %12s %10s %12s %12s\n", "workload", "where", "median", "unit", "CPU s", "master RT/op",
-                "data req/op");
+    std::printf("%-34s %-10s %12s %12s %10s %9s %12s %12s\n", "workload", "where", "median", "unit", "CPU s",
+                "p99 ms", "master RT/op", "data req/op");
     for (const auto& [workload, unit] : order_) {
       for (const Target& target : targets_) {
         const Sample median = Median(workload, target.name);
+        char p99[32] = "-";
+        if (median.p99_ms >= 0) std::snprintf(p99, sizeof p99, "%.2f", median.p99_ms);
         char trips[2][32] = {"-", "-"};
         if (median.master_trips >= 0) {
           std::snprintf(trips[0], sizeof trips[0], "%.2f", median.master_trips);
           std::snprintf(trips[1], sizeof trips[1], "%.2f", median.data_requests);
         }
-        std::printf("%-34s %-10s %12.0f %12s %10.2f %12s %12s\n", workload.c_str(), target.name.c_str(), median.rate,
-                    unit.c_str(), median.cpu_s, trips[0], trips[1]);
+        std::printf("%-34s %-10s %12.0f %12s %10.2f %9s %12s %12s\n", workload.c_str(), target.name.c_str(),
+                    median.rate, unit.c_str(), median.cpu_s, p99, trips[0], trips[1]);
       }
     }
   }
@@ -190,11 +197,15 @@ class Bench {
     for (const auto& [workload, unit] : order_) {
       for (const Target& target : targets_) {
         const Sample median = Median(workload, target.name);
-        nlohmann::json row = {{"workload", workload}, {"where", target.name}, {"median", median.rate},
-                              {"unit", unit},         {"cpu_s", median.cpu_s}};
+        nlohmann::json row = {{"workload", workload},
+                              {"where", target.name},
+                              {"median", median.rate},
+                              {"unit", unit},
+                              {"cpu_s", median.cpu_s}};
         std::vector<double> all;
         for (const Sample& sample : samples_.at({workload, target.name})) all.push_back(sample.rate);
         row["all"] = all;
+        if (median.p99_ms >= 0) row["p99_ms"] = median.p99_ms;
         if (median.master_trips >= 0) {
           row["master_round_trips_per_op"] = median.master_trips;
           row["data_requests_per_op"] = median.data_requests;
@@ -206,6 +217,27 @@ class Bench {
   }
 
  private:
+  // Runs `work` and turns it into a sample: `operations` for the per-operation figures, `amount` for the
+  // rate.
+  Sample Measure(const Target& target, double operations, double amount,
+                 const std::function<void()>& work) const {
+    const Counters before = ReadCounters(target);
+    const double cpu = CpuSeconds(target, cpu_of_all_);
+    const double start = Now();
+    work();
+    const double took = Now() - start;
+    Sample sample;
+    sample.rate = amount / took;
+    sample.cpu_s = CpuSeconds(target, cpu_of_all_) - cpu;
+    const Counters after = ReadCounters(target);
+    if (before.master >= 0 && after.master >= 0) {
+      // Reading the counters itself costs nothing at the master: the attribute is answered by the mount.
+      sample.master_trips = (after.master - before.master) / operations;
+      sample.data_requests = (after.data - before.data) / operations;
+    }
+    return sample;
+  }
+
   void Add(const Target& target, const std::string& workload, const std::string& unit, const Sample& sample) {
     if (std::none_of(order_.begin(), order_.end(), [&](const auto& row) { return row.first == workload; })) {
       order_.emplace_back(workload, unit);
@@ -236,44 +268,62 @@ class Bench {
   void One(const Target& target) {
     const std::string root = target.directory + "/mount_bench." + std::to_string(getpid());
     if (mkdir(root.c_str(), 0755) != 0) Die("mkdir " + root);
-    const double megabytes = static_cast<double>(mib_) * kMiB / 1e6;
     const std::string big = root + "/big";
-    Add(target, "write stream + fsync", "MB/s",
-        Measure(target, static_cast<double>(mib_), megabytes, [&] { WriteStream(big, mib_, true); }));
-    DropCache(target, {big});
-    Add(target, "read stream, cold", "MB/s", Measure(target, static_cast<double>(mib_), megabytes, [&] { ReadStream(big); }));
-    Add(target, "read stream, warm", "MB/s", Measure(target, static_cast<double>(mib_), megabytes, [&] { ReadStream(big); }));
-    RandomReads(target, big);
-    if (unlink(big.c_str()) != 0) Die("unlink " + big);
-    Add(target, "4 writers, a quarter each + fsync", "MB/s", Measure(target, static_cast<double>(mib_), megabytes, [&] {
-          Parallel(4, [&](int i) { WriteStream(big + std::to_string(i), mib_ / 4, true); });
-        }));
-    for (int i = 0; i < 4; ++i) unlink((big + std::to_string(i)).c_str());
-    Appends(target, root + "/append");
-    SmallFiles(target, root);
+    if (groups_.contains("stream")) Streams(target, big);
+    if (groups_.contains("random")) Random(target, big);
+    if (groups_.contains("append")) Appends(target, root + "/append");
+    if (groups_.contains("small")) SmallFiles(target, root);
     if (rmdir(root.c_str()) != 0) Die("rmdir " + root);
   }
 
-  void RandomReads(const Target& target, const std::string& path) {
-    constexpr int kReads = 4000;
-    for (int jobs : {1, 4}) {
-      Add(target, "random read 4 KiB direct, " + std::to_string(jobs) + " jobs", "IOPS",
-          Measure(target, kReads * jobs, kReads * jobs, [&] {
-            Parallel(jobs, [&](int job) {
-              const int fd = open(path.c_str(), O_RDONLY | O_DIRECT);
-              if (fd < 0) Die("open direct " + path);
-              void* memory = nullptr;
-              if (posix_memalign(&memory, 4096, 4096) != 0) Die("posix_memalign");
-              std::mt19937_64 random(static_cast<unsigned>(job) + 7);
-              for (int i = 0; i < kReads; ++i) {
-                const off_t at = static_cast<off_t>(random() % (mib_ * 256)) * 4096;
-                if (pread(fd, memory, 4096, at) != 4096) Die("pread " + path);
-              }
-              std::free(memory);
-              close(fd);
-            });
-          }));
+  void Streams(const Target& target, const std::string& big) {
+    const double megabytes = static_cast<double>(mib_) * kMiB / 1e6;
+    Add(target, "write stream + fsync", "MB/s",
+        Measure(target, static_cast<double>(mib_), megabytes, [&] { WriteStream(big, mib_, true); }));
+    DropCache(target, {big});
+    Add(target, "read stream, cold", "MB/s",
+        Measure(target, static_cast<double>(mib_), megabytes, [&] { ReadStream(big); }));
+    Add(target, "read stream, warm", "MB/s",
+        Measure(target, static_cast<double>(mib_), megabytes, [&] { ReadStream(big); }));
+    if (unlink(big.c_str()) != 0) Die("unlink " + big);
+    Add(target, "4 writers, a quarter each + fsync", "MB/s",
+        Measure(target, static_cast<double>(mib_), megabytes,
+                [&] { Parallel(4, [&](int i) { WriteStream(big + std::to_string(i), mib_ / 4, true); }); }));
+    for (int i = 0; i < 4; ++i) unlink((big + std::to_string(i)).c_str());
+  }
+
+  // Reads, then writes, of 4 KiB at random places of one file, past the page cache.
+  void Random(const Target& target, const std::string& path) {
+    WriteStream(path, mib_, true);
+    DropCache(target, {path});
+    for (const bool writes : {false, true}) {
+      for (int jobs : {1, 4}) {
+        const int count = writes ? 2000 : 4000;
+        Add(target,
+            std::string("random ") + (writes ? "write" : "read") + " 4 KiB direct, " + std::to_string(jobs) +
+                " jobs",
+            "IOPS", Measure(target, count * jobs, count * jobs, [&] {
+              Parallel(jobs, [&](int job) { RandomAccess(path, job, count, writes); });
+            }));
+      }
     }
+    if (unlink(path.c_str()) != 0) Die("unlink " + path);
+  }
+
+  void RandomAccess(const std::string& path, int job, int count, bool writes) const {
+    const int fd = open(path.c_str(), (writes ? O_WRONLY : O_RDONLY) | O_DIRECT);
+    if (fd < 0) Die("open direct " + path);
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 4096, 4096) != 0) Die("posix_memalign");
+    std::memset(memory, 'r', 4096);
+    std::mt19937_64 random(static_cast<unsigned>(job) + 7);
+    for (int i = 0; i < count; ++i) {
+      const off_t at = static_cast<off_t>(random() % (mib_ * 256)) * 4096;
+      if ((writes ? pwrite(fd, memory, 4096, at) : pread(fd, memory, 4096, at)) != 4096)
+        Die("4 KiB at random in " + path);
+    }
+    std::free(memory);
+    close(fd);
   }
 
   void Appends(const Target& target, const std::string& path) {
@@ -281,11 +331,17 @@ class Bench {
     const std::string block(4096, 'a');
     const int fd = open(path.c_str(), O_CREAT | O_WRONLY | O_APPEND, 0644);
     if (fd < 0) Die("create " + path);
-    Add(target, "append 4 KiB + fsync", "per s", Measure(target, kAppends, kAppends, [&] {
-          for (int i = 0; i < kAppends; ++i) {
-            if (write(fd, block.data(), block.size()) != 4096 || fsync(fd) != 0) Die("append " + path);
-          }
-        }));
+    std::vector<double> latencies;
+    Sample sample = Measure(target, kAppends, kAppends, [&] {
+      for (int i = 0; i < kAppends; ++i) {
+        const double start = Now();
+        if (write(fd, block.data(), block.size()) != 4096 || fsync(fd) != 0) Die("append " + path);
+        latencies.push_back(Now() - start);
+      }
+    });
+    std::sort(latencies.begin(), latencies.end());
+    sample.p99_ms = latencies[latencies.size() * 99 / 100] * 1e3;
+    Add(target, "append 4 KiB + fsync", "per s", sample);
     close(fd);
     unlink(path.c_str());
   }
@@ -339,6 +395,8 @@ class Bench {
   const std::vector<Target> targets_;
   const size_t mib_;
   const int files_;
+  const std::set<std::string> groups_;
+  const bool cpu_of_all_;
   std::vector<std::pair<std::string, std::string>> order_;
   std::map<std::pair<std::string, std::string>, std::vector<Sample>> samples_;
 };
@@ -360,13 +418,20 @@ int main(int argc, char** argv) {
   size_t mib = 1024;
   int files = 2000, rounds = 3;
   std::string json_file;
+  std::vector<std::string> groups = {"stream", "random", "append", "small"};
+  bool cpu_of_all = false;
   app.add_option("--dir", directories, "NAME=DIRECTORY to measure")->required();
-  app.add_option("--run-dir", run_directories, "NAME=DIRECTORY with the pid files of the daemons whose CPU time counts");
+  app.add_option("--run-dir", run_directories,
+                 "NAME=DIRECTORY with the pid files of the daemons whose CPU time counts");
   app.add_option("--stats", stats, "NAME=PATH whose user.cairn.stats counts requests");
   app.add_option("--drop-cache", drops, "NAME=COMMAND that empties the caches of a directory's client");
   app.add_option("--mib", mib, "Size of the stream in MiB")->check(CLI::Range(4, 1 << 20));
   app.add_option("--files", files, "Number of small files")->check(CLI::Range(4, 1'000'000));
   app.add_option("--rounds", rounds, "Rounds; the median is printed")->check(CLI::Range(1, 100));
+  app.add_option("--only", groups, "The groups of rows to measure")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"stream", "random", "append", "small"}));
+  app.add_flag("--cpu-of-all", cpu_of_all, "Count the CPU time of every process but the parent");
   app.add_option("--json", json_file, "Also write the rows to this file");
   CLI11_PARSE(app, argc, argv);
 
@@ -388,7 +453,7 @@ int main(int argc, char** argv) {
   set(stats, &Target::stats_path);
   set(drops, &Target::drop_cache);
 
-  Bench bench(targets, mib, files);
+  Bench bench(targets, mib, files, {groups.begin(), groups.end()}, cpu_of_all);
   for (int round = 0; round < rounds; ++round) bench.Round();
   bench.Print();
   if (!json_file.empty()) std::ofstream(json_file) << bench.Json().dump(2) << "\n";
