@@ -124,22 +124,34 @@ Status Daemon::Ready() {
   return Status::Ok();
 }
 
+namespace {
+// With SA_RESETHAND: the signal after it has its default effect.
+void IgnoreOnce(int) {}
+}  // namespace
+
 void Daemon::WaitForShutdown() {
   State& state = *state_;
   pollfd fds[2] = {{state.signal_fd, POLLIN, 0}, {state.wake_fd, POLLIN, 0}};
+  bool by_signal = false;
   while (!state.shutdown.load()) {
     if (poll(fds, 2, -1) < 0 && errno != EINTR) break;
     if ((fds[0].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
       if (read(state.signal_fd, &info, sizeof info) == sizeof info) {
         CAIRN_LOG(Info, "signal {} received, shutting down", info.ssi_signo);
+        by_signal = true;
       }
       state.shutdown.store(true);
     }
   }
-  // A second signal ends the process at once, in case the orderly end takes too long for somebody.
-  signal(SIGTERM, SIG_DFL);
-  signal(SIGINT, SIG_DFL);
+  // A second signal ends the process at once, in case the orderly end takes too long for somebody. When the
+  // end was not asked for by a signal (a mount that was unmounted), the first one only asks for what is under
+  // way already.
+  struct sigaction action {};
+  action.sa_handler = by_signal ? SIG_DFL : IgnoreOnce;
+  action.sa_flags = by_signal ? 0 : static_cast<int>(SA_RESETHAND | SA_RESTART);
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
   sigset_t mask;
   sigemptyset(&mask);
   sigaddset(&mask, SIGTERM);

@@ -61,6 +61,33 @@ TEST_F(DaemonTest, FailureBeforeReadyBecomesTheStartersExitCode) {
   EXPECT_FALSE(std::filesystem::exists(Path("d.pid")));
 }
 
+// A mount that was unmounted ends by itself; whoever unmounted it may send SIGTERM as well (a service
+// manager, `cairn down`). It must not be killed while it flushes.
+TEST_F(DaemonTest, ASignalDuringAnEndOfItsOwnIsNoSecondOne) {
+  for (const int signals : {1, 2}) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      DaemonOptions options;
+      options.log.program = "test";
+      options.log.file = Path("d.log");
+      auto daemon = Daemon::Start(options);
+      if (!daemon.ok() || !(*daemon)->Ready().ok()) _exit(99);
+      (*daemon)->RequestShutdown();
+      (*daemon)->WaitForShutdown();
+      for (int i = 0; i < signals; ++i) kill(getpid(), SIGTERM);
+      _exit(7);  // "everything is flushed"
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    if (signals == 1) {
+      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 7) << status;
+    } else {
+      EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+    }
+  }
+}
+
 TEST_F(DaemonTest, AtomicWriteReplacesAndReportsErrors) {
   ASSERT_TRUE(WriteFileAtomically(Path("f"), "one").ok());
   ASSERT_TRUE(WriteFileAtomically(Path("f"), "two").ok());
