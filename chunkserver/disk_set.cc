@@ -273,6 +273,12 @@ Result<ReadData> DiskSet::Read(const wire::ReadRequest& request, bool verify) co
   return store->Read(request, verify);
 }
 
+std::optional<Result<ReadData>> DiskSet::TryRead(const wire::ReadRequest& request) const {
+  const Result<ChunkStore*> store = Find(request.chunk);
+  if (!store.ok()) return Result<ReadData>(store.status());
+  return (*store)->TryRead(request);
+}
+
 Result<std::vector<wire::Digest>> DiskSet::Digests(const wire::DigestsRequest& request,
                                                    uint64_t* chunk_length) const {
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(request.chunk));

@@ -80,12 +80,24 @@ wire::MutateReply RequestHandler::Mutate(const wire::MutateRequest& request,
 }
 
 ReadAnswer RequestHandler::Read(const wire::ReadRequest& request) const {
+  Status possible = CheckRead(request);
+  return Answer(request, possible.ok() ? disks_->Read(request, /*verify=*/false) : std::move(possible));
+}
+
+std::optional<ReadAnswer> RequestHandler::TryRead(const wire::ReadRequest& request) const {
+  if (Status possible = CheckRead(request); !possible.ok()) return Answer(request, std::move(possible));
+  std::optional<Result<ReadData>> read = disks_->TryRead(request);
+  if (!read) return std::nullopt;
+  return Answer(request, *std::move(read));
+}
+
+Status RequestHandler::CheckRead(const wire::ReadRequest& request) const {
+  if (request.chunk && request.offset <= kMaxChunkBytes) return Status::Ok();
+  return {StatusCode::kInvalidArgument, "a read names no possible range of a chunk"};
+}
+
+ReadAnswer RequestHandler::Answer(const wire::ReadRequest& request, Result<ReadData> read) const {
   ReadAnswer answer;
-  if (!request.chunk || request.offset > kMaxChunkBytes) {
-    answer.reply.status = Status(StatusCode::kInvalidArgument, "a read names no possible range of a chunk");
-    return answer;
-  }
-  Result<ReadData> read = disks_->Read(request, /*verify=*/false);
   if (!read.ok()) {
     answer.reply.status = read.status();
     if (read.code() == StatusCode::kCorrupt) {
@@ -97,7 +109,7 @@ ReadAnswer RequestHandler::Read(const wire::ReadRequest& request) const {
   answer.reply.chunk_length = read->chunk_length;
   answer.reply.offset = read->offset;
   answer.reply.checksums = std::move(read->checksums);
-  if (!read->data.empty()) answer.data = net::SharedBytes::Own(std::move(read->data));
+  answer.data = std::move(read->data);
   return answer;
 }
 

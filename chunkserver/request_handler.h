@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -37,6 +38,8 @@ class RequestHandler {
 
   wire::MutateReply Mutate(const wire::MutateRequest& request, std::span<const std::byte> data) const;
   ReadAnswer Read(const wire::ReadRequest& request) const;
+  // Nothing when the answer has to be read from disk. Never waits for one.
+  std::optional<ReadAnswer> TryRead(const wire::ReadRequest& request) const;
   wire::BatchReply Seal(const wire::SealRequest& request) const;
   wire::BatchReply Begin(const wire::BeginRequest& request) const;
   wire::BatchReply Query(const wire::QueryRequest& request) const;
@@ -45,6 +48,8 @@ class RequestHandler {
   void Flush(wire::FlushRequest request, std::function<void(wire::BatchReply)> done) const;
 
  private:
+  Status CheckRead(const wire::ReadRequest& request) const;
+  ReadAnswer Answer(const wire::ReadRequest& request, Result<ReadData> read) const;
   Status CheckMutation(const wire::MutateRequest& request, std::span<const std::byte> data) const;
 
   DiskSet* const disks_;

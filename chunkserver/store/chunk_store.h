@@ -20,11 +20,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "common/ids.h"
+#include "common/net/shared_bytes.h"
 #include "common/replication/replica.h"
 #include "common/status.h"
 #include "common/wire/messages.h"
@@ -70,7 +72,7 @@ struct ReadData {
   uint64_t chunk_length = 0;
   uint64_t offset = 0;
   std::vector<uint32_t> checksums;
-  std::vector<std::byte> data;
+  net::SharedBytes data;
 };
 
 class ChunkStore {
@@ -110,6 +112,10 @@ class ChunkStore {
 
   // verify: check the stored checksums here (scrubbing, sync); readers check at their own end.
   virtual Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const = 0;
+  // As Read without verify, if the answer is in memory; otherwise nothing. Never waits for the disk.
+  virtual std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) const {
+    return std::nullopt;
+  }
   virtual Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                                     uint64_t* chunk_length) const = 0;
 

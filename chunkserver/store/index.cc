@@ -241,13 +241,14 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
   return Status::Ok();
 }
 
-Result<Index::View> Index::Look(ChunkId chunk, uint64_t begin, uint64_t end) const {
+Result<Index::View> Index::Look(ChunkId chunk, uint64_t begin, uint64_t end, bool only_memory) const {
   // One iterator: entry and extents of the same moment.
   const std::string entry_key = keys::Entry(chunk);
   const std::string last_key = keys::WithNumber('c', chunk.value()) + 'y';
   const rocksdb::Slice upper_bound(last_key);
   rocksdb::ReadOptions read;
   read.iterate_upper_bound = &upper_bound;
+  if (only_memory) read.read_tier = rocksdb::kBlockCacheTier;
   std::unique_ptr<rocksdb::Iterator> it(db_->db()->NewIterator(read));
   View view;
   const auto malformed = [&](const char* what) {
@@ -269,7 +270,8 @@ Result<Index::View> Index::Look(ChunkId chunk, uint64_t begin, uint64_t end) con
       if (extent->end_block() > begin) view.extents.push_back(std::move(*extent));
     }
   }
-  CAIRN_RETURN_IF_ERROR(FromRocks(it->status(), "read the index in " + options_.directory));
+  if (it->status().IsIncomplete()) return Status(StatusCode::kBusy, "the index has to be read from disk");
+  if (!it->status().ok()) return FromRocks(it->status(), "read the index in " + options_.directory);
   return view;
 }
 

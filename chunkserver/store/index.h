@@ -74,7 +74,8 @@ class Index {
     std::optional<ChunkEntry> entry;
     std::vector<Extent> extents;
   };
-  Result<View> Look(ChunkId chunk, uint64_t begin, uint64_t end) const;
+  // only_memory: kBusy rather than waiting for the disk.
+  Result<View> Look(ChunkId chunk, uint64_t begin, uint64_t end, bool only_memory = false) const;
   Status ForEach(const std::function<bool(ChunkId, const ChunkEntry&)>& visit) const;
 
  private:

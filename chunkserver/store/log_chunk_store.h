@@ -23,9 +23,11 @@
 #include "chunkserver/store/disk_health.h"
 #include "chunkserver/store/edit.h"
 #include "chunkserver/store/index.h"
+#include "chunkserver/store/read_history.h"
 #include "chunkserver/store/read_pins.h"
 #include "chunkserver/store/segment_log.h"
 #include "chunkserver/store/store_env.h"
+#include "common/net/buffer_pool.h"
 
 namespace cairn::chunkserver {
 
@@ -55,6 +57,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status Query(ChunkId chunk, replication::ReplicaInfo* info) const override;
   Status ForEach(const std::function<bool(const replication::ReplicaInfo&)>& visit) const override;
   Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const override;
+  std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) const override;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const override;
   Status Flush() override;
@@ -84,6 +87,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
     std::map<uint64_t, Extent> extents;     // by first block, disjoint
     std::map<uint32_t, uint64_t> segments;  // bytes per segment: these segments are not reclaimed meanwhile
   };
+  static constexpr size_t kReadBufferBytes = 16u << 20;  // kept for reuse
   enum class Unknown : uint8_t { kCreate, kRefuse };
   enum class Stop : uint8_t { kClean, kProcessCrash, kPowerLoss };  // how the store was left
 
@@ -125,6 +129,23 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Result<std::optional<uint32_t>> ReadBlock(ChunkId chunk, uint64_t block,
                                             std::span<std::byte> out) const override;
 
+  // Reads (reads.cc).
+  enum class ReadMode : uint8_t {
+    kMemory,  // only what is in memory; kBusy when that is not all
+    kServe,   // for a reader: what is read again is kept in the page cache
+    kDisk,    // as the disk has it
+  };
+  // Consecutive bytes of a segment, and where in the answer they belong.
+  struct Piece {
+    LogPosition at;
+    uint64_t to;
+    uint64_t bytes;
+  };
+  Result<ReadData> ReadRange(const wire::ReadRequest& request, ReadMode mode) const;
+  Status Assemble(ChunkId chunk, const std::vector<Extent>& extents, uint64_t offset,
+                  std::span<std::byte> data, ReadMode mode, std::vector<uint32_t>* checksums) const;
+  Status ReadPiece(const Piece& piece, std::span<std::byte> data, ReadMode mode) const;
+
   // Syncs (syncs.cc).
   Result<std::vector<Extent>> SwappedMap(ChunkId chunk, const Shadow& shadow, const Present& present);
 
@@ -159,6 +180,9 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   DiskState disk_state_;  // guarded by state_mu_
 
   mutable ReadPins pins_;
+  mutable net::BufferPool read_buffers_{kReadBufferBytes};
+  mutable ReadHistory large_reads_{1 << 20};
+  mutable ReadHistory small_reads_{64 << 10};
 
   std::mutex checkpoint_mu_;  // one checkpoint or reclaim at a time
   mutable std::mutex mu_;

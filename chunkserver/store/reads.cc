@@ -13,43 +13,15 @@ namespace {
 using replication::ReplicaInfo;
 
 constexpr uint64_t kMaxDigests = 16384;
+// As large records, which were written past the page cache and are not in it on their own.
+constexpr uint64_t kLargePiece = 64 << 10;
+constexpr uint32_t kDirectReads = 2;  // of a region; from then on it is worth a place in the page cache
 
 Status NotHere(ChunkId chunk) {
   return {StatusCode::kUnknownChunk, "chunk " + ToString(chunk) + " is not on this disk"};
 }
 
 bool Visible(const std::optional<ChunkEntry>& entry) { return entry && entry->quarantine_until == 0; }
-
-// Bytes [offset, offset + data.size()) of the chunk, offset block aligned, out of extents that cover them or
-// not. `checksums`, when wanted, gets one per block.
-Status Assemble(const SegmentLog& log, ChunkId chunk, const std::vector<Extent>& extents, uint64_t offset,
-                std::span<std::byte> data, std::vector<uint32_t>* checksums) {
-  const uint64_t first = offset / kBlockBytes;
-  const uint64_t blocks = BlocksTouched(offset, data.size());
-  uint64_t next = first;  // blocks below are done
-  const auto hole_until = [&](uint64_t block) {
-    if (checksums != nullptr) {
-      for (uint64_t b = next; b < block; ++b) checksums->push_back(BlockChecksum(chunk, b, {}));
-    }
-    next = block;
-  };
-  for (const Extent& whole : extents) {
-    const uint64_t begin = std::max(whole.block, next);
-    const uint64_t end = std::min(whole.end_block(), first + blocks);
-    if (begin >= end) continue;
-    hole_until(begin);
-    const Extent part = whole.Slice(begin, end);
-    const uint64_t at = (part.block - first) * kBlockBytes;
-    CAIRN_RETURN_IF_ERROR(
-        log.Read(part.at, data.subspan(at, std::min<uint64_t>(part.bytes, data.size() - at)))
-            .WithContext("chunk " + ToString(chunk)));
-    if (checksums != nullptr)
-      checksums->insert(checksums->end(), part.checksums.begin(), part.checksums.end());
-    next = end;
-  }
-  hole_until(first + blocks);
-  return Status::Ok();
-}
 
 Status FirstDamage(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                    const std::vector<uint32_t>& checksums) {
@@ -78,6 +50,78 @@ Result<wire::Digest> DigestOf(std::span<const std::byte> range) {
 
 }  // namespace
 
+// Bytes [offset, offset + data.size()) of the chunk, offset block aligned, out of extents that cover them or
+// not. Memory behind data up to a whole block may be overwritten. `checksums`, when wanted, gets one per
+// block.
+Status LogChunkStore::Assemble(ChunkId chunk, const std::vector<Extent>& extents, uint64_t offset,
+                               std::span<std::byte> data, ReadMode mode,
+                               std::vector<uint32_t>* checksums) const {
+  const uint64_t first = offset / kBlockBytes;
+  const uint64_t end_block = first + BlocksTouched(offset, data.size());
+  std::vector<Piece> pieces;  // what the index stores in parts is read in one
+  uint64_t next = first;      // blocks below are done
+  const auto hole_until = [&](uint64_t block) {
+    if (checksums != nullptr) {
+      for (uint64_t b = next; b < block; ++b) checksums->push_back(BlockChecksum(chunk, b, {}));
+    }
+    next = block;
+  };
+  for (const Extent& whole : extents) {
+    const uint64_t begin = std::max(whole.block, next);
+    const uint64_t end = std::min(whole.end_block(), end_block);
+    if (begin >= end) continue;
+    hole_until(begin);
+    const uint64_t skip = begin - whole.block;
+    const LogPosition at{whole.at.segment, static_cast<uint32_t>(whole.at.offset + skip * kBlockBytes)};
+    const uint64_t to = (begin - first) * kBlockBytes;
+    const uint64_t bytes =
+        std::min({whole.bytes - skip * kBlockBytes, (end - begin) * kBlockBytes, data.size() - to});
+    if (!pieces.empty() && pieces.back().at.segment == at.segment &&
+        pieces.back().at.offset + pieces.back().bytes == at.offset &&
+        pieces.back().to + pieces.back().bytes == to) {
+      pieces.back().bytes += bytes;
+    } else {
+      pieces.push_back({at, to, bytes});
+    }
+    if (checksums != nullptr) {
+      const auto from = whole.checksums.begin() + static_cast<ptrdiff_t>(skip);
+      checksums->insert(checksums->end(), from, from + static_cast<ptrdiff_t>(end - begin));
+    }
+    next = end;
+  }
+  hole_until(end_block);
+  // In order: what one piece overwrites behind its end is a hole or comes with the next.
+  uint64_t done = 0;
+  for (const Piece& piece : pieces) {
+    std::fill(data.begin() + static_cast<ptrdiff_t>(done), data.begin() + static_cast<ptrdiff_t>(piece.to),
+              std::byte{0});
+    Status read = ReadPiece(piece, data.subspan(piece.to, piece.bytes), mode);
+    if (!read.ok()) return read.WithContext("chunk " + ToString(chunk));
+    done = piece.to + piece.bytes;
+  }
+  std::fill(data.begin() + static_cast<ptrdiff_t>(done), data.end(), std::byte{0});
+  return Status::Ok();
+}
+
+Status LogChunkStore::ReadPiece(const Piece& piece, std::span<std::byte> data, ReadMode mode) const {
+  CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(piece.at.segment));
+  const bool large = data.size() >= kLargePiece && piece.at.offset % kBlockBytes == 0;
+  if (mode == ReadMode::kMemory) {
+    // Asking for pages that are not there makes the kernel read them: not for large pieces that are seldom
+    // read.
+    const bool worthwhile = !large || large_reads_.Count(piece.at) > kDirectReads;
+    if (worthwhile && file->ReadCached(piece.at.offset, data)) return Status::Ok();
+    return {StatusCode::kBusy, "the data has to be read from disk"};
+  }
+  if (large && (mode == ReadMode::kDisk || large_reads_.Note(piece.at) < kDirectReads)) {
+    return file->ReadDirect(piece.at.offset, data);
+  }
+  if (!large && mode == ReadMode::kServe && small_reads_.Note(piece.at) == 1) {
+    file->ReadAhead(small_reads_.RegionOf(piece.at).offset, small_reads_.region_bytes());
+  }
+  return file->Read(piece.at.offset, data);
+}
+
 Result<std::optional<uint32_t>> LogChunkStore::ReadBlock(ChunkId chunk, uint64_t block,
                                                          std::span<std::byte> out) const {
   auto view = index_->Look(chunk, block, block + 1);
@@ -105,6 +149,20 @@ Status LogChunkStore::ForEach(const std::function<bool(const ReplicaInfo&)>& vis
 }
 
 Result<ReadData> LogChunkStore::Read(const wire::ReadRequest& request, bool verify) const {
+  CAIRN_ASSIGN_OR_RETURN(ReadData result, ReadRange(request, verify ? ReadMode::kDisk : ReadMode::kServe));
+  if (verify) {
+    CAIRN_RETURN_IF_ERROR(FirstDamage(request.chunk, result.offset, result.data.bytes, result.checksums));
+  }
+  return result;
+}
+
+std::optional<Result<ReadData>> LogChunkStore::TryRead(const wire::ReadRequest& request) const {
+  Result<ReadData> result = ReadRange(request, ReadMode::kMemory);
+  if (result.code() == StatusCode::kBusy) return std::nullopt;
+  return result;
+}
+
+Result<ReadData> LogChunkStore::ReadRange(const wire::ReadRequest& request, ReadMode mode) const {
   if (request.length == 0 || request.length > wire::kMaxTransferBytes) {
     return Status(StatusCode::kInvalidArgument, "a read of " + std::to_string(request.length) + " bytes");
   }
@@ -114,7 +172,9 @@ Result<ReadData> LogChunkStore::Read(const wire::ReadRequest& request, bool veri
       request.offset > UINT64_MAX - 2 * wire::kMaxTransferBytes
           ? begin
           : (request.offset + request.length + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-  auto view = index_->Look(request.chunk, begin / kBlockBytes, wanted_end / kBlockBytes);
+  auto view =
+      index_->Look(request.chunk, begin / kBlockBytes, wanted_end / kBlockBytes, mode == ReadMode::kMemory);
+  if (view.code() == StatusCode::kBusy) return view.status();
   if (!view.ok()) return IndexError(view.status());
   if (!Visible(view->entry)) return NotHere(request.chunk);
   const replication::ReplicaState& state = view->entry->state;
@@ -126,10 +186,11 @@ Result<ReadData> LogChunkStore::Read(const wire::ReadRequest& request, bool veri
   result.offset = begin;
   const uint64_t end = std::min(wanted_end, state.length);
   if (request.offset >= state.length || begin >= end) return result;
-  result.data.resize(end - begin);
+  net::PooledBuffer buffer = read_buffers_.Acquire(RoundUp(end - begin, kBlockBytes));
+  buffer.bytes = buffer.bytes.first(end - begin);
   result.checksums.reserve(BlocksTouched(begin, end - begin));
-  CAIRN_RETURN_IF_ERROR(Assemble(*log_, request.chunk, view->extents, begin, result.data, &result.checksums));
-  if (verify) CAIRN_RETURN_IF_ERROR(FirstDamage(request.chunk, begin, result.data, result.checksums));
+  CAIRN_RETURN_IF_ERROR(Assemble(request.chunk, view->extents, begin, buffer.bytes, mode, &result.checksums));
+  result.data = buffer.Share();
   return result;
 }
 
@@ -144,7 +205,8 @@ Result<std::vector<wire::Digest>> LogChunkStore::Digests(const wire::DigestsRequ
   }
   const ReadPins::Pin pin(&pins_);
   std::vector<wire::Digest> digests;
-  std::vector<std::byte> range(kRange);
+  const net::PooledBuffer buffer = read_buffers_.Acquire(kRange);
+  const std::span<std::byte> range = buffer.bytes;
   for (uint64_t at = request.offset; at < request.offset + request.length; at += kRange) {
     auto view = index_->Look(request.chunk, at / kBlockBytes, (at + kRange) / kBlockBytes);
     if (!view.ok()) return IndexError(view.status());
@@ -155,8 +217,8 @@ Result<std::vector<wire::Digest>> LogChunkStore::Digests(const wire::DigestsRequ
     if (at >= state.length) break;
     std::fill(range.begin(), range.end(), std::byte{0});
     std::vector<uint32_t> checksums;
-    const auto data = std::span(range).first(std::min(kRange, state.length - at));
-    Status read = Assemble(*log_, request.chunk, view->extents, at, data, &checksums);
+    const auto data = range.first(std::min(kRange, state.length - at));
+    Status read = Assemble(request.chunk, view->extents, at, data, ReadMode::kDisk, &checksums);
     if (read.ok()) read = FirstDamage(request.chunk, at, data, checksums);
     if (read.code() == StatusCode::kCorrupt) {
       digests.push_back(wire::Digest{});  // no data has it: whoever compares will replace this range

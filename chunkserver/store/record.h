@@ -78,8 +78,8 @@ struct Record {
   uint64_t quarantine_until =
       0;  // seconds since 1970: the chunk is out of sight, its bytes are kept until then; 0 = it is not
   uint32_t first_segment = 0;  // the oldest segment that may hold records of this chunk
-  bool aligned = false;       // the layout of large records, above
-  uint32_t previous_end = 0;  // of the record before this one in the segment; behind it zeros, if anything
+  bool aligned = false;        // the layout of large records, above
+  uint32_t previous_end = 0;   // of the record before this one in the segment; behind it zeros, if anything
   LogPosition synced;  // known to be on disk when this record was made: damage below it is not a torn tail
   Uuid disk;           // kSegmentHeader
   std::vector<Extent> extents;  // in payload order; for kMap, `at` is part of the record

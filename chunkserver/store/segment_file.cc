@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,6 +87,30 @@ Status SegmentFile::Read(uint32_t offset, std::span<std::byte> out) const {
   }
   return Status::Ok();
 }
+
+Status SegmentFile::ReadDirect(uint32_t offset, std::span<std::byte> out) const {
+  const int fd = direct_fd();
+  const uint64_t padded = RoundUp(out.size(), kBlockBytes);
+  size_t done = 0;
+  while (fd >= 0 && done < out.size()) {
+    const ssize_t got = pread(fd, out.data() + done, padded - done, static_cast<off_t>(offset) + done);
+    if (got < 0 && errno == EINTR) continue;
+    // A short read that is no multiple of blocks cannot be continued here, nor can a refusal.
+    if (got <= 0) break;
+    done += static_cast<size_t>(got);
+    if (done % kBlockBytes != 0) break;
+  }
+  // The ordinary way has the words for what went wrong, too.
+  return done >= out.size() ? Status::Ok() : Read(offset, out);
+}
+
+bool SegmentFile::ReadCached(uint32_t offset, std::span<std::byte> out) const {
+  iovec part{out.data(), out.size()};
+  const ssize_t got = preadv2(fd_, &part, 1, offset, RWF_NOWAIT);
+  return got == static_cast<ssize_t>(out.size());
+}
+
+void SegmentFile::ReadAhead(uint32_t offset, uint32_t bytes) const { (void)readahead(fd_, offset, bytes); }
 
 SegmentScanner::SegmentScanner(std::shared_ptr<SegmentFile> file, uint32_t offset, uint64_t size)
     : file_(std::move(file)), size_(size), offset_(offset) {}

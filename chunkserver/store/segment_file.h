@@ -34,6 +34,13 @@ class SegmentFile {
   Result<uint64_t> Size() const;
   // Fills `out` or fails: kCorrupt when the file ends early or the sectors cannot be read.
   Status Read(uint32_t offset, std::span<std::byte> out) const;
+  // Past the page cache, where that is possible. offset: a multiple of kBlockBytes. Behind out's end the
+  // memory up to the next multiple of kBlockBytes may be overwritten.
+  Status ReadDirect(uint32_t offset, std::span<std::byte> out) const;
+  // Fills `out` if the page cache has all of it.
+  bool ReadCached(uint32_t offset, std::span<std::byte> out) const;
+  // Starts reading into the page cache.
+  void ReadAhead(uint32_t offset, uint32_t bytes) const;
 
  private:
   SegmentFile(int fd, uint32_t number, std::string path) : fd_(fd), number_(number), path_(std::move(path)) {}

@@ -19,8 +19,13 @@ constexpr size_t kMaxOpenFiles = 128;
 constexpr uint64_t kWritebackStep = 8ull << 20;
 constexpr uint64_t kMaxSegmentBytes = 2ull << 30;  // offsets are 32 bits
 constexpr uint64_t kPunchAlignment = 4096;
-// Whoever has synced so shortly before will again.
+// Whoever has synced so often, with so little in between, will again.
+constexpr int kManySyncs = 4;
 constexpr uint32_t kOftenSyncedBytes = 64 << 10;
+
+bool Close(LogPosition synced, LogPosition end) {
+  return synced.segment == end.segment && end.offset - synced.offset <= kOftenSyncedBytes;
+}
 
 }  // namespace
 
@@ -174,7 +179,7 @@ Status SegmentLog::Append(Record* record, std::span<const std::span<const std::b
 
 bool SegmentLog::SyncedOften(LogPosition end) {
   std::lock_guard lock(sync_mu_);
-  return sync_target_.segment == end.segment && end.offset - sync_target_.offset <= kOftenSyncedBytes;
+  return close_syncs_ >= kManySyncs && Close(sync_target_, end);
 }
 
 Status SegmentLog::Roll() {
@@ -200,6 +205,7 @@ Status SegmentLog::SyncTo(LogPosition want) {
     syncing_ = true;
     const LogPosition target = end();
     const std::shared_ptr<SegmentFile> file = active_;
+    close_syncs_ = Close(sync_target_, target) ? close_syncs_ + 1 : 0;
     sync_target_ = target;
     lock.unlock();
     CAIRN_CHECK(file->number() == target.segment);

@@ -102,6 +102,7 @@ class SegmentLog {
   bool syncing_ = false;                 // guarded by sync_mu_
   std::shared_ptr<SegmentFile> active_;  // changed under the caller's lock and sync_mu_
   LogPosition sync_target_;              // guarded by sync_mu_
+  int close_syncs_ = 0;                  // guarded by sync_mu_: syncs in a row that found little to do
   std::atomic<uint64_t> end_{0};         // changed under the caller's lock and sync_mu_
   std::atomic<uint64_t> synced_{0};      // changed under sync_mu_
 };

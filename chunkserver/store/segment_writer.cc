@@ -170,8 +170,7 @@ Status SegmentWriter::AppendDirect(uint32_t begin, const RecordSize& size, std::
   const std::vector<iovec> again = parts_;
   int error = WriteAll(direct_fd_, begin);
   if (error == EINVAL) {
-    CAIRN_LOG(Warning, "{}: this file system does not take direct writes; going on without",
-              file_->path());
+    CAIRN_LOG(Warning, "{}: this file system does not take direct writes; going on without", file_->path());
     direct_fd_ = -1;
     parts_ = again;
     error = WriteAll(file_->fd(), begin);

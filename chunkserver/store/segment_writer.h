@@ -3,7 +3,8 @@
 // Through the page cache always whole pages are written: the page in which the last record ended is kept here
 // and written again, with what follows and zeros behind. So the kernel never reads a page to change a part of
 // it, also where the file was zeroed ahead. Aligned records are written with O_DIRECT from where their bytes
-// lie: no page of the cache is allocated, filled and written back for them. No page holds parts of both kinds.
+// lie: no page of the cache is allocated, filled and written back for them. No page holds parts of both
+// kinds.
 //
 // A log that is synced again and again (fsync of small appends) is zeroed ahead, so that syncs find the file
 // neither grown nor given new blocks: then they need no commit of the file system's journal.

@@ -234,7 +234,8 @@ Result<ReadData> MemoryStore::Read(const wire::ReadRequest& request, bool verify
     CAIRN_RETURN_IF_ERROR(
         Verify(request.chunk, replica, read.offset / kBlockBytes, last - read.offset / kBlockBytes));
   }
-  read.data.assign(replica.content.bytes.begin() + at(read.offset), replica.content.bytes.begin() + at(end));
+  read.data = net::SharedBytes::Own(std::vector<std::byte>(replica.content.bytes.begin() + at(read.offset),
+                                                           replica.content.bytes.begin() + at(end)));
   read.checksums.assign(replica.content.checksums.begin() + at(read.offset / kBlockBytes),
                         replica.content.checksums.begin() + at(last));
   return read;

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/chunkserver/data_node.h"
 
 namespace cairn::chunkserver {
@@ -26,7 +28,7 @@ TEST(MemoryStoreTest, ADamagedBlockIsFoundByVerifyingAndReplacedByASync) {
   ASSERT_TRUE(store.SyncFinish(ChunkId{1}, {Epoch{5}, 1}, &info).ok());
   const auto after = store.Read(read, true);
   ASSERT_TRUE(after.ok()) << after.status().ToString();
-  EXPECT_EQ(after->data, data);
+  EXPECT_TRUE(std::ranges::equal(after->data.bytes, data));
 }
 
 TEST(MemoryStoreTest, ASyncCutsAndGrows) {
@@ -42,8 +44,8 @@ TEST(MemoryStoreTest, ASyncCutsAndGrows) {
   const auto read = store.Read({ChunkId{1}, {Epoch{7}, 1}, true, 0, 9000}, true);
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   ASSERT_EQ(read->data.size(), 9000u);
-  EXPECT_TRUE(std::equal(data.begin(), data.begin() + 5000, read->data.begin()));
-  for (size_t i = 5000; i < 9000; ++i) ASSERT_EQ(read->data[i], std::byte{0}) << i;
+  EXPECT_TRUE(std::equal(data.begin(), data.begin() + 5000, read->data.bytes.begin()));
+  for (size_t i = 5000; i < 9000; ++i) ASSERT_EQ(read->data.bytes[i], std::byte{0}) << i;
 }
 
 }  // namespace

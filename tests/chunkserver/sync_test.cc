@@ -94,7 +94,7 @@ class SyncTest : public testing::TestWithParam<StoreKind> {
       const auto length = static_cast<uint32_t>(std::min<size_t>(1 << 20, content.size() - got.size()));
       const auto read = disks(server).Read({kChunk, stamp, true, got.size(), length}, /*verify=*/true);
       ASSERT_TRUE(read.ok()) << read.status().ToString();
-      got.insert(got.end(), read->data.begin(), read->data.begin() + length);
+      got.insert(got.end(), read->data.bytes.begin(), read->data.bytes.begin() + length);
     }
     EXPECT_TRUE(got == content);
     replication::ReplicaInfo info;

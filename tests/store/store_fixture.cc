@@ -204,7 +204,7 @@ Result<Bytes> StoreFixture::ReadAll(ChunkId chunk, bool verify, uint32_t step) {
     EXPECT_LE(part.offset, all.size());
     EXPECT_EQ(part.checksums.size(), BlocksTouched(0, part.data.size()));
     for (size_t i = 0; i < part.checksums.size(); ++i) {
-      const auto rest = std::span<const std::byte>(part.data).subspan(i * kBlockBytes);
+      const auto rest = part.data.bytes.subspan(i * kBlockBytes);
       const auto block = rest.first(std::min<size_t>(rest.size(), kBlockBytes));
       if (BlockChecksum(chunk, part.offset / kBlockBytes + i, block) != part.checksums[i]) {
         return Status(StatusCode::kCorrupt, "the reader found a bad block");
@@ -212,7 +212,7 @@ Result<Bytes> StoreFixture::ReadAll(ChunkId chunk, bool verify, uint32_t step) {
     }
     const size_t skip = all.size() - part.offset;
     if (part.data.size() <= skip) return Status(StatusCode::kIoError, "a read made no progress");
-    all.insert(all.end(), part.data.begin() + static_cast<ptrdiff_t>(skip), part.data.end());
+    all.insert(all.end(), part.data.bytes.begin() + static_cast<ptrdiff_t>(skip), part.data.bytes.end());
   }
   return all;
 }

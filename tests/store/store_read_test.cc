@@ -1,0 +1,131 @@
+// Reading from memory, from disk past the page cache, and around holes.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "chunkserver/store/read_history.h"
+#include "tests/store/store_fixture.h"
+
+namespace cairn::chunkserver {
+namespace {
+
+class StoreReadTest : public StoreFixture {
+ protected:
+  const ChunkId chunk_{42};
+
+  StoreReadTest() { base_options_.segment_bytes = 8 << 20; }
+
+  wire::ReadRequest Request(uint64_t offset, uint32_t length) {
+    return {chunk_, Info(chunk_).accepted, true, offset, length};
+  }
+  // The page cache forgets what is on disk.
+  void DropCaches() {
+    ASSERT_TRUE(store_->Flush().ok());
+    for (const auto& segment : Segments(directory_)) {
+      const int fd = open(segment.c_str(), O_RDONLY);
+      ASSERT_GE(fd, 0);
+      EXPECT_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+      close(fd);
+    }
+  }
+  static bool Holds(const ReadData& read, const Bytes& expected) {
+    return std::ranges::equal(read.data.bytes, expected);
+  }
+};
+
+TEST_F(StoreReadTest, WhatIsInMemoryIsReadWithoutWaiting) {
+  OpenStore();
+  const Bytes data = Pattern(9000, 1);
+  ASSERT_TRUE(Write(chunk_, 0, data).ok());
+  const auto read = store_->TryRead(Request(0, 9000));
+  ASSERT_TRUE(read.has_value());
+  ASSERT_TRUE(read->ok()) << read->status().ToString();
+  EXPECT_TRUE(Holds(**read, data));
+  EXPECT_EQ((*read)->checksums.size(), 3u);
+}
+
+TEST_F(StoreReadTest, RefusalsNeedNoDiskEither) {
+  OpenStore();
+  ASSERT_TRUE(Write(chunk_, 0, Pattern(100, 1)).ok());
+  const auto unknown = store_->TryRead({ChunkId{7}, Stamp{}, false, 0, 100});
+  ASSERT_TRUE(unknown.has_value());
+  EXPECT_EQ(unknown->code(), StatusCode::kUnknownChunk);
+  const auto stale = store_->TryRead({chunk_, Stamp{Epoch{99}, 1}, true, 0, 100});
+  ASSERT_TRUE(stale.has_value());
+  EXPECT_FALSE(stale->ok());
+}
+
+TEST_F(StoreReadTest, WhatIsReadAgainAndAgainIsKeptInMemory) {
+  OpenStore();
+  const Bytes data = Pattern(1 << 20, 1);
+  ASSERT_TRUE(Write(chunk_, 0, data).ok());
+  DropCaches();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(store_->TryRead(Request(0, 1 << 20)).has_value()) << i;
+    const auto read = store_->Read(Request(0, 1 << 20), false);
+    ASSERT_TRUE(read.ok()) << read.status().ToString();
+    EXPECT_TRUE(Holds(*read, data));
+  }
+  const auto read = store_->TryRead(Request(0, 1 << 20));
+  ASSERT_TRUE(read.has_value()) << "the third read from disk fills the page cache";
+  ASSERT_TRUE(read->ok());
+  EXPECT_TRUE(Holds(**read, data));
+}
+
+TEST_F(StoreReadTest, PiecesHolesAndEndsFitTogetherWhicheverWayTheyAreRead) {
+  OpenStore();
+  // Large extents, small ones over their edges, holes, and an end inside a block.
+  Bytes expected(700'000);
+  const auto put = [&](uint64_t offset, size_t size, uint64_t seed) {
+    const Bytes part = Pattern(size, seed);
+    ASSERT_TRUE(Write(chunk_, offset, part).ok());
+    std::copy(part.begin(), part.end(), expected.begin() + static_cast<ptrdiff_t>(offset));
+  };
+  put(8192, 100'000, 1);  // ends inside a block, a hole follows
+  put(131'072, 262'144, 2);
+  put(393'216, 131'072, 3);  // continues it
+  put(200'000, 5000, 4);
+  put(390'000, 10'000, 5);
+  put(600'000, 100'000, 6);
+  for (const uint32_t step : {4096u, 65'536u, 262'144u, 1u << 20}) {
+    for (int round = 0; round < 4; ++round) {
+      DropCaches();
+      const auto data = ReadAll(chunk_, round == 3, step);
+      ASSERT_TRUE(data.ok()) << data.status().ToString();
+      EXPECT_TRUE(*data == expected) << step << " " << round;
+    }
+  }
+  Reopen();
+  EXPECT_TRUE(*ReadAll(chunk_) == expected);
+}
+
+// Buffers are used again: what another read left in one must not show in a hole.
+TEST_F(StoreReadTest, HolesAreZerosInUsedBuffers) {
+  OpenStore();
+  const ChunkId other{43};
+  ASSERT_TRUE(Write(other, 0, Pattern(300'000, 1)).ok());
+  ASSERT_TRUE(Write(chunk_, 270'000, Pattern(10, 2)).ok());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(ReadAll(other).ok());
+    const auto data = ReadAll(chunk_);
+    ASSERT_TRUE(data.ok()) << data.status().ToString();
+    EXPECT_TRUE(
+        std::all_of(data->begin(), data->begin() + 270'000, [](std::byte b) { return b == std::byte{0}; }));
+  }
+}
+
+TEST(ReadHistoryTest, ReadsOfARegionAreCounted) {
+  ReadHistory history(1 << 20);
+  EXPECT_EQ(history.Note({1, 5 << 20}), 0u);
+  EXPECT_EQ(history.Count({1, (5 << 20) + 4096}), 1u);
+  EXPECT_EQ(history.Count({1, 6 << 20}), 0u);
+  EXPECT_EQ(history.Count({2, 5 << 20}), 0u);
+  EXPECT_EQ(history.Note({1, (5 << 20) + 8192}), 1u);
+  for (int i = 0; i < 5; ++i) history.Note({1, 5 << 20});
+  EXPECT_EQ(history.Count({1, 5 << 20}), ReadHistory::kMaxCount);
+  EXPECT_EQ(history.RegionOf({1, (5 << 20) + 8192}), (LogPosition{1, 5 << 20}));
+}
+
+}  // namespace
+}  // namespace cairn::chunkserver
