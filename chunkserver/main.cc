@@ -14,6 +14,7 @@
 
 #include "chunkserver/server.h"
 #include "chunkserver/store/chunk_store.h"
+#include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/net/address.h"
@@ -21,7 +22,7 @@
 namespace cairn::chunkserver {
 namespace {
 
-constexpr char kVersion[] = "0.1.0";
+constexpr char kVersion[] = CAIRN_VERSION;
 constexpr uint16_t kDefaultDataPort = 9410;
 constexpr uint16_t kDefaultMasterPort = 9400;
 constexpr uint64_t kMiB = 1ull << 20;
@@ -217,6 +218,10 @@ int Main(int argc, char** argv) {
   Flags flags;
   flags.daemon.log.program = "chunkserver";
   AddFlags(app, flags);
+  if (const auto page = GeneratedPage(app, {"cairn-chunkserver", CAIRN_VERSION}, argc, argv)) {
+    std::cout << *page;
+    return kExitOk;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

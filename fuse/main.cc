@@ -10,6 +10,7 @@
 #include <iostream>
 
 #include "client/client.h"
+#include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "fuse/file_system.h"
@@ -129,7 +130,7 @@ int Serve(const Flags& flags, const MountOptions& options) {
 
 int Main(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Mounts a Cairn cluster: cairn-mount SOURCE MOUNTPOINT [-o options]");
+  CLI::App app("Mounts a Cairn cluster");
   app.footer(OptionHelp());
   app.add_option("source", flags.source, "Master: host:port[,host:port...] or cairn://host:port/directory")
       ->required();
@@ -143,6 +144,10 @@ int Main(int argc, char** argv) {
                  "Name shown in `cairn session list` (default host:pid:mount:MOUNTPOINT)");
   app.set_config("--config", "", "Read options from a file (same names as here)");
   app.set_version_flag("--version", std::string("cairn-mount ") + CAIRN_VERSION);
+  if (const auto page = GeneratedPage(app, {"cairn-mount", CAIRN_VERSION}, argc, argv)) {
+    std::cout << *page;
+    return kExitOk;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "master/restore.h"
@@ -201,9 +202,13 @@ int Run(Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   flags.daemon.log.program = "master";
-  CLI::App app{"cairn-master: the metadata service of a Cairn cluster"};
+  CLI::App app{"The metadata service of a Cairn cluster"};
   app.set_version_flag("--version", flags.server.core.version);
   AddFlags(&app, &flags);
+  if (const auto page = cairn::GeneratedPage(app, {"cairn-master", CAIRN_VERSION}, argc, argv)) {
+    std::cout << *page;
+    return cairn::kExitOk;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

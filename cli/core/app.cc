@@ -4,6 +4,8 @@
 #include <ostream>
 #include <sstream>
 
+#include "common/command_pages.h"
+
 namespace cairn::cli {
 namespace {
 
@@ -34,6 +36,10 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   auto topic = std::make_shared<std::string>();
   CLI::App* help = app.add_subcommand("help", "Help for cairn or for one command");
   help->add_option("command", *topic, "Command");
+  if (const auto page = GeneratedPage(app, {.program = "cairn", .version = CAIRN_VERSION, .section = 1}, argc, argv)) {
+    *context.out << *page << std::flush;
+    return kExitOk;
+  }
   try {
     app.parse(argc, argv);
     if (help->parsed()) {

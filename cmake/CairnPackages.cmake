@@ -1,0 +1,67 @@
+# What is installed where, manual pages and completions made by the programs themselves, and the Debian packages:
+#   cairn-server (master, chunkserver, units), cairn-client (mount), cairn-common (cairn, documentation).
+# scripts/package builds them, with /usr as the prefix.
+include(GNUInstallDirs)
+
+set(pages)
+foreach(page cairn:1 cairn-master:8 cairn-chunkserver:8 cairn-mount:8)
+  string(REPLACE ":" ";" page ${page})
+  list(GET page 0 program)
+  list(GET page 1 section)
+  set(man ${CMAKE_BINARY_DIR}/pages/${program}.${section}.gz)
+  set(completion ${CMAKE_BINARY_DIR}/pages/${program})
+  add_custom_command(
+    OUTPUT ${man} ${completion}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/pages
+    COMMAND sh -c "$<TARGET_FILE:${program}> --generate man | gzip -9n > ${man}"
+    COMMAND sh -c "$<TARGET_FILE:${program}> --generate bash-completion > ${completion}"
+    DEPENDS ${program} VERBATIM)
+  list(APPEND pages ${man} ${completion})
+  set(component server)
+  if(program STREQUAL cairn)
+    set(component common)
+  elseif(program STREQUAL cairn-mount)
+    set(component client)
+  endif()
+  install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT ${component})
+  install(FILES ${man} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section} COMPONENT ${component} OPTIONAL)
+  install(FILES ${completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT ${component} OPTIONAL)
+endforeach()
+add_custom_target(pages DEPENDS ${pages})
+
+set(units ${CMAKE_SOURCE_DIR}/scripts/systemd)
+install(FILES ${units}/cairn-master.service ${units}/cairn-chunkserver.service DESTINATION lib/systemd/system COMPONENT server)
+install(FILES ${units}/master.conf ${units}/chunkserver.conf DESTINATION /etc/cairn COMPONENT server)
+install(FILES ${units}/mnt-cairn.mount DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-client/examples COMPONENT client)
+install(PROGRAMS ${CMAKE_SOURCE_DIR}/scripts/mount.fuse.cairn DESTINATION /sbin COMPONENT client)
+install(FILES README.md docs/operations.md docs/architecture.md docs/protocol.md docs/formats.md
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn COMPONENT common)
+foreach(component server client common)
+  install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-${component} COMPONENT ${component} RENAME copyright)
+endforeach()
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME cairn)
+set(CPACK_PACKAGE_VENDOR "Cairn")
+set(CPACK_PACKAGE_CONTACT "The Cairn maintainers <maintainers@cairn.invalid>")
+set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
+set(CPACK_PACKAGE_DIRECTORY ${CMAKE_BINARY_DIR}/packages)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_SET_DESTDIR ON)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_COMPONENTS_ALL server client common)
+set(CPACK_COMPONENTS_GROUPING ONE_PER_GROUP)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_SECTION admin)
+set(CPACK_DEBIAN_SERVER_PACKAGE_NAME cairn-server)
+set(CPACK_DEBIAN_CLIENT_PACKAGE_NAME cairn-client)
+set(CPACK_DEBIAN_COMMON_PACKAGE_NAME cairn-common)
+set(CPACK_COMPONENT_SERVER_DESCRIPTION "Cairn distributed file system: master and chunkserver")
+set(CPACK_COMPONENT_CLIENT_DESCRIPTION "Cairn distributed file system: FUSE mount")
+set(CPACK_COMPONENT_COMMON_DESCRIPTION "Cairn distributed file system: command line and documentation")
+set(CPACK_DEBIAN_SERVER_PACKAGE_DEPENDS "adduser, cairn-common (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_CLIENT_PACKAGE_DEPENDS "fuse3, cairn-common (= ${PROJECT_VERSION})")
+set(CPACK_DEBIAN_SERVER_PACKAGE_CONTROL_EXTRA "${units}/debian/postinst;${units}/debian/prerm;${units}/debian/conffiles")
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
+include(CPack)
