@@ -93,15 +93,16 @@ Status DataSession::Greet(FrameConnection& connection, const Frame& frame) {
 Status DataSession::Read(FrameConnection& connection, const Frame& frame) {
   CAIRN_ASSIGN_OR_RETURN(const wire::ReadRequest request, wire::DecodeReadRequest(frame.meta));
   // What is in memory takes less time than handing it over to another thread and back.
-  if (std::optional<ReadAnswer> answer = handler_->TryRead(request)) {
+  auto started = handler_->StartRead(request);
+  if (auto* answer = std::get_if<ReadAnswer>(&started)) {
     connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
                     SharedBytes::Own(wire::Encode(answer->reply)), std::move(answer->data));
     return Status::Ok();
   }
   RunInPool(
       connection, frame, request.length + 2 * kBlockBytes,
-      [handler = handler_, request]() -> Reply {
-        ReadAnswer answer = handler->Read(request);
+      [rest = std::get<1>(std::move(started))]() -> Reply {
+        ReadAnswer answer = rest();
         return {wire::Encode(answer.reply), std::move(answer.data)};
       },
       [](const Status& status) -> Reply {

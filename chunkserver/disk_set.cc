@@ -273,10 +273,10 @@ Result<ReadData> DiskSet::Read(const wire::ReadRequest& request, bool verify) co
   return store->Read(request, verify);
 }
 
-std::optional<Result<ReadData>> DiskSet::TryRead(const wire::ReadRequest& request) const {
+StartedRead DiskSet::StartRead(const wire::ReadRequest& request) const {
   const Result<ChunkStore*> store = Find(request.chunk);
   if (!store.ok()) return Result<ReadData>(store.status());
-  return (*store)->TryRead(request);
+  return (*store)->StartRead(request);
 }
 
 Result<std::vector<wire::Digest>> DiskSet::Digests(const wire::DigestsRequest& request,

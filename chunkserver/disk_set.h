@@ -13,7 +13,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -72,7 +71,7 @@ class DiskSet {
   Status Erase(ChunkId chunk, Epoch epoch, bool quarantine);
   Status Query(ChunkId chunk, replication::ReplicaInfo* info) const;
   Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const;
-  std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) const;
+  StartedRead StartRead(const wire::ReadRequest& request) const;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const;
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length);

@@ -84,11 +84,13 @@ ReadAnswer RequestHandler::Read(const wire::ReadRequest& request) const {
   return Answer(request, possible.ok() ? disks_->Read(request, /*verify=*/false) : std::move(possible));
 }
 
-std::optional<ReadAnswer> RequestHandler::TryRead(const wire::ReadRequest& request) const {
+std::variant<ReadAnswer, std::function<ReadAnswer()>> RequestHandler::StartRead(
+    const wire::ReadRequest& request) const {
   if (Status possible = CheckRead(request); !possible.ok()) return Answer(request, std::move(possible));
-  std::optional<Result<ReadData>> read = disks_->TryRead(request);
-  if (!read) return std::nullopt;
-  return Answer(request, *std::move(read));
+  StartedRead started = disks_->StartRead(request);
+  if (auto* done = std::get_if<Result<ReadData>>(&started)) return Answer(request, std::move(*done));
+  return std::function<ReadAnswer()>(
+      [this, request, rest = std::get<1>(std::move(started))] { return Answer(request, rest()); });
 }
 
 Status RequestHandler::CheckRead(const wire::ReadRequest& request) const {

@@ -4,9 +4,9 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "chunkserver/disk_set.h"
@@ -38,8 +38,8 @@ class RequestHandler {
 
   wire::MutateReply Mutate(const wire::MutateRequest& request, std::span<const std::byte> data) const;
   ReadAnswer Read(const wire::ReadRequest& request) const;
-  // Nothing when the answer has to be read from disk. Never waits for one.
-  std::optional<ReadAnswer> TryRead(const wire::ReadRequest& request) const;
+  // The answer, or what is left to do by a thread that may wait for a disk.
+  std::variant<ReadAnswer, std::function<ReadAnswer()>> StartRead(const wire::ReadRequest& request) const;
   wire::BatchReply Seal(const wire::SealRequest& request) const;
   wire::BatchReply Begin(const wire::BeginRequest& request) const;
   wire::BatchReply Query(const wire::QueryRequest& request) const;

@@ -20,9 +20,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "common/ids.h"
@@ -75,6 +75,8 @@ struct ReadData {
   net::SharedBytes data;
 };
 
+using StartedRead = std::variant<Result<ReadData>, std::function<Result<ReadData>()>>;
+
 class ChunkStore {
  public:
   static Result<std::unique_ptr<ChunkStore>> Open(const StoreOptions& options);
@@ -112,9 +114,10 @@ class ChunkStore {
 
   // verify: check the stored checksums here (scrubbing, sync); readers check at their own end.
   virtual Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const = 0;
-  // As Read without verify, if the answer is in memory; otherwise nothing. Never waits for the disk.
-  virtual std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) const {
-    return std::nullopt;
+  // As Read without verify, in two parts: the answer, if it is in memory, or what is left to do by a thread
+  // that may wait for the disk. Itself it never waits for one.
+  virtual StartedRead StartRead(const wire::ReadRequest& request) const {
+    return [this, request] { return Read(request, /*verify=*/false); };
   }
   virtual Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                                     uint64_t* chunk_length) const = 0;

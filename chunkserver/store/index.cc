@@ -230,6 +230,7 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
 
   memory_bytes_ += change.batch.GetDataSize() + kMemoryPerKey * change.batch.Count();
   Remember(chunk, change.next);
+  views_.Forget(chunk);
   const bool is_visible = change.next && change.next->quarantine_until == 0;
   chunks_ += is_visible && !was_visible ? 1 : 0;
   chunks_ -= !is_visible && was_visible ? 1 : 0;
@@ -242,6 +243,28 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
 }
 
 Result<Index::View> Index::Look(ChunkId chunk, uint64_t begin, uint64_t end, bool only_memory) const {
+  std::shared_ptr<const ViewCache::View> whole = views_.Find(chunk);
+  if (whole == nullptr) {
+    const uint64_t generation = views_.generation();
+    CAIRN_ASSIGN_OR_RETURN(View view, LookInDb(chunk, begin, end, only_memory));
+    // A chunk that is written would be forgotten at once; one that is read once would not be asked for again.
+    const bool sealed = view.entry && view.entry->state.sealed == view.entry->state.accepted.epoch;
+    if (!sealed || !views_.SeenBefore(chunk)) return view;
+    Result<View> all = LookInDb(chunk, 0, kAllBlocks, only_memory);
+    if (!all.ok() || !all->entry) return view;
+    whole = std::make_shared<ViewCache::View>(ViewCache::View{*all->entry, std::move(all->extents)});
+    views_.Insert(chunk, whole, generation);
+    return view;
+  }
+  View view;
+  view.entry = whole->entry;
+  auto extent = std::upper_bound(whole->extents.begin(), whole->extents.end(), begin,
+                                 [](uint64_t block, const Extent& e) { return block < e.end_block(); });
+  for (; extent != whole->extents.end() && extent->block < end; ++extent) view.extents.push_back(*extent);
+  return view;
+}
+
+Result<Index::View> Index::LookInDb(ChunkId chunk, uint64_t begin, uint64_t end, bool only_memory) const {
   // One iterator: entry and extents of the same moment.
   const std::string entry_key = keys::Entry(chunk);
   const std::string last_key = keys::WithNumber('c', chunk.value()) + 'y';

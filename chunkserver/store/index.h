@@ -26,6 +26,7 @@
 
 #include "chunkserver/store/chunk_entry.h"
 #include "chunkserver/store/segment_log.h"
+#include "chunkserver/store/view_cache.h"
 #include "common/status.h"
 
 namespace cairn::chunkserver {
@@ -79,6 +80,7 @@ class Index {
   Status ForEach(const std::function<bool(ChunkId, const ChunkEntry&)>& visit) const;
 
  private:
+  Result<View> LookInDb(ChunkId chunk, uint64_t begin, uint64_t end, bool only_memory) const;
   struct Change;  // of one record: the batch, and what it does to the accounting
   Index(const IndexOptions& options, std::unique_ptr<IndexDb> db);
   Status Load();
@@ -89,6 +91,7 @@ class Index {
 
   const IndexOptions options_;
   const std::unique_ptr<IndexDb> db_;
+  mutable ViewCache views_;
 
   // Guarded by the caller's lock.
   LogPosition checkpoint_;

@@ -57,7 +57,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status Query(ChunkId chunk, replication::ReplicaInfo* info) const override;
   Status ForEach(const std::function<bool(const replication::ReplicaInfo&)>& visit) const override;
   Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const override;
-  std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) const override;
+  StartedRead StartRead(const wire::ReadRequest& request) const override;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const override;
   Status Flush() override;
@@ -141,7 +141,16 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
     uint64_t to;
     uint64_t bytes;
   };
-  Result<ReadData> ReadRange(const wire::ReadRequest& request, ReadMode mode) const;
+  // A read that was looked up: the answer without its bytes, and where they are.
+  struct ReadPlan {
+    ChunkId chunk;
+    ReadData answer;
+    uint64_t bytes = 0;
+    std::vector<Extent> extents;
+  };
+  // With a pin, which is kept until Execute has returned.
+  Status Plan(const wire::ReadRequest& request, ReadMode mode, ReadPlan* plan) const;
+  Result<ReadData> Execute(const ReadPlan& plan, ReadMode mode) const;
   Status Assemble(ChunkId chunk, const std::vector<Extent>& extents, uint64_t offset,
                   std::span<std::byte> data, ReadMode mode, std::vector<uint32_t>* checksums) const;
   Status ReadPiece(const Piece& piece, std::span<std::byte> data, ReadMode mode) const;

@@ -13,9 +13,9 @@ namespace {
 using replication::ReplicaInfo;
 
 constexpr uint64_t kMaxDigests = 16384;
-// As large records, which were written past the page cache and are not in it on their own.
 constexpr uint64_t kLargePiece = 64 << 10;
-constexpr uint32_t kDirectReads = 2;  // of a region; from then on it is worth a place in the page cache
+// Reads of a region past the page cache; from then on it is worth a place there.
+constexpr uint32_t kDirectReads = 2;
 
 Status NotHere(ChunkId chunk) {
   return {StatusCode::kUnknownChunk, "chunk " + ToString(chunk) + " is not on this disk"};
@@ -105,18 +105,21 @@ Status LogChunkStore::Assemble(ChunkId chunk, const std::vector<Extent>& extents
 
 Status LogChunkStore::ReadPiece(const Piece& piece, std::span<std::byte> data, ReadMode mode) const {
   CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(piece.at.segment));
-  const bool large = data.size() >= kLargePiece && piece.at.offset % kBlockBytes == 0;
+  // Small records lie anywhere and went through the page cache; large ones begin a block and went past it.
+  const bool was_cached = piece.at.offset % kBlockBytes != 0;
+  ReadHistory& history = data.size() >= kLargePiece ? large_reads_ : small_reads_;
   if (mode == ReadMode::kMemory) {
-    // Asking for pages that are not there makes the kernel read them: not for large pieces that are seldom
-    // read.
-    const bool worthwhile = !large || large_reads_.Count(piece.at) > kDirectReads;
-    if (worthwhile && file->ReadCached(piece.at.offset, data)) return Status::Ok();
+    // Asking for pages that are not there makes the kernel read them into the page cache: only where they
+    // should be.
+    const bool expected = was_cached || history.Count(piece.at) > kDirectReads;
+    if (expected && file->ReadCached(piece.at.offset, data)) return Status::Ok();
     return {StatusCode::kBusy, "the data has to be read from disk"};
   }
-  if (large && (mode == ReadMode::kDisk || large_reads_.Note(piece.at) < kDirectReads)) {
-    return file->ReadDirect(piece.at.offset, data);
-  }
-  if (!large && mode == ReadMode::kServe && small_reads_.Note(piece.at) == 1) {
+  if (was_cached) return file->Read(piece.at.offset, data);
+  const uint32_t reads = mode == ReadMode::kDisk ? 0 : history.Note(piece.at);
+  if (reads < kDirectReads) return file->ReadDirect(piece.at.offset, data);
+  // Small reads of one region again and again: the rest of it comes along.
+  if (reads == kDirectReads && data.size() < kLargePiece) {
     file->ReadAhead(small_reads_.RegionOf(piece.at).offset, small_reads_.region_bytes());
   }
   return file->Read(piece.at.offset, data);
@@ -149,24 +152,32 @@ Status LogChunkStore::ForEach(const std::function<bool(const ReplicaInfo&)>& vis
 }
 
 Result<ReadData> LogChunkStore::Read(const wire::ReadRequest& request, bool verify) const {
-  CAIRN_ASSIGN_OR_RETURN(ReadData result, ReadRange(request, verify ? ReadMode::kDisk : ReadMode::kServe));
+  const ReadMode mode = verify ? ReadMode::kDisk : ReadMode::kServe;
+  const ReadPins::Pin pin(&pins_);
+  ReadPlan plan;
+  CAIRN_RETURN_IF_ERROR(Plan(request, mode, &plan));
+  CAIRN_ASSIGN_OR_RETURN(ReadData result, Execute(plan, mode));
   if (verify) {
     CAIRN_RETURN_IF_ERROR(FirstDamage(request.chunk, result.offset, result.data.bytes, result.checksums));
   }
   return result;
 }
 
-std::optional<Result<ReadData>> LogChunkStore::TryRead(const wire::ReadRequest& request) const {
-  Result<ReadData> result = ReadRange(request, ReadMode::kMemory);
-  if (result.code() == StatusCode::kBusy) return std::nullopt;
-  return result;
+StartedRead LogChunkStore::StartRead(const wire::ReadRequest& request) const {
+  const auto pin = std::make_shared<const ReadPins::Pin>(&pins_);
+  ReadPlan plan;
+  const Status planned = Plan(request, ReadMode::kMemory, &plan);
+  if (planned.code() == StatusCode::kBusy) return ChunkStore::StartRead(request);
+  if (!planned.ok()) return Result<ReadData>(planned);
+  Result<ReadData> result = Execute(plan, ReadMode::kMemory);
+  if (result.code() != StatusCode::kBusy) return result;
+  return [this, pin, plan = std::move(plan)] { return Execute(plan, ReadMode::kServe); };
 }
 
-Result<ReadData> LogChunkStore::ReadRange(const wire::ReadRequest& request, ReadMode mode) const {
+Status LogChunkStore::Plan(const wire::ReadRequest& request, ReadMode mode, ReadPlan* plan) const {
   if (request.length == 0 || request.length > wire::kMaxTransferBytes) {
-    return Status(StatusCode::kInvalidArgument, "a read of " + std::to_string(request.length) + " bytes");
+    return {StatusCode::kInvalidArgument, "a read of " + std::to_string(request.length) + " bytes"};
   }
-  const ReadPins::Pin pin(&pins_);
   const uint64_t begin = request.offset / kBlockBytes * kBlockBytes;
   const uint64_t wanted_end =
       request.offset > UINT64_MAX - 2 * wire::kMaxTransferBytes
@@ -179,18 +190,24 @@ Result<ReadData> LogChunkStore::ReadRange(const wire::ReadRequest& request, Read
   if (!Visible(view->entry)) return NotHere(request.chunk);
   const replication::ReplicaState& state = view->entry->state;
   CAIRN_RETURN_IF_ERROR(CheckRead(state, request.want, request.exact));
-
-  ReadData result;
-  result.stamp = state.accepted;
-  result.chunk_length = state.length;
-  result.offset = begin;
+  plan->chunk = request.chunk;
+  plan->answer.stamp = state.accepted;
+  plan->answer.chunk_length = state.length;
+  plan->answer.offset = begin;
   const uint64_t end = std::min(wanted_end, state.length);
-  if (request.offset >= state.length || begin >= end) return result;
-  net::PooledBuffer buffer = read_buffers_.Acquire(RoundUp(end - begin, kBlockBytes));
-  buffer.bytes = buffer.bytes.first(end - begin);
-  result.checksums.reserve(BlocksTouched(begin, end - begin));
-  CAIRN_RETURN_IF_ERROR(Assemble(request.chunk, view->extents, begin, buffer.bytes, mode, &result.checksums));
-  result.data = buffer.Share();
+  if (request.offset < state.length && begin < end) plan->bytes = end - begin;
+  plan->extents = std::move(view->extents);
+  return Status::Ok();
+}
+
+Result<ReadData> LogChunkStore::Execute(const ReadPlan& plan, ReadMode mode) const {
+  ReadData result = plan.answer;
+  if (plan.bytes == 0) return result;
+  const net::PooledBuffer buffer = read_buffers_.Acquire(RoundUp(plan.bytes, kBlockBytes));
+  result.checksums.reserve(BlocksTouched(0, plan.bytes));
+  CAIRN_RETURN_IF_ERROR(Assemble(plan.chunk, plan.extents, result.offset, buffer.bytes.first(plan.bytes),
+                                 mode, &result.checksums));
+  result.data = {buffer.bytes.first(plan.bytes), buffer.owner};
   return result;
 }
 

@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <thread>
 
 #include "chunkserver/store/read_history.h"
+#include "chunkserver/store/view_cache.h"
 #include "tests/store/store_fixture.h"
 
 namespace cairn::chunkserver {
@@ -29,6 +32,12 @@ class StoreReadTest : public StoreFixture {
       close(fd);
     }
   }
+  // The answer if it needs no disk.
+  std::optional<Result<ReadData>> TryRead(const wire::ReadRequest& request) {
+    StartedRead started = store_->StartRead(request);
+    if (auto* done = std::get_if<Result<ReadData>>(&started)) return std::move(*done);
+    return std::nullopt;
+  }
   static bool Holds(const ReadData& read, const Bytes& expected) {
     return std::ranges::equal(read.data.bytes, expected);
   }
@@ -38,7 +47,7 @@ TEST_F(StoreReadTest, WhatIsInMemoryIsReadWithoutWaiting) {
   OpenStore();
   const Bytes data = Pattern(9000, 1);
   ASSERT_TRUE(Write(chunk_, 0, data).ok());
-  const auto read = store_->TryRead(Request(0, 9000));
+  const auto read = TryRead(Request(0, 9000));
   ASSERT_TRUE(read.has_value());
   ASSERT_TRUE(read->ok()) << read->status().ToString();
   EXPECT_TRUE(Holds(**read, data));
@@ -48,10 +57,10 @@ TEST_F(StoreReadTest, WhatIsInMemoryIsReadWithoutWaiting) {
 TEST_F(StoreReadTest, RefusalsNeedNoDiskEither) {
   OpenStore();
   ASSERT_TRUE(Write(chunk_, 0, Pattern(100, 1)).ok());
-  const auto unknown = store_->TryRead({ChunkId{7}, Stamp{}, false, 0, 100});
+  const auto unknown = TryRead({ChunkId{7}, Stamp{}, false, 0, 100});
   ASSERT_TRUE(unknown.has_value());
   EXPECT_EQ(unknown->code(), StatusCode::kUnknownChunk);
-  const auto stale = store_->TryRead({chunk_, Stamp{Epoch{99}, 1}, true, 0, 100});
+  const auto stale = TryRead({chunk_, Stamp{Epoch{99}, 1}, true, 0, 100});
   ASSERT_TRUE(stale.has_value());
   EXPECT_FALSE(stale->ok());
 }
@@ -62,15 +71,78 @@ TEST_F(StoreReadTest, WhatIsReadAgainAndAgainIsKeptInMemory) {
   ASSERT_TRUE(Write(chunk_, 0, data).ok());
   DropCaches();
   for (int i = 0; i < 3; ++i) {
-    EXPECT_FALSE(store_->TryRead(Request(0, 1 << 20)).has_value()) << i;
+    EXPECT_FALSE(TryRead(Request(0, 1 << 20)).has_value()) << i;
     const auto read = store_->Read(Request(0, 1 << 20), false);
     ASSERT_TRUE(read.ok()) << read.status().ToString();
     EXPECT_TRUE(Holds(*read, data));
   }
-  const auto read = store_->TryRead(Request(0, 1 << 20));
+  const auto read = TryRead(Request(0, 1 << 20));
   ASSERT_TRUE(read.has_value()) << "the third read from disk fills the page cache";
   ASSERT_TRUE(read->ok());
   EXPECT_TRUE(Holds(**read, data));
+}
+
+TEST_F(StoreReadTest, WhatIsLeftOfAReadSurvivesTheChunk) {
+  base_options_.segment_bytes = 128 * 1024;
+  OpenStore();
+  const Bytes data = Pattern(100'000, 1);
+  ASSERT_TRUE(Write(chunk_, 0, data).ok());
+  ASSERT_TRUE(Write(ChunkId{99}, 0, Pattern(100'000, 99)).ok());
+  DropCaches();
+  StartedRead started = store_->StartRead(Request(0, 100'000));
+  ASSERT_EQ(started.index(), 1u) << "the page cache was dropped";
+  ASSERT_TRUE(Erase(chunk_).ok());
+  const auto segment = Segments(directory_).front();
+  const uint64_t syncs = env_.syncs;
+  // Reclaim waits for the read before it gives the bytes back.
+  std::thread reclaim([&] { EXPECT_TRUE(store_->Reclaim().ok()); });
+  while (env_.syncs == syncs) std::this_thread::yield();
+  for (int i = 0; i < 20'000 && std::filesystem::exists(segment); ++i) std::this_thread::yield();
+  const auto read = std::get<1>(started)();
+  started = Result<ReadData>(Status(StatusCode::kCancelled, "done"));
+  reclaim.join();
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_TRUE(Holds(*read, data));
+  EXPECT_FALSE(std::filesystem::exists(segment));
+}
+
+// Chunks that are sealed and read often are answered from a copy of their part of the index.
+TEST_F(StoreReadTest, EveryChangeOfAChunkIsSeenByTheNextRead) {
+  base_options_.segment_bytes = 256 * 1024;
+  OpenStore();
+  const auto read_often = [&](const Bytes& expected) {
+    for (int i = 0; i < 4; ++i) {
+      const auto data = ReadAll(chunk_, true, 8192);
+      ASSERT_TRUE(data.ok()) << data.status().ToString();
+      ASSERT_TRUE(*data == expected) << i;
+    }
+  };
+  const auto seal = [&] {
+    ASSERT_TRUE(store_->Seal(chunk_, Info(chunk_).accepted, nullptr).ok());
+    epoch_ = Epoch{epoch_.value() + 1};
+  };
+  Bytes expected = Pattern(100'000, 1);
+  ASSERT_TRUE(Write(chunk_, 0, expected).ok());
+  seal();
+  read_often(expected);
+  const Bytes patch = Pattern(5000, 2);
+  ASSERT_TRUE(Write(chunk_, 50'000, patch).ok());
+  std::copy(patch.begin(), patch.end(), expected.begin() + 50'000);
+  read_often(expected);
+  seal();
+  read_often(expected);
+  ASSERT_TRUE(Truncate(chunk_, 60'000).ok());
+  expected.resize(60'000);
+  seal();
+  read_often(expected);
+  // Moved by compaction, when most of its segment is dead.
+  for (uint64_t id = 100; id < 103; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(60'000, id)).ok());
+  for (uint64_t id = 100; id < 103; ++id) ASSERT_TRUE(Erase(ChunkId{id}).ok());
+  for (uint64_t id = 200; id < 206; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(60'000, id)).ok());
+  ASSERT_TRUE(store_->Reclaim().ok());
+  read_often(expected);
+  ASSERT_TRUE(Erase(chunk_).ok());
+  EXPECT_EQ(TryRead({chunk_, Stamp{}, false, 0, 100})->code(), StatusCode::kUnknownChunk);
 }
 
 TEST_F(StoreReadTest, PiecesHolesAndEndsFitTogetherWhicheverWayTheyAreRead) {
@@ -113,6 +185,33 @@ TEST_F(StoreReadTest, HolesAreZerosInUsedBuffers) {
     EXPECT_TRUE(
         std::all_of(data->begin(), data->begin() + 270'000, [](std::byte b) { return b == std::byte{0}; }));
   }
+}
+
+TEST(ViewCacheTest, WhatWasReadBeforeAChangeIsNotKept) {
+  ViewCache cache;
+  const auto view = std::make_shared<const ViewCache::View>();
+  const uint64_t before = cache.generation();
+  cache.Forget(ChunkId{1});
+  cache.Insert(ChunkId{1}, view, before);
+  EXPECT_EQ(cache.Find(ChunkId{1}), nullptr);
+  cache.Insert(ChunkId{1}, view, cache.generation());
+  EXPECT_EQ(cache.Find(ChunkId{1}), view);
+  cache.Forget(ChunkId{1});
+  EXPECT_EQ(cache.Find(ChunkId{1}), nullptr);
+}
+
+TEST(ViewCacheTest, HoldsABoundedNumberOfExtents) {
+  ViewCache cache;
+  for (uint64_t id = 1; id <= 10; ++id) {
+    auto view = std::make_shared<ViewCache::View>();
+    view->extents.resize(ViewCache::kMaxExtentsOfOne);
+    cache.Insert(ChunkId{id}, view, cache.generation());
+  }
+  for (uint64_t id = 1; id <= 10; ++id) EXPECT_EQ(cache.Find(ChunkId{id}) != nullptr, id > 6) << id;
+  auto large = std::make_shared<ViewCache::View>();
+  large->extents.resize(ViewCache::kMaxExtentsOfOne + 1);
+  cache.Insert(ChunkId{99}, large, cache.generation());
+  EXPECT_EQ(cache.Find(ChunkId{99}), nullptr);
 }
 
 TEST(ReadHistoryTest, ReadsOfARegionAreCounted) {
