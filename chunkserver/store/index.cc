@@ -127,8 +127,13 @@ Result<std::optional<ChunkEntry>> Index::Find(ChunkId chunk) {
     cached_.splice(cached_.begin(), cached_, found->second);
     return std::optional<ChunkEntry>(found->second->entry);
   }
+  if (chunk == absent_) return std::optional<ChunkEntry>();
   CAIRN_ASSIGN_OR_RETURN(auto entry, Peek(chunk));
-  if (entry) Remember(chunk, entry);
+  if (entry) {
+    Remember(chunk, entry);
+  } else {
+    absent_ = chunk;
+  }
   return entry;
 }
 
@@ -203,6 +208,7 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
   }
   const ChunkId chunk = record.chunk;
   CAIRN_ASSIGN_OR_RETURN(const auto old, Find(chunk));
+  if (chunk == absent_) absent_ = {};
   const bool was_visible = old && old->quarantine_until == 0;
   const bool gone = record.type == RecordType::kErase && record.quarantine_until == 0;
   if (old || !record.extents.empty()) {
@@ -214,10 +220,15 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
     grave.U64(place.begin.Pack());
     grave.U32(record.first_segment);
     change.batch.Put(keys::GraveOf(chunk), std::string(grave.view()));
+    grave_of_ = {};
   } else {
     change.next = NextEntry(old ? &*old : nullptr, record, place);
     change.batch.Put(keys::Entry(chunk), EncodeEntry(*change.next));
-    if (!old) change.batch.Delete(keys::GraveOf(chunk));
+    if (!old) {
+      CAIRN_ASSIGN_OR_RETURN(const auto grave, FindGrave(chunk));
+      if (grave) change.batch.Delete(keys::GraveOf(chunk));
+      grave_of_ = {};
+    }
   }
   if (record.quarantine_until != 0) {
     ByteWriter until;
@@ -319,17 +330,22 @@ Status Index::ForEach(const std::function<bool(ChunkId, const ChunkEntry&)>& vis
   return FromRocks(it->status(), "read the index in " + options_.directory);
 }
 
-Result<std::optional<Grave>> Index::FindGrave(ChunkId chunk) const {
+Result<std::optional<Grave>> Index::FindGrave(ChunkId chunk) {
+  if (chunk && chunk == grave_of_) return grave_;
   CAIRN_ASSIGN_OR_RETURN(const auto value, Get(keys::GraveOf(chunk)));
-  if (!value) return std::optional<Grave>();
-  ByteReader in(*value);
-  Grave grave;
-  grave.erased_at = LogPosition::Unpack(in.U64());
-  grave.first_segment = in.U32();
-  return std::optional<Grave>(grave);
+  grave_of_ = chunk;
+  grave_.reset();
+  if (value) {
+    ByteReader in(*value);
+    grave_.emplace();
+    grave_->erased_at = LogPosition::Unpack(in.U64());
+    grave_->first_segment = in.U32();
+  }
+  return grave_;
 }
 
 Status Index::DropGrave(ChunkId chunk) {
+  grave_of_ = {};
   rocksdb::WriteBatch batch;
   batch.Delete(keys::GraveOf(chunk));
   return db_->Write(&batch);

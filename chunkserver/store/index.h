@@ -59,7 +59,7 @@ class Index {
   const LiveBytes& live_bytes() const { return live_; }
   uint64_t chunks() const { return chunks_; }
   uint64_t used_bytes() const { return used_; }
-  Result<std::optional<Grave>> FindGrave(ChunkId chunk) const;
+  Result<std::optional<Grave>> FindGrave(ChunkId chunk);
   Status DropGrave(ChunkId chunk);
   Status ForgetSegment(uint32_t number);
   Result<std::vector<ChunkId>> QuarantinesEndingBy(uint64_t wall_seconds, size_t limit) const;
@@ -101,6 +101,11 @@ class Index {
   uint64_t chunks_ = 0;
   uint64_t used_ = 0;
   uint64_t memory_bytes_ = 0;
+  // A new chunk is looked for by who checks it, who makes its record and who applies that: known to be absent
+  // since, and its grave.
+  ChunkId absent_;
+  ChunkId grave_of_;
+  std::optional<Grave> grave_;
   struct Cached {
     ChunkId chunk;
     ChunkEntry entry;
