@@ -55,6 +55,7 @@ struct Flags {
   bool must_exist = false;
   uint64_t reserve_mib = 0;
   uint64_t index_cache_mib = 32;
+  uint64_t direct_kib = StoreOptions{}.direct_bytes / 1024;
   uint64_t scrub_mib = 8;
   uint64_t scrub_interval_hours = 24;
   uint64_t sync_mib = 0;
@@ -86,6 +87,9 @@ void AddFlags(CLI::App& app, Flags& f) {
   app.add_option("--reserve-mib", f.reserve_mib,
                  "space of each disk kept for deletes and repair (default: 1 % between 64 MiB and 8 GiB)");
   app.add_option("--index-cache-mib", f.index_cache_mib, "memory for the index of each disk")
+      ->capture_default_str();
+  app.add_option("--direct-kib", f.direct_kib,
+                 "writes of at least so many KiB go to disk past the page cache; 0: none do")
       ->capture_default_str();
   app.add_option("--scrub-rate", f.scrub_mib,
                  "MiB per second read to find damaged blocks; 0 switches scrubbing off")
@@ -154,6 +158,7 @@ Result<std::vector<Disk>> OpenDisks(const Flags& flags) {
     options.create_if_missing = !flags.must_exist;
     options.reserve_bytes = flags.reserve_mib * kMiB;
     options.index_cache_bytes = flags.index_cache_mib * kMiB;
+    options.direct_bytes = flags.direct_kib * 1024;
     Disk disk;
     disk.path = path;
     disk.storage_class = flags.storage_class;

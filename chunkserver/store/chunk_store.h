@@ -41,6 +41,7 @@ struct StoreOptions {
   ServerId server;  // zero: as above
   bool create_if_missing = true;  // false: refuse an empty directory (its mount is missing)
   uint64_t segment_bytes = 256ull << 20;
+  uint64_t direct_bytes = 64ull << 10;  // writes of at least so much go past the page cache; 0: none
   uint64_t reserve_bytes = 0;  // 0: 1 % of the file system, between 64 MiB and 8 GiB (less on small ones)
   uint64_t index_cache_bytes = 32ull << 20;
   uint64_t checkpoint_bytes =

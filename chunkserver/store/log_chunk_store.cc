@@ -125,6 +125,7 @@ Status LogChunkStore::Start() {
   log_options.directory = options_.directory + "/segments";
   log_options.disk = identity_.disk;
   log_options.segment_bytes = options_.segment_bytes;
+  log_options.direct_bytes = options_.direct_bytes;
   log_options.env = env_;
   log_options.health = &health_;
   CAIRN_ASSIGN_OR_RETURN(log_, SegmentLog::Open(log_options));

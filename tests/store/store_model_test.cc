@@ -251,6 +251,8 @@ class StoreModelTest : public StoreFixture, public ::testing::WithParamInterface
 
 TEST_P(StoreModelTest, AgreesWithTheModelAfterEveryStop) {
   base_options_.segment_bytes = 256 * 1024;
+  constexpr uint64_t kDirectBytes[] = {64 << 10, 0, 8 << 10};
+  base_options_.direct_bytes = kDirectBytes[GetParam() % 3];
   OpenStore();
   for (int i = 0; i < 400 && !HasFatalFailure(); ++i) Step();
   if (!HasFatalFailure()) Compare(model_);
