@@ -74,6 +74,8 @@ struct ClientStats {
   uint64_t lease_recalls = 0;
   uint64_t dirty_bytes = 0;
   uint64_t leases = 0;
+  uint64_t locks_decided_here = 0;     // lock requests that needed no round trip
+  std::string locks;                   // "2 locks held, 1 waited for"; empty: none
   std::string state;                   // "connected" or what it is waiting for, for people
 };
 
@@ -130,6 +132,20 @@ class Client {
   virtual Status FsyncInode(InodeId inode) = 0;       // directories: durable at the master
   virtual Status Close(Handle) = 0;                   // as Flush; the handle is gone afterwards whatever is returned
   virtual Status SyncAll() = 0;                       // every dirty file as Fsync
+
+  // File locks of the whole cluster (client/locks/lock_client.h). BeginLock names a request; RunLock starts it and never waits;
+  // `done` is called once, from any thread, and must not block: ok, kWouldBlock, kInterrupted, kDeadlock, ...
+  virtual uint64_t BeginLock(const LockRequest&, LockDone done) = 0;
+  virtual void RunLock(uint64_t ticket) = 0;
+  // A signal came. False when `done` was called, or is being called.
+  virtual bool CancelLock(uint64_t ticket, Cancelling) = 0;
+  virtual Result<std::optional<LockHolder>> TestLock(const Caller&, const LockRequest&) = 0;
+  // A process (`owner`) closed a descriptor of the handle: its record locks on the file go.
+  virtual Status ReleaseRecordLocks(Handle, uint64_t owner) = 0;
+  // Before Close: what the open file owns itself goes. flock_owner: 0 if it has no flock.
+  virtual void ReleaseHandleLocks(Handle, uint64_t flock_owner) = 0;
+  // Every lock request ends with kCancelled, and none is begun any more: nobody is there for the answers.
+  virtual void AbandonLocks() = 0;
 
   // The kernel forgot an inode: nothing about it needs to be kept for its sake.
   virtual void Forget(InodeId inode) = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -97,5 +98,30 @@ struct PolicyPair {
 
 // Opaque handle of an open file.
 enum class Handle : uint64_t { kNone = 0 };
+
+enum class LockKind : uint8_t { kUnlock, kShared, kExclusive };
+struct LockRequest {
+  Handle handle = Handle::kNone;
+  bool flock = false;             // otherwise a record lock (fcntl)
+  LockKind kind = LockKind::kShared;
+  uint64_t owner = 0;             // the kernel's: the files of a process, or an open file
+  uint64_t start = 0;
+  uint64_t end = INT64_MAX;       // inclusive
+  int32_t pid = 0;
+  bool wait = false;
+  bool open_description = false;  // known to be F_OFD_*: never EDEADLK
+};
+// A lock that is in the way of another one.
+struct LockHolder {
+  LockKind kind = LockKind::kShared;
+  uint64_t start = 0;
+  uint64_t end = INT64_MAX;
+  int32_t pid = 0;  // 0: on another mount
+};
+using LockDone = std::function<void(const Status&)>;
+enum class Cancelling : uint8_t {
+  kAsk,     // the caller still waits for the outcome: the lock, or kInterrupted
+  kGiveUp,  // the caller is gone: kInterrupted at once, and nothing is kept
+};
 
 }  // namespace cairn::client

@@ -42,6 +42,7 @@ constexpr CodeRow kCodes[] = {
     {StatusCode::kDeadlock, "deadlock", EDEADLK},
     {StatusCode::kOverflow, "overflow", EOVERFLOW},
     {StatusCode::kNeedGroups, "need_groups", EACCES},
+    {StatusCode::kNoLocks, "no_locks", ENOLCK},
     {StatusCode::kIoError, "io_error", EIO},
     {StatusCode::kCorrupt, "corrupt", EIO},
     {StatusCode::kUnavailable, "unavailable", EIO},

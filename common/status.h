@@ -51,6 +51,7 @@ enum class StatusCode : uint16_t {
   kOverflow = 27,        // EOVERFLOW
   kNeedGroups =
       28,  // master: the decision depends on supplementary groups; ask again with them (never reaches users)
+  kNoLocks = 30,  // ENOLCK: the bound on locks of one session
   // System outcomes.
   kIoError = 40,  // EIO: a disk or an internal failure; the message says which
   kCorrupt = 41,  // EIO: a checksum did not match

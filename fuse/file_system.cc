@@ -22,6 +22,9 @@ void Init(void* user_data, fuse_conn_info* connection) {
   want(FUSE_CAP_READDIRPLUS_AUTO, true);
   want(FUSE_CAP_ATOMIC_O_TRUNC, true);
   want(FUSE_CAP_ASYNC_READ, true);
+  // Locks are the cluster's, not this kernel's.
+  want(FUSE_CAP_POSIX_LOCKS, true);
+  want(FUSE_CAP_FLOCK_LOCKS, true);
   // Off: the kernel waits for an asynchronous direct read or write in a way that not even SIGKILL ends.
   want(FUSE_CAP_ASYNC_DIO, false);
   want(FUSE_CAP_CACHE_SYMLINKS, true);  // the target of a symbolic link never changes
@@ -52,6 +55,7 @@ const fuse_lowlevel_ops& FileSystem::Operations() {
     AddAttributeOperations(ops);
     AddFileOperations(ops);
     AddDirectoryOperations(ops);
+    AddLockOperations(ops);
     AddXattrOperations(ops);
     return ops;
   }();

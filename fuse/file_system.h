@@ -1,7 +1,7 @@
 // The kernel's requests, answered from a Client.
 //
 // One static function per request (grouped by file: names.cc, attributes.cc, files.cc, directories.cc,
-// xattrs.cc); the request's user data is the FileSystem. Inode numbers are the cluster's, except that the
+// locks.cc, xattrs.cc); the request's user data is the FileSystem. Inode numbers are the cluster's, except that the
 // kernel's root (1) stands for the mounted directory. Replies are sent exactly once per request.
 // Thread-safety: requests run in parallel in the session's threads.
 #pragma once
@@ -12,6 +12,7 @@
 #include "client/client.h"
 #include "fuse/convert.h"
 #include "fuse/error_log.h"
+#include "fuse/interrupted_locks.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/lookup_counts.h"
 
@@ -26,7 +27,7 @@ class FileSystem {
  public:
   FileSystem(client::Client& client, KernelCache& kernel_cache, const FileSystemOptions& options,
              const Clock* clock)
-      : client_(client), kernel_cache_(kernel_cache), options_(options), errors_(clock) {}
+      : client_(client), kernel_cache_(kernel_cache), options_(options), errors_(clock), interrupted_locks_(client) {}
 
   static const fuse_lowlevel_ops& Operations();
 
@@ -34,6 +35,7 @@ class FileSystem {
   ErrorLog& errors() { return errors_; }
   LookupCounts& counts() { return counts_; }
   KernelCache& kernel_cache() { return kernel_cache_; }
+  InterruptedLocks& interrupted_locks() { return interrupted_locks_; }
   const FileSystemOptions& options() const { return options_; }
   // INIT was answered: the kernel sends requests.
   bool initialized() const { return initialized_.load(); }
@@ -55,6 +57,7 @@ class FileSystem {
   ErrorLog errors_;
   LookupCounts counts_;
   std::atomic<bool> initialized_{false};
+  InterruptedLocks interrupted_locks_;
 };
 
 FileSystem& FileSystemOf(fuse_req_t req);
@@ -73,6 +76,7 @@ void AddNameOperations(fuse_lowlevel_ops& ops);
 void AddAttributeOperations(fuse_lowlevel_ops& ops);
 void AddFileOperations(fuse_lowlevel_ops& ops);
 void AddDirectoryOperations(fuse_lowlevel_ops& ops);
+void AddLockOperations(fuse_lowlevel_ops& ops);
 void AddXattrOperations(fuse_lowlevel_ops& ops);
 
 }  // namespace cairn::fuse

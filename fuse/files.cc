@@ -1,8 +1,7 @@
 // create, open, read, write, flush, release, fsync, fallocate.
 //
 // lseek(SEEK_DATA, SEEK_HOLE) and copy_file_range are left unanswered on purpose: the kernel then falls back
-// to treating the whole file as data, and to copying through the page cache. Locks are unanswered too: the
-// kernel keeps them per mount.
+// to treating the whole file as data, and to copying through the page cache.
 #include <fcntl.h>
 #include <linux/falloc.h>
 
@@ -89,12 +88,16 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
 void Flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
-  fs.ReplyStatus(req, "close", fs.ToInode(ino), fs.client().Flush(HandleOf(file)));
+  // What the process wrote goes first, then whoever waits for its locks may have them.
+  const Status flushed = fs.client().Flush(HandleOf(file));
+  const Status released = fs.client().ReleaseRecordLocks(HandleOf(file), file->lock_owner);
+  fs.ReplyStatus(req, "close", fs.ToInode(ino), flushed.ok() ? released : flushed);
 }
 
 void Release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   FileSystem& fs = FileSystemOf(req);
   // Not interruptible: nobody waits for it, and the handle must go. The kernel ignores the answer.
+  fs.client().ReleaseHandleLocks(HandleOf(file), file->flock_release ? file->lock_owner : 0);
   fs.ReplyStatus(req, "release", fs.ToInode(ino), fs.client().Close(HandleOf(file)));
 }
 

@@ -131,6 +131,8 @@ void MountSession::Stop() {
     }
   }
   loop_.join();
+  // Those who still wait for a lock are answered while there is a session to answer on.
+  fs_.client().AbandonLocks();
   cache_.Detach();
   // Closes the device; a detached mount's users get ENOTCONN from here on. Not fuse_session_unmount: by now
   // another file system may be mounted at this place.

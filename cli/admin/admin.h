@@ -10,6 +10,7 @@
 namespace cairn::cli {
 
 void RegisterChunkCommands(CLI::App& app, Context& context);  // chunk explain, chunk accept-loss
+void RegisterLockCommands(CLI::App& app, Context& context);   // lock ls, lock break
 void RegisterMasterCommands(CLI::App& app,
                             Context& context);  // fsck, session list, master backup, master restore
 

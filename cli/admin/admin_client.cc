@@ -115,4 +115,14 @@ Result<proto::SessionsResponse> AdminClient::Sessions(const proto::SessionsReque
                                                                       request, kCallTimeoutMs);
 }
 
+Result<proto::LocksResponse> AdminClient::Locks(const proto::LocksRequest& request) {
+  return impl_->Call<proto::LocksRequest, proto::LocksResponse>(&proto::AdminService::Stub::Locks, request,
+                                                                kCallTimeoutMs);
+}
+
+Result<proto::BreakLocksResponse> AdminClient::BreakLocks(const proto::BreakLocksRequest& request) {
+  return impl_->CallChecked<proto::BreakLocksRequest, proto::BreakLocksResponse>(
+      &proto::AdminService::Stub::BreakLocks, request);
+}
+
 }  // namespace cairn::cli

@@ -28,6 +28,8 @@ class AdminClient {
   Result<proto::AcceptLossResponse> AcceptLoss(const proto::AcceptLossRequest& request);
   Result<proto::BackupResponse> Backup(const proto::BackupRequest& request);
   Result<proto::SessionsResponse> Sessions(const proto::SessionsRequest& request);
+  Result<proto::LocksResponse> Locks(const proto::LocksRequest& request);
+  Result<proto::BreakLocksResponse> BreakLocks(const proto::BreakLocksRequest& request);
 
  private:
   struct Impl;

@@ -208,6 +208,7 @@ void RegisterMasterCommands(CLI::App& app, Context& context) {
 
 void RegisterAdminCommands(CLI::App& app, Context& context) {
   RegisterChunkCommands(app, context);
+  RegisterLockCommands(app, context);
   RegisterMasterCommands(app, context);
 }
 

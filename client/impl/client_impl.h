@@ -5,6 +5,7 @@
 //   handles.cc      open and close, the table of open files
 //   file_io.cc      read, write, truncate, flush, fsync
 //   lease_use.cc    entering a file under its lease, acquiring it, transitions
+//   file_locks.cc   file locks: which file a handle means, handles whose locks were lost
 //   recall.cc       leases that end: recalls, evictions, the loss of the session
 //   write_back.cc   commits to the master, idle write leases
 //
@@ -51,6 +52,7 @@
 #include "client/data/file_data.h"
 #include "client/data/scheduler.h"
 #include "client/impl/open_file.h"
+#include "client/locks/lock_client.h"
 #include "client/permission.h"
 #include "client/session/convert.h"
 #include "client/session/session.h"
@@ -124,6 +126,14 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status Close(Handle handle) override;
   Status SyncAll() override;
 
+  uint64_t BeginLock(const LockRequest& request, LockDone done) override;
+  void RunLock(uint64_t ticket) override;
+  bool CancelLock(uint64_t ticket, Cancelling how) override;
+  Result<std::optional<LockHolder>> TestLock(const Caller& caller, const LockRequest& request) override;
+  Status ReleaseRecordLocks(Handle handle, uint64_t owner) override;
+  void ReleaseHandleLocks(Handle handle, uint64_t flock_owner) override;
+  void AbandonLocks() override;
+
   void Forget(InodeId inode) override;
   ClientStats Stats() override;
 
@@ -145,6 +155,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void OnServers(const google::protobuf::RepeatedPtrField<proto::ServerAddress>& servers) override;
   void OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) override;
   void OnSessionLost() override;
+  void OnLockNotice(const proto::Notice& notice) override;
+  void AddLockClaims(proto::Hello* hello) override;
 
   // MasterPort (lifecycle.cc).
   Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
@@ -201,6 +213,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status WaitGate(std::unique_lock<std::mutex>& lock, OpenFile& file, Deadline deadline);
 
   // File operations.
+  static Status CheckLockKept(const OpenHandle& handle);
   void BeforeAttempt(const FilePtr& file, int attempt);
   Status TakeError(OpenHandle& handle);
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);
@@ -260,6 +273,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   std::unique_ptr<Scheduler> workers_;
   std::unique_ptr<Scheduler> invalidators_;
   std::unique_ptr<Session> session_;
+  std::unique_ptr<LockClient> locks_;
 
   std::atomic<uint64_t> recalls_{0};
   std::atomic<bool> evicting_{false};

@@ -39,6 +39,7 @@ Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::b
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
+    CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     result = file->data->Read(offset, buffer);
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
@@ -65,6 +66,7 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
+    CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
     if (handle->flags.append) {
@@ -96,6 +98,7 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
+    CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     std::lock_guard order(file->order_mu);
     std::unique_lock exclusive(file->write_mu);
     const uint64_t size = file->data->Size();

@@ -33,6 +33,9 @@ ClientImpl::ClientImpl(ClientParts parts)
                          .request_timeout_ms = options_.request_timeout_ms,
                          .connect_timeout_ms = options_.connect_timeout_ms};
   session_.reset(new Session(std::move(session), connector_.get(), this, clock_));
+  locks_ = std::make_unique<LockClient>(session_.get(), options_.request_timeout_ms, [this](Handle handle) {
+    if (const HandlePtr open = FindHandle(handle)) open->lock_lost = true;
+  });
   cache_ = std::make_unique<LeaseCache>(options_.max_leases, clock_,
                                         [this] { return session_->ValidUntilNanos(); });
 }
@@ -49,6 +52,7 @@ Result<std::unique_ptr<ClientImpl>> ClientImpl::Start(ClientParts parts) {
 
 ClientImpl::~ClientImpl() {
   stopping_ = true;
+  AbandonLocks();
   {
     std::lock_guard lock(write_back_mu_);
     write_back_stop_ = true;
@@ -92,6 +96,7 @@ ResumeClaims ClientImpl::Claims() {
 }
 
 void ClientImpl::OnReply(const proto::Request& request, const proto::Reply& reply) {
+  if (request.has_lock() || request.has_cancel_lock()) return locks_->OnReply(request, reply);
   cache_->ApplyReply(request, reply);
   if (reply.leases_size() > 0 && cache_->OverBound() && !evicting_.exchange(true)) {
     workers_->Run([this] { Evict(); });
@@ -188,6 +193,8 @@ ClientStats ClientImpl::Stats() {
   stats.master_requests = session_->requests();
   stats.lease_recalls = recalls_.load(std::memory_order_relaxed);
   stats.leases = cache_->leases();
+  stats.locks_decided_here = locks_->decided_here();
+  stats.locks = locks_->Describe();
   stats.state = session_->State();
   if (counters_ != nullptr) {
     stats.data_requests = counters_->requests.load(std::memory_order_relaxed);

@@ -14,6 +14,7 @@
 // attach_mu before mu. Thread-safety: members as marked.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -60,6 +61,8 @@ struct OpenHandle {
   Caller caller;
   OpenFlags flags;
   bool may_keep_cache = false;
+  // A lock held through this handle was lost: what its owner believes to be alone with may be somebody else's.
+  std::atomic<bool> lock_lost{false};
   std::mutex mu;
   uint64_t errors_seen = 0;  // guarded by mu; WriteError::number
 };

@@ -262,6 +262,7 @@ void ClientImpl::DropLost(std::vector<Exposure> exposures) {
 }
 
 void ClientImpl::OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) {
+  locks_->OnResumed(reply);
   if (!restarted && reply.rejected_claims_size() == 0) return;
   const std::unordered_set<uint64_t> rejected(reply.rejected_claims().begin(), reply.rejected_claims().end());
   // A master that forgot answered mutations may contradict anything cached; what is being written is told to
@@ -274,6 +275,7 @@ void ClientImpl::OnResumed(const proto::HelloReply& reply, bool restarted, bool 
 }
 
 void ClientImpl::OnSessionLost() {
+  locks_->OnSessionLost();
   auto dropped = cache_->DropExcept(LeaseCache::Keep::kNothing, {});
   CAIRN_LOG(Warning,
             "the session was lost, and {} leases with it; writes that no chunkserver confirmed are lost",

@@ -140,6 +140,7 @@ void ClientImpl::WriteBackMain() {
     lock.unlock();
     WriteBackRound(false);
     CloseHolds();
+    locks_->Expire();
     lock.lock();
   }
 }

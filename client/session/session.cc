@@ -106,6 +106,28 @@ Result<proto::Reply> Session::Call(proto::Request request, const CallOptions& op
   return Await(lock, call, deadline);
 }
 
+void Session::Post(proto::Request request, bool elsewhere) {
+  auto call = std::make_shared<Pending>();
+  call->abandoned = true;
+  call->message = std::make_shared<proto::ClientMessage>();
+  call->message->mutable_request()->Swap(&request);
+  std::unique_lock lock(mu_);
+  if (stopping_) return;
+  requests_.fetch_add(1, std::memory_order_relaxed);
+  const uint64_t number = next_number_++;
+  call->message->mutable_request()->set_number(number);
+  call->message->mutable_request()->set_acked_through(pending_.empty() ? number - 1
+                                                                       : pending_.begin()->first - 1);
+  pending_.emplace(number, call);
+  if (!ready_) return;
+  queue_.push_back({call->message, call});
+  if (elsewhere) {
+    keeper_wake_.notify_all();
+  } else {
+    Drain(lock);
+  }
+}
+
 Result<proto::Reply> Session::Await(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Pending>& call,
                                     SteadyTime deadline) {
   while (!call->done) {

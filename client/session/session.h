@@ -72,8 +72,11 @@ class SessionObserver {
   // (except those rejected). `lost_tail`: it also forgot mutations that it had answered (power loss): what
   // was cached may never have happened.
   virtual void OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) = 0;
-  // The master does not know the session any more: every lease is lost.
+  // The master does not know the session any more: every lease is lost, and every file lock.
   virtual void OnSessionLost() = 0;
+  // File locks: decided, lost, or to be given back; and what to claim when the session is resumed.
+  virtual void OnLockNotice(const proto::Notice&) {}
+  virtual void AddLockClaims(proto::Hello*) {}
 };
 
 struct CallOptions {
@@ -100,6 +103,9 @@ class Session {
   // kUnavailable: not even sent. kMayHaveCommitted: a mutation whose session was lost. kInterrupted: see
   // InterruptScope.
   Result<proto::Reply> Call(proto::Request request, const CallOptions& options = {});
+  // Sends a request that nobody waits for: only the observer hears of the reply. It is sent again, also in a new session, until
+  // there is one. With `elsewhere` another thread writes it (for callers that must not block, as the observer).
+  void Post(proto::Request request, bool elsewhere);
   // Dropped while there is no stream: the master recalls again what was not answered when the session is
   // resumed.
   void SendRecallReply(proto::RecallReply reply);

@@ -29,6 +29,11 @@ bool IsRead(const proto::Request& request) {
     case proto::Request::kAccess:
     case proto::Request::kGetPolicy:
     case proto::Request::kSync:
+    // File locks: a new session begins without any, and asks for them as the old one did.
+    case proto::Request::kLock:
+    case proto::Request::kTestLock:
+    case proto::Request::kCancelLock:
+    case proto::Request::kReturnLocks:
       return true;
     default:
       return false;
@@ -146,6 +151,7 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     ResumeClaims claims = observer_->Claims();
     for (auto& claim : claims.leases) hello->add_claims()->Swap(&claim);
     for (const uint64_t inode : claims.open_inodes) hello->add_open_inodes(inode);
+    observer_->AddLockClaims(hello);
   }
   const int64_t sent_ns =
       clock_->NowNanos();  // before the write: the lease must not end later here than there
@@ -250,6 +256,7 @@ void Session::HandleMessage(proto::MasterMessage& message) {
       break;
     case proto::MasterMessage::kNotice:
       if (message.notice().has_reconfigured()) observer_->OnReconfigured(message.notice().reconfigured());
+      observer_->OnLockNotice(message.notice());
       if (message.notice().has_servers()) observer_->OnServers(message.notice().servers().servers());
       break;
     case proto::MasterMessage::kHelloReply:

@@ -7,6 +7,7 @@
 #include "master/cluster/erasure.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
+#include "master/core/file_locks.h"
 #include "master/core/messages.h"
 #include "master/state/chunk_queries.h"
 
@@ -47,6 +48,7 @@ Core::Core(const CoreOptions& options, MetaStore* store, const Clock* clock)
   repair_ = std::make_unique<RepairManager>(*this);
   erasure_ = std::make_unique<Erasure>(*this);
   audit_ = std::make_unique<ReplicaAudit>(*this);
+  file_locks_ = std::make_unique<FileLocks>(*this);
 }
 
 Core::~Core() = default;
@@ -217,6 +219,7 @@ void Core::RunPeriodic() {
   in_grace_ = in_grace;
   if (!in_grace) WakeGraceWaiters();
   free_bytes_ = store_->free_bytes();
+  file_locks_->Tick();
   audit_->Tick();
   erasure_->Tick();
   repair_->Tick();

@@ -45,6 +45,7 @@ namespace cairn::master {
 
 class DeleteProcedure;
 class Erasure;
+class FileLocks;
 class RepairManager;
 class ReplicaAudit;
 
@@ -97,6 +98,7 @@ class Core {
   RepairManager& repair() { return *repair_; }
   Erasure& erasure() { return *erasure_; }
   ReplicaAudit& audit() { return *audit_; }
+  FileLocks& file_locks() { return *file_locks_; }
   const std::string& cluster_id() const { return cluster_id_; }
   uint64_t incarnation() const { return incarnation_; }
   uint64_t log_index() const { return log_index_; }
@@ -197,6 +199,7 @@ class Core {
   std::unique_ptr<RepairManager> repair_;
   std::unique_ptr<Erasure> erasure_;
   std::unique_ptr<ReplicaAudit> audit_;
+  std::unique_ptr<FileLocks> file_locks_;
 
   OperationId next_operation_ = 1;
   std::unordered_map<OperationId, std::unique_ptr<Operation>> operations_;

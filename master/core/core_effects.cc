@@ -7,6 +7,7 @@
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
 #include "master/core/core.h"
+#include "master/core/file_locks.h"
 #include "master/core/reclaim_op.h"
 #include "master/core/recover_op.h"
 #include "master/state/chunk_queries.h"
@@ -49,6 +50,7 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
     for (const HeldLease& held : leases_.Holders(gone)) {
       leases_.Returned(gone, held.session, held.number, LeaseMode::kNone);
     }
+    file_locks_->InodeGone(gone);
     WakeInode(gone);
   }
   for (const LeaseChange& granted : effects.leases_granted) {
@@ -157,6 +159,7 @@ void Core::EndSession(Session& session, SessionEnd end, const std::string& reaso
   for (const auto& [number, operation] : session.in_flight) operations.push_back(operation);
   sessions_.Remove(id);
   for (InodeId inode : leases_.DropSession(id)) WakeInode(inode);
+  file_locks_->SessionEnded(id);
   proto::LogCommand command;
   command.mutable_close_session()->set_session(id.value());
   Apply(command);

@@ -113,6 +113,19 @@ class LeaseRequestOp final : public RequestOp {
   bool truncated_ = false;
 };
 
+// LockOp, TestLockOp, CancelLockOp, ReturnLocksOp.
+class FileLockOp final : public RequestOp {
+ public:
+  using RequestOp::RequestOp;
+
+ protected:
+  Progress Try(Core& core) override;
+
+ private:
+  Progress Lock(Core& core);
+  Progress Test(Core& core);
+};
+
 // ReleaseOp, WriteBackOp, CloseOrphansOp, SyncOp: need no recall of others.
 class WriterOp final : public RequestOp {
  public:

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/wire/frame.h"
+#include "master/core/file_locks.h"
 #include "master/core/messages.h"
 #include "master/core/request_op.h"
 #include "master/state/chunk_queries.h"
@@ -68,6 +69,11 @@ std::unique_ptr<Operation> MakeOperation(Core& core, SessionId session, proto::R
     case proto::Request::kCloseOrphans:
     case proto::Request::kSync:
       return std::make_unique<WriterOp>(session, std::move(request));
+    case proto::Request::kLock:
+    case proto::Request::kTestLock:
+    case proto::Request::kCancelLock:
+    case proto::Request::kReturnLocks:
+      return std::make_unique<FileLockOp>(session, std::move(request));
     case proto::Request::kChunkTrouble:
       return std::make_unique<ChunkTroubleRequestOp>(session, std::move(request));
     default:
@@ -175,11 +181,13 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
   for (proto::ServerAddress& address : core.servers().Addresses()) *reply->add_servers() = std::move(address);
   session->servers_version = core.servers().version();
   TakeClaims(core, *session, hello, after_restart, reply);
+  core.file_locks().Claim(session->id, hello, after_restart, reply);
   const int64_t grace_left = core.sessions_.GraceLeft(core.now());
   reply->set_grace_left_ms(static_cast<uint32_t>(grace_left / kNanosPerMilli));
   if (grace_left == 0) core.WakeGraceWaiters();
   send();
   core.SendRecalls(core.leases().PendingRecalls(session->id));
+  core.file_locks().Resumed(session->id);
 }
 
 void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hello& hello, bool after_restart,

@@ -6,6 +6,7 @@
 #include "master/cluster/commander.h"
 #include "master/core/admin.h"
 #include "master/core/core.h"
+#include "master/core/file_locks.h"
 #include "master/service/bidi_stream.h"
 #include "master/service/services.h"
 #include "master/state/fsck.h"
@@ -123,6 +124,27 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
                                        proto::AcceptLossResponse* response) override {
     return Ask(context, [request, response](Core& core, auto finish) {
       master::AcceptLoss(core, *request, [response, finish](proto::AcceptLossResponse result) {
+        *response = std::move(result);
+        finish();
+      });
+    });
+  }
+
+  grpc::ServerUnaryReactor* Locks(grpc::CallbackServerContext* context, const proto::LocksRequest* request,
+                                  proto::LocksResponse* response) override {
+    return Ask(context, [request, response](Core& core, auto finish) {
+      ListLocks(core, *request, [response, finish](proto::LocksResponse result) {
+        *response = std::move(result);
+        finish();
+      });
+    });
+  }
+
+  grpc::ServerUnaryReactor* BreakLocks(grpc::CallbackServerContext* context,
+                                       const proto::BreakLocksRequest* request,
+                                       proto::BreakLocksResponse* response) override {
+    return Ask(context, [request, response](Core& core, auto finish) {
+      master::BreakLocks(core, *request, [response, finish](proto::BreakLocksResponse result) {
         *response = std::move(result);
         finish();
       });

@@ -59,6 +59,13 @@ class FakeClient final : public client::Client {
   Status FsyncInode(InodeId inode) override;
   Status Close(Handle) override;
   Status SyncAll() override;
+  uint64_t BeginLock(const client::LockRequest& request, client::LockDone done) override;
+  void RunLock(uint64_t ticket) override;
+  bool CancelLock(uint64_t ticket, client::Cancelling) override;
+  Result<std::optional<client::LockHolder>> TestLock(const Caller&, const client::LockRequest&) override;
+  Status ReleaseRecordLocks(Handle, uint64_t owner) override;
+  void ReleaseHandleLocks(Handle, uint64_t flock_owner) override;
+  void AbandonLocks() override;
   void Forget(InodeId inode) override;
   client::ClientStats Stats() override { return {}; }
 
@@ -68,6 +75,7 @@ class FakeClient final : public client::Client {
     client::OpenFlags flags;
   };
   // With the cluster's lock held.
+  locks::Lock ToLock(const client::LockRequest& request);
   Result<OpenFile> FindHandle(Handle handle) const;
   Handle NewHandle(FakeInode& inode, client::OpenFlags flags);
   Result<Entry> Make(const Caller& caller, InodeId parent, const std::string& name, client::FileType type,
@@ -76,6 +84,7 @@ class FakeClient final : public client::Client {
   const std::shared_ptr<FakeCluster> cluster_;
   std::map<Handle, OpenFile> handles_;  // guarded by cluster_->mu_
   uint64_t next_handle_ = 1;            // guarded by cluster_->mu_
+  SessionId session_{};                 // constant after the first lock; guarded by cluster_->mu_
 };
 
 }  // namespace cairn::testing

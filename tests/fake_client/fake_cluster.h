@@ -15,6 +15,7 @@
 #include <string>
 
 #include "client/client.h"
+#include "common/locks/lock_table.h"
 
 namespace cairn::testing {
 
@@ -73,6 +74,19 @@ class FakeCluster {
   std::set<std::string> held_;
   std::map<std::string, int> waiting_;
   std::map<std::string, int> calls_;
+  // File locks. A request between BeginLock and RunLock, and those that wait.
+  struct LockWait {
+    locks::Lock lock;
+    bool wait = false;
+    client::LockDone done;
+    bool cancelled = false;
+  };
+  using Decided = std::vector<std::pair<client::LockDone, Status>>;
+  void Take(const std::vector<locks::LockDecision>& decisions, Decided* decided);
+  locks::LockTable locks_;
+  std::map<uint64_t, LockWait> lock_waits_;
+  uint64_t next_ticket_ = 1;
+  uint64_t next_session_ = 1;
   uint64_t next_inode_ = 2;
   uint64_t next_cursor_ = 1;
 };
