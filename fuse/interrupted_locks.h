@@ -1,6 +1,6 @@
 // Lock requests that a signal interrupted and that the master has not yet answered: should their process be
-// killed meanwhile, nobody tells (the kernel reports a request's first signal only), so they are looked at now and then.
-// Thread-safety: any thread.
+// killed meanwhile, nobody tells (the kernel reports a request's first signal only), so they are looked at
+// now and then. Thread-safety: any thread.
 #pragma once
 
 #include <sys/types.h>

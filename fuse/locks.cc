@@ -1,12 +1,12 @@
 // getlk, setlk, flock: locks of the whole cluster.
 //
 // A request that has to wait keeps no thread: its fuse_req_t is answered when the client calls back. A signal
-// reaches the process' request as an interruption (OnInterrupt): the wait is withdrawn at the master, which says whether it came
-// in time; a process that is about to die does not wait for that.
+// reaches the process' request as an interruption (OnInterrupt): the wait is withdrawn at the master, which
+// says whether it came in time; a process that is about to die does not wait for that.
 //
-// The kernel names the owner of a lock (lock_owner): the files of a process for POSIX locks, the open file for flock and for
-// open-file-description locks. It does not say which of the two a record lock is; only the search for deadlocks has to
-// know, and asks /proc what the process called.
+// The kernel names the owner of a lock (lock_owner): the files of a process for POSIX locks, the open file
+// for flock and for open-file-description locks. It does not say which of the two a record lock is; only the
+// search for deadlocks has to know, and asks /proc what the process called.
 #include <fcntl.h>
 #include <sys/file.h>
 
@@ -21,7 +21,8 @@
 namespace cairn::fuse {
 namespace {
 
-// The thread sleeps in fcntl(2): /proc/TID/syscall shows "number fd command ...". Unreadable counts as a POSIX lock.
+// The thread sleeps in fcntl(2): /proc/TID/syscall shows "number fd command ...". Unreadable counts as a
+// POSIX lock.
 bool CalledOpenDescription(pid_t thread) {
   std::ifstream file("/proc/" + std::to_string(thread) + "/syscall");
   std::string number, descriptor, command;
@@ -43,15 +44,14 @@ void OnInterrupt(fuse_req_t req, void* data) {
 
 void Start(fuse_req_t req, InodeId inode, const client::LockRequest& request) {
   FileSystem& fs = FileSystemOf(req);
-  const uint64_t ticket = fs.client().BeginLock(request, [req, inode, &fs](const Status& status) {
-    fs.ReplyStatus(req, "lock", inode, status);
-  });
+  const uint64_t ticket = fs.client().BeginLock(
+      request, [req, inode, &fs](const Status& status) { fs.ReplyStatus(req, "lock", inode, status); });
   fuse_req_interrupt_func(req, OnInterrupt, reinterpret_cast<void*>(ticket));
   fs.client().RunLock(ticket);  // `req` may be gone after this
 }
 
 client::LockKind KindOf(short type) {
-  return type == F_WRLCK ? client::LockKind::kExclusive
+  return type == F_WRLCK   ? client::LockKind::kExclusive
          : type == F_RDLCK ? client::LockKind::kShared
                            : client::LockKind::kUnlock;
 }
@@ -78,7 +78,8 @@ void GetLock(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file, struct flock*
   if (*holder) {
     answer.l_type = (*holder)->kind == client::LockKind::kExclusive ? F_WRLCK : F_RDLCK;
     answer.l_start = static_cast<off_t>((*holder)->start);
-    answer.l_len = (*holder)->end == INT64_MAX ? 0 : static_cast<off_t>((*holder)->end - (*holder)->start + 1);
+    answer.l_len =
+        (*holder)->end == INT64_MAX ? 0 : static_cast<off_t>((*holder)->end - (*holder)->start + 1);
     answer.l_pid = (*holder)->pid;
   }
   fuse_reply_lock(req, &answer);
@@ -125,8 +126,7 @@ void InterruptedLocks::Main() {
     lock.unlock();
     std::vector<uint64_t> over;
     for (const auto& [ticket, thread] : watched) {
-      const auto how =
-          FatalSignalPending(thread) ? client::Cancelling::kGiveUp : client::Cancelling::kAsk;
+      const auto how = FatalSignalPending(thread) ? client::Cancelling::kGiveUp : client::Cancelling::kAsk;
       if (!client_.CancelLock(ticket, how)) over.push_back(ticket);
     }
     lock.lock();

@@ -24,11 +24,11 @@ std::string RangeText(const proto::LockStatus& lock) {
 }
 
 void PrintLock(Context& context, const proto::LockStatus& lock) {
-  *context.out << fmt::format("{:<8} {:<6} {:<9} {:<20} session {:<5} owner {:016x} pid {:<7} {}  {}\n",
-                              lock.waiting() ? "waiting" : "held", lock.kind(), lock.type(), RangeText(lock),
-                              lock.session(), lock.owner(), lock.pid(), Printable(lock.client_name()),
-                              lock.path().empty() ? fmt::format("inode {}", lock.inode())
-                                                  : Printable(lock.path()));
+  *context.out << fmt::format(
+      "{:<8} {:<6} {:<9} {:<20} session {:<5} owner {:016x} pid {:<7} {}  {}\n",
+      lock.waiting() ? "waiting" : "held", lock.kind(), lock.type(), RangeText(lock), lock.session(),
+      lock.owner(), lock.pid(), Printable(lock.client_name()),
+      lock.path().empty() ? fmt::format("inode {}", lock.inode()) : Printable(lock.path()));
 }
 
 struct Target {
@@ -77,7 +77,8 @@ struct BreakOptions {
 Status Break(Context& context, const BreakOptions& options) {
   if (!options.all && options.session == 0 && options.owner.empty()) {
     return {StatusCode::kInvalidArgument,
-            "say whose locks: --session N, --owner HEX (both from `cairn lock ls`), or --all for every lock of the file"};
+            "say whose locks: --session N, --owner HEX (both from `cairn lock ls`), or --all for every lock "
+            "of the file"};
   }
   proto::BreakLocksRequest request;
   if (!options.owner.empty()) {

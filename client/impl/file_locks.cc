@@ -29,12 +29,15 @@ void ClientImpl::ReleaseHandleLocks(Handle number, uint64_t flock_owner) {
   if (const HandlePtr handle = FindHandle(number)) locks_->Released(handle->file->inode, number, flock_owner);
 }
 
-void ClientImpl::AbandonLocks() { locks_->Shutdown({StatusCode::kCancelled, "the mount is being taken away"}); }
+void ClientImpl::AbandonLocks() {
+  locks_->Shutdown({StatusCode::kCancelled, "the mount is being taken away"});
+}
 
 Status ClientImpl::CheckLockKept(const OpenHandle& handle) {
   if (!handle.lock_lost.load(std::memory_order_relaxed)) return Status::Ok();
   return {StatusCode::kIoError,
-          "a lock held through this descriptor was lost (the session with the master ended, or an administrator broke "
+          "a lock held through this descriptor was lost (the session with the master ended, or an "
+          "administrator broke "
           "it), and the file may have changed since; close it and open it again"};
 }
 

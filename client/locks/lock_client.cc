@@ -59,11 +59,14 @@ Lock FromProto(const proto::FileLock& lock) {
 
 Status LostHandle() {
   return {StatusCode::kIoError,
-          "a lock held through this descriptor was lost (the session with the master ended, or an administrator broke the lock); "
+          "a lock held through this descriptor was lost (the session with the master ended, or an "
+          "administrator broke the lock); "
           "close it and open the file again"};
 }
 
-Status WouldBlock() { return {StatusCode::kWouldBlock, "the range is locked by another process of this mount"}; }
+Status WouldBlock() {
+  return {StatusCode::kWouldBlock, "the range is locked by another process of this mount"};
+}
 
 }  // namespace
 
@@ -195,8 +198,8 @@ void LockClient::Granted(Ops::iterator op, Finished* finished) {
     Finish(op, Status::Ok(), finished);
     return;
   }
-  // Nobody waits for it any more. What the owner had there before cannot be told apart from it: then the lock stays until
-  // the owner closes the file. (A flock conversion had given up the old one.)
+  // Nobody waits for it any more. What the owner had there before cannot be told apart from it: then the lock
+  // stays until the owner closes the file. (A flock conversion had given up the old one.)
   const bool had_some = lock.space == LockSpace::kRecord && table_.HoldsOverlapping(lock);
   table_.Assign(lock);
   Finish(op, Status::Ok(), finished);
@@ -422,8 +425,8 @@ void LockClient::Shutdown(const Status& status) {
 
 std::string LockClient::Describe() const {
   std::lock_guard lock(mu_);
-  const size_t waiting = static_cast<size_t>(
-      std::count_if(ops_.begin(), ops_.end(), [](const auto& op) { return op.second.state == State::kWaiting; }));
+  const size_t waiting = static_cast<size_t>(std::count_if(
+      ops_.begin(), ops_.end(), [](const auto& op) { return op.second.state == State::kWaiting; }));
   if (table_.held() == 0 && waiting == 0) return {};
   return std::to_string(table_.held()) + " locks held, " + std::to_string(waiting) + " waited for";
 }
@@ -454,7 +457,8 @@ void LockClient::OnLost(const proto::FileLockList& lost) {
   std::lock_guard lock(mu_);
   std::set<uint64_t> handles;
   for (const proto::FileLock& one : lost.locks()) {
-    CAIRN_LOG(Warning, "a lock on inode {} (process {}) was broken by an administrator", one.inode(), one.pid());
+    CAIRN_LOG(Warning, "a lock on inode {} (process {}) was broken by an administrator", one.inode(),
+              one.pid());
     Lose(FromProto(one), &handles);
   }
   LoseHandles(handles);
@@ -465,7 +469,8 @@ void LockClient::OnResumed(const proto::HelloReply& reply) {
   for (const uint64_t inode : reply.lost_delegations()) delegated_.erase(InodeId(inode));
   std::set<uint64_t> handles;
   for (const proto::FileLock& one : reply.lost_locks()) {
-    CAIRN_LOG(Warning, "a lock on inode {} (process {}) was lost while the master was away", one.inode(), one.pid());
+    CAIRN_LOG(Warning, "a lock on inode {} (process {}) was lost while the master was away", one.inode(),
+              one.pid());
     Lose(FromProto(one), &handles);
   }
   LoseHandles(handles);
@@ -485,7 +490,8 @@ void LockClient::OnSessionLost() {
     LoseHandles(handles);
     delegated_.clear();
     if (!held.empty()) {
-      CAIRN_LOG(Warning, "{} locks were lost with the session; {} descriptors answer EIO until they are closed",
+      CAIRN_LOG(Warning,
+                "{} locks were lost with the session; {} descriptors answer EIO until they are closed",
                 held.size(), handles.size());
     }
     for (auto it = ops_.begin(); it != ops_.end();) {

@@ -1,22 +1,23 @@
 // The file locks of one client: requests to the master, what is held, and files whose locks are decided here.
 //
 //   const uint64_t ticket = locks.Begin(request, done);   // `done` is called exactly once, from any thread
-//   locks.Run(ticket);                                    // returns at once, also when the lock has to be waited for
-//   locks.Cancel(ticket, Cancelling::kAsk);               // a signal came: done(kInterrupted), or the lock after all
+//   locks.Run(ticket);                                    // returns at once, also when the lock has to be
+//   waited for locks.Cancel(ticket, Cancelling::kAsk);               // a signal came: done(kInterrupted), or
+//   the lock after all
 //
-// No thread waits for a lock: a request is posted, its answer (or the decision that follows when it had to wait) is handled
-// by the session's reader thread, which calls `done`.
+// No thread waits for a lock: a request is posted, its answer (or the decision that follows when it had to
+// wait) is handled by the session's reader thread, which calls `done`.
 //
-// What is held is kept as the master's answers come in, so that closing a file without locks costs nothing, a restarted
-// master can be told, and files that only this client locks are decided without a request (delegation; see
-// master/core/file_locks.h). A request that would have to wait gives the right to decide back first: waits are all at the
-// master, so it sees every deadlock.
+// What is held is kept as the master's answers come in, so that closing a file without locks costs nothing, a
+// restarted master can be told, and files that only this client locks are decided without a request
+// (delegation; see master/core/file_locks.h). A request that would have to wait gives the right to decide
+// back first: waits are all at the master, so it sees every deadlock.
 //
-// Whoever gave up (a killed process, a time limit) leaves its request here until the outcome is known: a wait is cancelled, and
-// a lock that was granted all the same is given back.
+// Whoever gave up (a killed process, a time limit) leaves its request here until the outcome is known: a wait
+// is cancelled, and a lock that was granted all the same is given back.
 //
-// When the session is lost, or an administrator breaks a lock, the handles through which its owner locked the file are lost:
-// `lose_handle` is called, the file's data may be somebody else's by now.
+// When the session is lost, or an administrator breaks a lock, the handles through which its owner locked the
+// file are lost: `lose_handle` is called, the file's data may be somebody else's by now.
 //
 // Thread-safety: any thread; those marked [reader] only from the session's reader thread.
 #pragma once
@@ -77,14 +78,14 @@ class LockClient {
     Handle handle = Handle::kNone;
     LockDone done;  // empty: nobody waits for it any more
     State state = State::kNew;
-    bool cancel = false;       // as soon as it waits
+    bool cancel = false;  // as soon as it waits
     bool cancel_sent = false;
     SteadyTime since{};
   };
   struct FileState {
     int asking = 0;  // requests on their way
-    // Record locks: which handles each owner used. A process is removed when it closes a descriptor of the file, so an owner
-    // that is left when a handle goes is that open file itself.
+    // Record locks: which handles each owner used. A process is removed when it closes a descriptor of the
+    // file, so an owner that is left when a handle goes is that open file itself.
     std::map<uint64_t, std::set<uint64_t>> handles_of;
   };
   using Ops = std::unordered_map<uint64_t, Op>;
@@ -117,7 +118,7 @@ class LockClient {
   uint64_t next_ticket_ = 1;
   Ops ops_;
   std::unordered_map<InodeId, FileState> files_;
-  locks::LockTable table_;  // what this session holds
+  locks::LockTable table_;                 // what this session holds
   std::map<InodeId, uint64_t> delegated_;  // with the time of the last use
   uint64_t uses_ = 0;
   std::set<uint64_t> lost_handles_;

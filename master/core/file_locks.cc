@@ -121,7 +121,8 @@ void FileLocks::Tell(const std::vector<LockDecision>& decided) {
     const Status status =
         decision.outcome == LockOutcome::kGranted
             ? Status::Ok()
-            : Status(StatusCode::kDeadlock, "waiting for this lock would never end: its holders wait for the caller");
+            : Status(StatusCode::kDeadlock,
+                     "waiting for this lock would never end: its holders wait for the caller");
     core_.Send(decision.waiter.session, Decided(decision.waiter.ticket, status));
   }
 }
@@ -176,7 +177,8 @@ void FileLocks::Return(SessionId session, const proto::ReturnLocksOp& op) {
   EndDelegation(inode);
 }
 
-void FileLocks::Claim(SessionId session, const proto::Hello& hello, bool after_restart, proto::HelloReply* reply) {
+void FileLocks::Claim(SessionId session, const proto::Hello& hello, bool after_restart,
+                      proto::HelloReply* reply) {
   std::set<uint64_t> delegated;
   for (const uint64_t number : hello.delegated_locks()) {
     const InodeId inode(number);

@@ -1,12 +1,12 @@
 // The file locks of all sessions, and who decides them.
 //
-// The table is in memory only: a client names what it holds when it resumes its session, and until all sessions of before
-// a restart are back (or gone) no lock request is decided (docs/decisions/file-locks.md).
+// The table is in memory only: a client names what it holds when it resumes its session, and until all
+// sessions of before a restart are back (or gone) no lock request is decided (docs/decisions/file-locks.md).
 //
-// Delegation. While only one session locks a file, that session decides about it without asking; the master then does not know
-// what is held. When another session asks, the right is recalled (Notice.return_locks, answered by ReturnLocksOp), and whoever asked
-// waits as an operation. A file that was recalled is delegated again only after a row of requests of one session
-// alone, so files that are really shared are decided here.
+// Delegation. While only one session locks a file, that session decides about it without asking; the master
+// then does not know what is held. When another session asks, the right is recalled (Notice.return_locks,
+// answered by ReturnLocksOp), and whoever asked waits as an operation. A file that was recalled is delegated
+// again only after a row of requests of one session alone, so files that are really shared are decided here.
 //
 // Thread-safety: core thread only.
 #pragma once
@@ -32,8 +32,8 @@ class FileLocks {
  public:
   explicit FileLocks(Core& core) : core_(core) {}
 
-  // True when the table is right for the file as far as `session` is concerned. Otherwise the right to decide is
-  // being recalled from another session, and `operation` is woken when it came back.
+  // True when the table is right for the file as far as `session` is concerned. Otherwise the right to decide
+  // is being recalled from another session, and `operation` is woken when it came back.
   bool Settled(InodeId inode, SessionId session, OperationId operation);
   locks::LockOutcome Set(const locks::Lock& request, bool wait, uint64_t ticket);
   bool Cancel(SessionId session, uint64_t ticket);
@@ -93,7 +93,8 @@ proto::FileLock ToProto(const locks::Lock& lock);
 Status CheckLock(const proto::FileLock& lock);
 
 // Answers when the files concerned are decided here, or after a while.
-void ListLocks(Core& core, const proto::LocksRequest& request, std::function<void(proto::LocksResponse)> done);
+void ListLocks(Core& core, const proto::LocksRequest& request,
+               std::function<void(proto::LocksResponse)> done);
 void BreakLocks(Core& core, const proto::BreakLocksRequest& request,
                 std::function<void(proto::BreakLocksResponse)> done);
 

@@ -110,7 +110,8 @@ proto::LockStatus FileLocks::StatusOf(const Lock& lock, bool waiting) const {
   status.set_end(lock.end);
   status.set_to_end(lock.end == locks::kMaxOffset);
   status.set_session(lock.owner.session.value());
-  if (const Session* session = core_.sessions().Find(lock.owner.session)) status.set_client_name(session->client_name);
+  if (const Session* session = core_.sessions().Find(lock.owner.session))
+    status.set_client_name(session->client_name);
   status.set_owner(lock.owner.owner);
   status.set_pid(lock.pid);
   status.set_waiting(waiting);
@@ -118,7 +119,8 @@ proto::LockStatus FileLocks::StatusOf(const Lock& lock, bool waiting) const {
 }
 
 void FileLocks::Fill(InodeId inode, proto::LocksResponse* response) const {
-  for (const Lock& lock : inode ? table_.HeldOn(inode) : table_.Held()) *response->add_locks() = StatusOf(lock, false);
+  for (const Lock& lock : inode ? table_.HeldOn(inode) : table_.Held())
+    *response->add_locks() = StatusOf(lock, false);
   for (const auto& waiting : inode ? table_.WaitersOn(inode) : table_.Waiters()) {
     *response->add_locks() = StatusOf(waiting.request, true);
   }
@@ -185,7 +187,8 @@ class AdminLocksOp final : public Operation {
 
 }  // namespace
 
-void ListLocks(Core& core, const proto::LocksRequest& request, std::function<void(proto::LocksResponse)> done) {
+void ListLocks(Core& core, const proto::LocksRequest& request,
+               std::function<void(proto::LocksResponse)> done) {
   const InodeId inode(request.inode());
   core.StartOperation(std::make_unique<AdminLocksOp>(
       inode, [inode, done = std::move(done)](Core& at, std::vector<std::string> notes) {
@@ -205,15 +208,14 @@ void BreakLocks(Core& core, const proto::BreakLocksRequest& request,
     return done(std::move(response));
   }
   core.StartOperation(std::make_unique<AdminLocksOp>(
-      InodeId(request.inode()),
-      [request, done = std::move(done)](Core& at, std::vector<std::string> notes) {
+      InodeId(request.inode()), [request, done = std::move(done)](Core& at, std::vector<std::string> notes) {
         proto::BreakLocksResponse response;
         if (!notes.empty()) {
           *response.mutable_status() = ToProto(Status(StatusCode::kUnavailable, notes.front()));
           return done(std::move(response));
         }
-        for (const Lock& lock : at.file_locks().Break(InodeId(request.inode()), SessionId(request.session()),
-                                                      request.owner())) {
+        for (const Lock& lock :
+             at.file_locks().Break(InodeId(request.inode()), SessionId(request.session()), request.owner())) {
           *response.add_broken() = at.file_locks().StatusOf(lock, false);
           CAIRN_LOG(Warning, "{} broke a {} lock of inode {}, held {}", request.operator_(), KindOf(lock),
                     lock.inode.value(), Describe(lock));

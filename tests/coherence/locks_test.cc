@@ -163,10 +163,14 @@ TEST_F(LocksTest, KilledWaitersLeaveNothingBehind) {
     b.Must("write f 0 still");
     const int64_t start = NowMillis();
     for (auto& waiter : waiters) EXPECT_TRUE(waiter->Kill(20'000));
-    Figure(std::to_string(kWaiters) + " waiting processes killed in " + std::to_string(NowMillis() - start) + " ms");
+    Figure(std::to_string(kWaiters) + " waiting processes killed in " + std::to_string(NowMillis() - start) +
+           " ms");
   }
   EXPECT_TRUE(cluster_test::WaitUntil(
-      [&] { return cluster_->Cairn({"lock", "ls", "/" + name_}).out.find("waiting") == std::string::npos; }, 20'000));
+      [&] {
+        return cluster_->Cairn({"lock", "ls", "/" + name_}).out.find("waiting") == std::string::npos;
+      },
+      20'000));
   a.Must("lock f u 0 0 try posix");
   EXPECT_EQ(b.Ask("lock f w 0 0 try posix"), "ok");
 }
@@ -205,8 +209,8 @@ TEST_F(LocksTest, UncontendedLocksOfOneMountCostNoRoundTrip) {
   for (int i = 0; i < kRounds; ++i) a.Send(i % 2 == 0 ? "lock f u 0 1 try posix" : "lock f w 0 1 try posix");
   for (int i = 0; i < kRounds; ++i) ASSERT_EQ(a.Receive(), "ok");
   const int64_t ms = NowMillis() - start;
-  Figure(std::to_string(kRounds) + " uncontended lock calls in " + std::to_string(ms) + " ms: " +
-         std::to_string(ms * 1000 / kRounds) + " us each, with the worker's pipe");
+  Figure(std::to_string(kRounds) + " uncontended lock calls in " + std::to_string(ms) +
+         " ms: " + std::to_string(ms * 1000 / kRounds) + " us each, with the worker's pipe");
   a.Must("lock f w 0 1 try posix");
   // Whoever asks on the other mount meets the lock all the same.
   EXPECT_EQ(b.Ask("lock f w 0 1 try posix"), Err(EAGAIN));

@@ -56,7 +56,8 @@ std::string Worker::Receive(int timeout_ms) {
       buffer_.erase(0, end + 1);
       return line;
     }
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd ready{.fd = out_, .events = POLLIN, .revents = 0};
     if (left.count() < 0 || poll(&ready, 1, static_cast<int>(left.count())) <= 0) return "(no answer)";
     char piece[4096];

@@ -1,5 +1,5 @@
-// A process of worker_main.cc, driven by a test. The test itself opens nothing on a mount, so it may start workers at any time.
-// Thread-safety: one thread per worker.
+// A process of worker_main.cc, driven by a test. The test itself opens nothing on a mount, so it may start
+// workers at any time. Thread-safety: one thread per worker.
 #pragma once
 
 #include <sys/types.h>
@@ -26,9 +26,11 @@ class Worker {
   }
   // Expects "ok", fails the test otherwise; answers what follows.
   std::string Must(const std::string& command);
-  // Is it asleep in a lock request (its kernel stack or its state says so)? Polls until it is or the time is over.
+  // Is it asleep in a lock request (its kernel stack or its state says so)? Polls until it is or the time is
+  // over.
   bool Blocks(int within_ms = 20'000) const;
-  // SIGKILL; true when the process is gone within the time. What it waited for in the kernel must have ended then.
+  // SIGKILL; true when the process is gone within the time. What it waited for in the kernel must have ended
+  // then.
   bool Kill(int within_ms);
   void Signal(int signal) const;
   pid_t pid() const { return pid_; }

@@ -1,5 +1,7 @@
-// A process that does what a test tells it, line by line: file operations and locks on a mount, each answered with one line
-// ("ok ...", or "err N" with the errno). It is this process, not the test, that holds files open and locks, and that is killed.
+// A process that does what a test tells it, line by line: file operations and locks on a mount, each answered
+// with one line
+// ("ok ...", or "err N" with the errno). It is this process, not the test, that holds files open and locks,
+// and that is killed.
 //
 //   open NAME PATH FLAGS      r, w, c(reate), x, t(runcate), a(ppend)
 //   close NAME
@@ -73,7 +75,8 @@ std::string GetLock(std::istringstream& in) {
   if (fcntl(files[name], F_GETLK, &lock) != 0) return Error();
   if (lock.l_type == F_UNLCK) return "ok free";
   std::ostringstream out;
-  out << "ok " << (lock.l_type == F_WRLCK ? "w" : "r") << " " << lock.l_start << " " << lock.l_len << " " << lock.l_pid;
+  out << "ok " << (lock.l_type == F_WRLCK ? "w" : "r") << " " << lock.l_start << " " << lock.l_len << " "
+      << lock.l_pid;
   return out.str();
 }
 

@@ -84,12 +84,15 @@ bool FakeClient::CancelLock(uint64_t ticket, client::Cancelling) {
   return false;
 }
 
-Result<std::optional<client::LockHolder>> FakeClient::TestLock(const Caller&, const client::LockRequest& request) {
+Result<std::optional<client::LockHolder>> FakeClient::TestLock(const Caller&,
+                                                               const client::LockRequest& request) {
   const std::lock_guard lock(cluster_->mu_);
   const auto holder = cluster_->locks_.Conflict(ToLock(request));
   if (!holder) return std::optional<client::LockHolder>();
-  return std::optional(client::LockHolder{
-      .kind = static_cast<LockKind>(holder->type), .start = holder->start, .end = holder->end, .pid = holder->pid});
+  return std::optional(client::LockHolder{.kind = static_cast<LockKind>(holder->type),
+                                          .start = holder->start,
+                                          .end = holder->end,
+                                          .pid = holder->pid});
 }
 
 Status FakeClient::ReleaseRecordLocks(Handle handle, uint64_t owner) {
