@@ -75,7 +75,8 @@ struct ClientStats {
   uint64_t dirty_bytes = 0;
   uint64_t leases = 0;
   uint64_t locks_decided_here = 0;     // lock requests that needed no round trip
-  std::string locks;                   // "2 locks held, 1 waited for"; empty: none
+  uint64_t locks_held = 0, locks_waiting = 0;
+  std::vector<std::string> servers_down;  // "cs3 (10.0.0.3:9410)", as the master last said
   std::string state;                   // "connected" or what it is waiting for, for people
 };
 

@@ -43,9 +43,9 @@ void Init(void* user_data, fuse_conn_info* connection) {
 
 FileSystem& FileSystemOf(fuse_req_t req) { return *static_cast<FileSystem*>(fuse_req_userdata(req)); }
 
-RequestScope::RequestScope(fuse_req_t req)
-    : scope_([req] { return fuse_req_interrupted(req) != 0 && FatalSignalPending(fuse_req_ctx(req)->pid); }) {
-}
+RequestScope::RequestScope(fuse_req_t req, const char* operation)
+    : progress_(FileSystemOf(req).requests(), operation, fuse_req_ctx(req)->pid),
+      scope_([req] { return fuse_req_interrupted(req) != 0 && FatalSignalPending(fuse_req_ctx(req)->pid); }) {}
 
 const fuse_lowlevel_ops& FileSystem::Operations() {
   static const fuse_lowlevel_ops kOperations = [] {

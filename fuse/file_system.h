@@ -1,8 +1,8 @@
 // The kernel's requests, answered from a Client.
 //
 // One static function per request (grouped by file: names.cc, attributes.cc, files.cc, directories.cc,
-// locks.cc, xattrs.cc); the request's user data is the FileSystem. Inode numbers are the cluster's, except that the
-// kernel's root (1) stands for the mounted directory. Replies are sent exactly once per request.
+// locks.cc, xattrs.cc); the request's user data is the FileSystem. Inode numbers are the cluster's, except
+// that the kernel's root (1) stands for the mounted directory. Replies are sent exactly once per request.
 // Thread-safety: requests run in parallel in the session's threads.
 #pragma once
 
@@ -15,6 +15,7 @@
 #include "fuse/interrupted_locks.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/lookup_counts.h"
+#include "fuse/requests_in_progress.h"
 
 namespace cairn::fuse {
 
@@ -27,7 +28,12 @@ class FileSystem {
  public:
   FileSystem(client::Client& client, KernelCache& kernel_cache, const FileSystemOptions& options,
              const Clock* clock)
-      : client_(client), kernel_cache_(kernel_cache), options_(options), errors_(clock), interrupted_locks_(client) {}
+      : client_(client),
+        kernel_cache_(kernel_cache),
+        options_(options),
+        errors_(clock),
+        requests_(clock),
+        interrupted_locks_(client) {}
 
   static const fuse_lowlevel_ops& Operations();
 
@@ -35,6 +41,7 @@ class FileSystem {
   ErrorLog& errors() { return errors_; }
   LookupCounts& counts() { return counts_; }
   KernelCache& kernel_cache() { return kernel_cache_; }
+  RequestsInProgress& requests() { return requests_; }
   InterruptedLocks& interrupted_locks() { return interrupted_locks_; }
   const FileSystemOptions& options() const { return options_; }
   // INIT was answered: the kernel sends requests.
@@ -57,17 +64,21 @@ class FileSystem {
   ErrorLog errors_;
   LookupCounts counts_;
   std::atomic<bool> initialized_{false};
+  RequestsInProgress requests_;
   InterruptedLocks interrupted_locks_;
 };
 
 FileSystem& FileSystemOf(fuse_req_t req);
 
-// The context in which a request calls the client: waits end when its process dies.
+// The context in which a request calls the client: waits end when its process dies, and `cairn mount status`
+// shows it.
 class RequestScope {
  public:
-  explicit RequestScope(fuse_req_t req);
+  // The name of the function that serves the request is the operation's.
+  explicit RequestScope(fuse_req_t req, const char* operation = __builtin_FUNCTION());
 
  private:
+  RequestsInProgress::Scope progress_;
   client::InterruptScope scope_;
 };
 

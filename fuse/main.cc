@@ -16,6 +16,7 @@
 #include "fuse/file_system.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/mount_session.h"
+#include "fuse/mount_status.h"
 #include "fuse/options.h"
 
 namespace cairn::fuse {
@@ -118,6 +119,7 @@ int Serve(const Flags& flags, const MountOptions& options) {
     (*mount)->Stop();
     return Fail(flags, ready);
   }
+  auto status = std::make_unique<MountStatus>(fs, options, (*mount)->device(), SystemClock::Get());
   process.WaitForShutdown();
   (*mount)->Stop();
   if (const Status synced = (*client)->SyncAll(); !synced.ok()) {

@@ -33,6 +33,7 @@ class MountSession {
   // Ends the mount: unmounts if it still is mounted (with files open: data is synced, then the mount is
   // detached), ends the threads after the requests in progress.
   void Stop();
+  const std::string& device() const { return device_; }  // "0:53"
 
  private:
   MountSession(FileSystem& fs, KernelCache& cache, const MountOptions& options, std::function<void()> ended);

@@ -132,6 +132,20 @@ std::optional<MountInfo> FindMountAbove(const std::string& path) {
   return FindMountIn(MountTable(), path, true);
 }
 
+std::vector<MountInfo> AllMounts() {
+  std::vector<MountInfo> mounts;
+  const std::string table = MountTable();
+  std::stringstream lines(table);
+  for (std::string line; std::getline(lines, line);) {
+    std::stringstream fields(line);
+    std::string skip, mountpoint;
+    fields >> skip >> skip >> skip >> skip >> mountpoint;
+    const auto mount = FindMountIn(line, Unescape(mountpoint), false);
+    if (mount && mount->type == kMountType) mounts.push_back(*mount);
+  }
+  return mounts;
+}
+
 Result<MountState> ProbeMount(const std::string& path, int timeout_ms) {
   if (!FindMount(path)) return MountState::kNotMounted;
   const pid_t pid = fork();

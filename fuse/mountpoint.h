@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 
@@ -18,10 +19,15 @@ struct MountInfo {
   std::string options;
 };
 
+// Name of the socket, in the abstract namespace, at which a mount tells its state (fuse/mount_status.h); with the leading zero byte.
+inline std::string StatusSocketName(const std::string& device) { return std::string(1, '\0') + "cairn-mount-" + device; }
+
 inline constexpr char kMountType[] = "fuse.cairn";
 
 // The topmost mount exactly at `path` (absolute, without symbolic links), as the kernel lists it.
 std::optional<MountInfo> FindMount(const std::string& path);
+// Every mount of Cairn on this machine.
+std::vector<MountInfo> AllMounts();
 // The mount that holds `path`.
 std::optional<MountInfo> FindMountAbove(const std::string& path);
 // Text of /proc/self/mountinfo -> the last line that mounts at `path` (or, with `above`, at its nearest

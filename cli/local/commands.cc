@@ -54,6 +54,15 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   status->add_flag("--json", context.json, "For programs");
   status->callback([&context] { Finish(context, RunStatus(context)); });
 
+  CLI::App* mount = app.add_subcommand("mount", "Mounts of this machine");
+  mount->require_subcommand(1);
+  auto status_path = std::make_shared<std::string>();
+  CLI::App* mount_status = mount->add_subcommand("status", "What they are doing, and what they wait for");
+  mount_status->add_option("mount", *status_path, "One mount (default: all)");
+  mount_status->add_flag("--json", context.json, "For programs");
+  mount_status->callback(
+      [&context, status_path] { Finish(context, RunMountStatus(context, *status_path)); });
+
   auto mountpoint = std::make_shared<std::string>();
   auto lazy = std::make_shared<bool>(false);
   CLI::App* umount = app.add_subcommand("umount", "Unmount Cairn, also a mount whose process died");

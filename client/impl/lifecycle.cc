@@ -194,7 +194,12 @@ ClientStats ClientImpl::Stats() {
   stats.lease_recalls = recalls_.load(std::memory_order_relaxed);
   stats.leases = cache_->leases();
   stats.locks_decided_here = locks_->decided_here();
-  stats.locks = locks_->Describe();
+  locks_->Count(&stats.locks_held, &stats.locks_waiting);
+  if (servers_ != nullptr) {
+    for (const ServerEntry& server : servers_->All()) {
+      if (!server.alive) stats.servers_down.push_back(servers_->Describe(server.server));
+    }
+  }
   stats.state = session_->State();
   if (counters_ != nullptr) {
     stats.data_requests = counters_->requests.load(std::memory_order_relaxed);

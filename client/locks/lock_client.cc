@@ -423,12 +423,11 @@ void LockClient::Shutdown(const Status& status) {
   Finish(std::move(finished));
 }
 
-std::string LockClient::Describe() const {
+void LockClient::Count(uint64_t* held, uint64_t* waiting) const {
   std::lock_guard lock(mu_);
-  const size_t waiting = static_cast<size_t>(std::count_if(
+  *held = table_.held();
+  *waiting = static_cast<uint64_t>(std::count_if(
       ops_.begin(), ops_.end(), [](const auto& op) { return op.second.state == State::kWaiting; }));
-  if (table_.held() == 0 && waiting == 0) return {};
-  return std::to_string(table_.held()) + " locks held, " + std::to_string(waiting) + " waited for";
 }
 
 void LockClient::Claims(proto::Hello* hello) const {

@@ -56,7 +56,7 @@ class LockClient {
   void Expire();
   // Every request ends with `status`; nothing is begun any more.
   void Shutdown(const Status& status);
-  std::string Describe() const;  // "2 locks held, 1 waited for", or empty
+  void Count(uint64_t* held, uint64_t* waiting) const;
 
   // [reader]
   void Claims(proto::Hello* hello) const;
