@@ -21,7 +21,9 @@
 #include "chunkserver/disk_set.h"
 #include "chunkserver/store/chunk_store.h"
 #include "client/data/file_data.h"
+#include "client/data/seal_gatherer.h"
 #include "client/data/scheduler.h"
+#include "client/data/seal_gatherer.h"
 #include "common/net/data_client.h"
 #include "common/net/event_loop.h"
 
@@ -80,8 +82,8 @@ Child Start(const std::string& directory, ServerId id) {
 class BenchMaster final : public client::MasterPort {
  public:
   BenchMaster(uint32_t replicas, uint32_t quorum) : replicas_(replicas), quorum_(quorum) {}
-  Result<std::vector<client::ChunkPlace>> Announce(InodeId, Epoch lease, uint64_t first,
-                                                   uint32_t count) override {
+  Result<std::vector<client::ChunkPlace>> Announce(InodeId, Epoch lease, uint64_t first, uint32_t count,
+                                                   const std::vector<client::SealedChunk>&) override {
     std::lock_guard lock(mu_);
     std::vector<client::ChunkPlace> places;
     for (uint64_t index = first; index < first + count; ++index) {
@@ -162,6 +164,7 @@ int Main(int argc, char** argv) {
     BenchMaster master(replicas, replicas / 2 + 1);
     client::ByteBudget dirty(128 * kMiB), clean(64 * kMiB);
     client::DataCounters counters;
+    client::SealGatherer seals(&data_client, &counters.requests);
     const client::FileDataContext context{.data_client = &data_client,
                                           .servers = &directory,
                                           .master = &master,
@@ -169,6 +172,7 @@ int Main(int argc, char** argv) {
                                           .dirty_budget = &dirty,
                                           .clean_budget = &clean,
                                           .scheduler = &scheduler,
+                                          .seals = &seals,
                                           .counters = &counters,
                                           .options = {}};
     std::vector<std::byte> buffer(kMiB);

@@ -23,6 +23,7 @@ namespace {
 using Stream = grpc::ClientReaderWriter<proto::ChunkserverMessage, proto::MasterToChunkserver>;
 
 constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int64_t kConnectNanos = 3 * kNanosPerSecond;
 constexpr uint32_t kMinHeartbeatMs = 50;
 constexpr uint32_t kMaxHeartbeatMs = 10'000;
 constexpr int64_t kTellAgainNanos = 300 * kNanosPerSecond;
@@ -136,24 +137,31 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     return stopping_;
   }
 
-  grpc::Channel* ChannelTo(const std::string& master) {
-    std::shared_ptr<grpc::Channel>& channel = channels_[master];
-    if (!channel) {
-      grpc::ChannelArguments arguments;
-      arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-      arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
-      arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(options_.backoff_max_ms));
-      channel = grpc::CreateCustomChannel(master, grpc::InsecureChannelCredentials(), arguments);
+  // A new channel for each attempt: one that failed before waits for its backoff. And waited for until it is connected: gRPC
+  // makes progress only while somebody waits for it.
+  Result<std::shared_ptr<grpc::Channel>> ConnectTo(const std::string& master) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    auto channel = grpc::CreateCustomChannel(master, grpc::InsecureChannelCredentials(), arguments);
+    const int64_t deadline_ns = clock_->NowNanos() + kConnectNanos;
+    for (;;) {
+      const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
+      if (state == GRPC_CHANNEL_READY) return channel;
+      if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
+        return Status(StatusCode::kUnavailable, "cannot connect (nothing listens there, or the name is unknown)");
+      }
+      if (Stopping()) return Status(StatusCode::kCancelled, "shutting down");
+      if (clock_->NowNanos() >= deadline_ns) return Status(StatusCode::kUnavailable, "no connection in time");
+      channel->WaitForStateChange(state, std::chrono::system_clock::now() + std::chrono::milliseconds(100));
     }
-    return channel.get();
   }
 
   // From connecting to the end of the stream; the reason why it ended.
   Status OneStream(const std::string& master) {
     was_registered_ = false;
-    ChannelTo(master);
-    const auto stub = proto::ClusterService::NewStub(channels_[master]);
+    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ConnectTo(master));
+    const auto stub = proto::ClusterService::NewStub(channel);
     grpc::ClientContext context;
     {
       std::lock_guard lock(mu_);
@@ -374,7 +382,6 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
   const Callbacks callbacks_;
 
   // Of the control thread.
-  std::unordered_map<std::string, std::shared_ptr<grpc::Channel>> channels_;
   bool ever_registered_ = false;
   bool was_registered_ = false;
   std::thread thread_;

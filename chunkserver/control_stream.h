@@ -28,8 +28,8 @@ struct ControlStreamOptions {
   std::string rack;
   std::string host_id;
   std::string version;
-  int64_t backoff_min_ms = 200;
-  int64_t backoff_max_ms = 3000;
+  int64_t backoff_min_ms = 100;
+  int64_t backoff_max_ms = 1000;
   int64_t silence_ms = 5000;   // a master that answers no heartbeat for so long is taken for dead
   size_t report_batch = 1000;  // replicas per message
   size_t max_queued_messages = 1024;

@@ -6,6 +6,7 @@
 #include "client/client.h"
 #include "client/data/file_data.h"
 #include "client/data/scheduler.h"
+#include "client/data/seal_gatherer.h"
 #include "client/impl/client_impl.h"
 #include "common/daemon.h"
 #include "common/net/data_client.h"
@@ -29,6 +30,7 @@ struct DataPath {
   ByteBudget clean;
   DataCounters counters;
   Scheduler scheduler;
+  std::unique_ptr<SealGatherer> seals;
   std::unique_ptr<net::DataClient> client;  // destroyed after the loop has stopped
   net::EventLoopThread loop{"data"};
   FileDataContext context;
@@ -49,9 +51,13 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, Ca
   parts.options = options;
   if (parts.options.name.empty()) parts.options.name = DefaultName();
   parts.host_id = HostIdentity();
-  parts.connector = MakeGrpcConnector();
+  parts.connector = MakeFrameConnector();
   parts.servers = &path->servers;
   parts.counters = &path->counters;
+  parts.gather_seals = [raw = path.get()](const std::function<void()>& work) {
+    const SealGatherer::Hold hold(raw->seals.get());
+    work();
+  };
   parts.listener = listener;
   parts.clock = clock;
   parts.keep_alive = path;
@@ -61,6 +67,7 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, Ca
     Uuid::Parse(cluster_id, &data_options.cluster);
     data_options.name = options.name;
     raw->client = std::make_unique<net::DataClient>(raw->loop.loop(), data_options);
+    raw->seals = std::make_unique<SealGatherer>(raw->client.get(), &raw->counters.requests);
     raw->context = {.data_client = raw->client.get(),
                     .servers = &raw->servers,
                     .master = master,
@@ -68,6 +75,7 @@ Result<std::unique_ptr<Client>> Client::Connect(const ClientOptions& options, Ca
                     .dirty_budget = &raw->dirty,
                     .clean_budget = &raw->clean,
                     .scheduler = &raw->scheduler,
+                    .seals = raw->seals.get(),
                     .counters = &raw->counters};
     raw->context.options.window_bytes = options.window_bytes;
     raw->context.options.read_ahead_bytes = options.read_ahead_bytes;

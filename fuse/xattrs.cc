@@ -1,4 +1,4 @@
-// Extended attributes, and the one of the mount's own: user.cairn.error (see error_log.h).
+// Extended attributes, and those of the mount's own: user.cairn.error (see error_log.h) and user.cairn.stats.
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -9,10 +9,28 @@ namespace cairn::fuse {
 namespace {
 
 constexpr std::string_view kErrorName = "user.cairn.error";
+// Of the mount's root: what this mount has asked for since it started, as JSON.
+constexpr std::string_view kStatsName = "user.cairn.stats";
 
 // POSIX ACLs would have to be enforced by the master as well; until they are, setting one must not seem to
 // work.
 bool IsAcl(std::string_view name) { return name.starts_with("system.posix_acl_"); }
+
+std::string StatsJson(const client::ClientStats& stats) {
+  std::string json = "{";
+  const auto add = [&](const char* name, uint64_t value) {
+    if (json.size() > 1) json += ", ";
+    json += "\"" + std::string(name) + "\": " + std::to_string(value);
+  };
+  add("master_requests", stats.master_requests);
+  add("data_requests", stats.data_requests);
+  add("bytes_read", stats.bytes_read);
+  add("bytes_written", stats.bytes_written);
+  add("lease_recalls", stats.lease_recalls);
+  add("dirty_bytes", stats.dirty_bytes);
+  add("leases", stats.leases);
+  return json + "}";
+}
 
 void ReplyValue(fuse_req_t req, std::string_view value, size_t size) {
   if (size == 0) {
@@ -32,6 +50,7 @@ void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
     fuse_reply_err(req, EOPNOTSUPP);
     return;
   }
+  if (name == kStatsName && ino == FUSE_ROOT_ID) return ReplyValue(req, StatsJson(fs.client().Stats()), size);
   if (name == kErrorName) {
     // What failed here; otherwise what the master refused, to whomever.
     if (const auto error = fs.errors().LastError(inode)) return ReplyValue(req, *error, size);
@@ -59,7 +78,7 @@ void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
     fuse_reply_err(req, EOPNOTSUPP);
     return;
   }
-  if (name == kErrorName) {
+  if (name == kErrorName || name == kStatsName) {
     fuse_reply_err(req, EPERM);
     return;
   }

@@ -114,7 +114,9 @@ void LeaseCache::ChangedNameLocked(uint64_t parent, const std::string& name, Ino
 
 void LeaseCache::ForgetNameLocked(uint64_t parent, const std::string& name) {
   Node* node = HeldLocked(InodeId(parent));
-  if (node != nullptr && node->directory) names_ -= node->directory->names.erase(name);
+  if (node == nullptr || !node->directory) return;
+  names_ -= node->directory->names.erase(name);
+  node->directory->complete = false;
 }
 
 void LeaseCache::DropListingLocked(Directory& directory) {
@@ -141,6 +143,11 @@ void LeaseCache::ApplyEntryLocked(const proto::Request& request, const proto::En
       break;
     case proto::Request::kMkdir:
       ChangedNameLocked(request.mkdir().parent(), request.mkdir().name(), inode);
+      // Made by this client a moment ago: whoever else puts something into it has to recall the lease first.
+      if (Node* made = HeldLocked(inode); made != nullptr && !made->directory) {
+        made->directory = std::make_unique<Directory>();
+        made->directory->listing_end = made->directory->complete = true;
+      }
       break;
     case proto::Request::kMknod:
       ChangedNameLocked(request.mknod().parent(), request.mknod().name(), inode);
@@ -220,6 +227,8 @@ void LeaseCache::ApplyListingLocked(const proto::ReadDirOp& op, const proto::Rea
   }
   names_ += result.entries_size();
   directory.listing_end = result.end();
+  // Names that were made or removed here since are among them; a listing from the start to the end has all the others.
+  directory.complete = directory.complete || result.end();
 }
 
 }  // namespace cairn::client

@@ -59,8 +59,7 @@ LeaseCache::Name LeaseCache::FindName(InodeId parent, const std::string& name, I
   if (node == nullptr || node->directory == nullptr) return Name::kUnknown;
   const auto it = node->directory->names.find(name);
   if (it == node->directory->names.end()) {
-    // A complete listing answers for every name.
-    return node->directory->listing_end ? Name::kAbsent : Name::kUnknown;
+    return node->directory->complete ? Name::kAbsent : Name::kUnknown;
   }
   if (!it->second.child) return Name::kAbsent;
   *child = it->second.child;

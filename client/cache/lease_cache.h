@@ -137,6 +137,7 @@ class LeaseCache {
     std::vector<DirectoryEntry> listing;            // contiguous from the start
     std::unordered_map<uint64_t, size_t> position;  // cursor -> index of the entry after it
     bool listing_end = false;
+    bool complete = false;  // every name there is, is in `names`: what is not there does not exist
     int64_t quiet_from_ns = 0;  // exposes no names before
   };
   struct Node {

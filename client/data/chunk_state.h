@@ -33,6 +33,12 @@ struct ChunkState {
   uint64_t length = 0;  // of the chunk once the whole log is applied; valid with a writer or a known place
 
   uint64_t last_done_seq = 0;  // of the writer, when it was last looked at
+  int64_t last_logged_ns = 0;  // when something was last written to it
+  // Being sealed although the lease stays, since when (0: it is not), and its length at the seal: writes may come meanwhile.
+  int64_t sealing_since_ns = 0;
+  uint64_t sealed_length = 0;
+  // The master activated the configuration: W members hold its base in its epoch. Otherwise nobody does before the first mutation.
+  bool activated = false;
 
   // Calls to the master under way, and when to try again after a failure.
   bool announcing = false;
@@ -63,10 +69,13 @@ struct ChunkState {
   bool sealed_durable = false;
   uint64_t committed_durable_seq = 0;  // already handed to TakeCommit
 
-  // Announced under `lease` (zero: none is held).
+  // Announced under `lease` (zero: none is held), and not sealed since.
   bool writable_under(Epoch lease) const {
-    return lease && place_known && place.chunk && place.config.epoch >= lease;
+    return lease && place_known && place.chunk && place.config.epoch >= lease &&
+           place.sealed.epoch != place.config.epoch;
   }
+  // What W members hold of it at least: the seal, or what an announced chunk continues on.
+  Stamp held() const { return place.sealed.epoch ? place.sealed : place.config.base; }
   bool has_unsent() const { return !dirty.empty() || log.not_submitted() != 0; }
   bool clean() const { return dirty.empty() && log.all_done(); }
 };

@@ -150,9 +150,14 @@ ChunkState* FileCore::FindByIdLocked(ChunkId chunk) {
 void FileCore::InstallPlaceLocked(ChunkPlace place) {
   ChunkState& chunk = ChunkLocked(place.index);
   if (chunk.writer != nullptr) return;  // this client knows better
+  // An answer from before the master heard of the seal: in that epoch nothing can be written any more.
+  const bool outdated = !place.sealed.epoch && chunk.place.chunk == place.chunk && chunk.place.sealed.epoch &&
+                        chunk.place.sealed.epoch == place.config.epoch;
+  if (outdated) return;
   if (chunk.place.chunk && chunk.place.chunk != place.chunk) index_of_.erase(chunk.place.chunk);
   if (place.chunk) index_of_[place.chunk] = place.index;
-  if (chunk.place.sealed != place.sealed) chunk.sealed_durable = false;
+  const Stamp held = place.sealed.epoch ? place.sealed : place.config.base;
+  if (chunk.held() != held) chunk.sealed_durable = false;
   chunk.length = chunk.log.LengthAfter(place.length);  // writes may have been buffered before it was known
   chunk.place = std::move(place);
   chunk.place_known = true;
@@ -183,6 +188,8 @@ void FileCore::DropDirtyLocked(ChunkState& chunk) {
   chunk.log = MutationLog();
   chunk.writer.reset();
   chunk.waiting_since_ns = 0;
+  chunk.sealing_since_ns = 0;
+  chunk.activated = false;
 }
 
 void FileCore::ResetLocked() {

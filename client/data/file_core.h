@@ -12,7 +12,7 @@
 // to 1 MiB: 1. Random 4 KiB read: 1. fsync: N per fsync whatever the number of chunks. Seal: N per file.
 //
 // The parts: write_path.cc (Write, Zero, Truncate), send_path.cc (log to members), trouble.cc (master calls,
-// time limits), flush_path.cc (Flush, FlushDurable, FlushAndSeal), read_path.cc (Read, layout, read-ahead),
+// time limits), flush_path.cc (Flush, FlushDurable), seal_path.cc (SealIdle, FlushAndSeal), read_path.cc (Read, layout, read-ahead),
 // fetch.cc (one verified read).
 //
 // Thread-safety: all public methods may be called from any thread.
@@ -56,7 +56,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
 
   Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer);
   Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now);
-  Status Zero(uint64_t offset, uint64_t length);
+  Status Zero(uint64_t offset, uint64_t length, TimeSpec now);
   Status Truncate(uint64_t size, TimeSpec now);
   Result<uint64_t> TruncationSeq(uint64_t size);
   void CancelTruncation();
@@ -65,6 +65,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   PendingCommit TakeCommit();
   void RestoreCommit(PendingCommit commit);
   Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t)>& progress);
+  FileData::IdleSeals SealIdle(int64_t idle_ms);
   void Discard();
   void OnReconfigured(ChunkPlace place);
 
@@ -145,6 +146,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // trouble.cc
   void AnnounceLocked(uint64_t index);
   void SendAnnounceLocked(uint64_t first, uint32_t count);
+  void RestoreSeals(Epoch lease, const std::vector<SealedChunk>& seals);
   void OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
                    const Result<std::vector<ChunkPlace>>& places);
   void ReportDropsLocked(ChunkState& chunk);
@@ -158,13 +160,16 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   std::optional<Status> StalledLocked(ChunkState& chunk, int64_t now);
   void NoteFailureLocked(ChunkState& chunk, const Status& status);
 
-  // flush_path.cc
+  // flush_path.cc and seal_path.cc
   Status WaitDoneLocked(Lock& lock, uint64_t number, const std::function<void(uint64_t)>& progress);
   // Sends what is buffered and waits until it is on W replicas.
-  Status FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress);
+  // `sent` (may be empty) runs, with the lock, when what may go out now has been handed over.
+  Status FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress,
+                        const std::function<void()>& sent = nullptr);
   // One kFlush to every member concerned; the answers arrive in `replies`.
   struct FlushRound {
     size_t outstanding = 0;
+    bool early = false;  // sent right behind the mutations: an answer that comes too early means nothing
     std::map<ChunkId, std::vector<ServerId>>
         durable;  // sealed chunks: carriers that have the sealed stamp on disk
     std::map<ServerId, Status> failures;
@@ -177,14 +182,19 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId server,
                     const std::vector<ChunkId>& chunks, const Status& transport,
                     std::span<const std::byte> meta);
-  Status FlushDurableLocked(Lock& lock);
+  Status FlushDurableLocked(Lock& lock, FlushTargets targets, std::shared_ptr<FlushRound> round);
+  // Nothing if something written still waits for its turn to be sent.
+  std::shared_ptr<FlushRound> SendEarlyFlushesLocked(FlushTargets* targets);
   // Starts the seals that can be started; true when all begun chunks are sealed (and, with `settled`, no
   // carrier is missing).
   bool SealAllLocked(bool settled);
   void SendSealsLocked();
-  void OnSealReply(ServerId server, const std::vector<wire::SealItem>& items, const Status& transport,
-                   std::span<const std::byte> meta);
+  void OnSealReply(ServerId server, const std::vector<wire::SealItem>& items, const Status& status,
+                   std::span<const wire::ReplicaItem> replies);
   void FinishSealsLocked();
+  // One chunk that W members sealed while the lease stays: told with the next commit, and only read here until it is opened again.
+  void FinishIdleSealLocked(ChunkState& chunk);
+  bool SealOverdueLocked(const ChunkState& chunk) const;
 
   // read_path.cc
   Status ReadOnceLocked(Lock& lock, uint64_t offset, std::span<std::byte> buffer);

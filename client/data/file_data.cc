@@ -31,7 +31,7 @@ class FileDataHandle final : public FileData {
   Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) override {
     return core_->Write(offset, data, now);
   }
-  Status Zero(uint64_t offset, uint64_t length) override { return core_->Zero(offset, length); }
+  Status Zero(uint64_t offset, uint64_t length, TimeSpec now) override { return core_->Zero(offset, length, now); }
   Result<uint64_t> TruncationSeq(uint64_t size) override { return core_->TruncationSeq(size); }
   void CancelTruncation() override { core_->CancelTruncation(); }
   Status Truncate(uint64_t size, TimeSpec now) override { return core_->Truncate(size, now); }
@@ -42,6 +42,7 @@ class FileDataHandle final : public FileData {
   Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) override {
     return core_->FlushAndSeal(progress);
   }
+  IdleSeals SealIdle(int64_t idle_ms) override { return core_->SealIdle(idle_ms); }
   void Discard() override { core_->Discard(); }
   void OnReconfigured(ChunkPlace place) override { core_->OnReconfigured(std::move(place)); }
 

@@ -73,8 +73,9 @@ struct MemberFailure {
 class MasterPort {
  public:
   virtual ~MasterPort() = default;
-  virtual Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
-                                                   uint32_t count) = 0;
+  // `seals` have not been told yet; they reach the master before the announcement, which may open those chunks again.
+  virtual Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
+                                                   const std::vector<SealedChunk>& seals) = 0;
   virtual Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) = 0;
   // need_replacement: waits for the new configuration. Otherwise only a report; returns soon.
   virtual Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
@@ -108,7 +109,8 @@ struct FileDataOptions {
   std::string zone;
 };
 
-class Scheduler;  // client/data/scheduler.h
+class Scheduler;     // client/data/scheduler.h
+class SealGatherer;  // client/data/seal_gatherer.h
 
 // What all files of one client share. Everything pointed to outlives every FileData made with it.
 struct FileDataContext {
@@ -119,6 +121,7 @@ struct FileDataContext {
   ByteBudget* dirty_budget = nullptr;  // limit: ClientOptions::dirty_limit_bytes
   ByteBudget* clean_budget = nullptr;  // limit: ClientOptions::cache_bytes
   Scheduler* scheduler = nullptr;  // threads for what may block and timers: calls to the master, idle flushes
+  SealGatherer* seals = nullptr;
   DataCounters* counters = nullptr;
   FileDataOptions options;
 };
@@ -147,7 +150,7 @@ class FileData {
 
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;
-  virtual Status Zero(uint64_t offset, uint64_t length) = 0;  // within the size
+  virtual Status Zero(uint64_t offset, uint64_t length, TimeSpec now) = 0;  // within the size
   // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none
   // is needed. Call it before the master logs the new size, with no write in between it and Truncate.
   // Until then nothing is sent to chunks that will go.
@@ -159,7 +162,8 @@ class FileData {
   virtual Status Truncate(uint64_t size, TimeSpec now) = 0;
 
   virtual Status Flush() = 0;         // on W replicas, in memory
-  virtual Status FlushDurable() = 0;  // on W replicas, on disk, every chunk up to what was written
+  // On W replicas, on disk, every chunk up to what was written. The stamps reached are part of the next commit.
+  virtual Status FlushDurable() = 0;
   // The commit that the master must apply (size, times, durable stamps, seals so far); taken once, put back
   // with Restore.
   virtual PendingCommit TakeCommit() = 0;
@@ -169,6 +173,14 @@ class FileData {
   // possible, Detach drops the rest (and counts a WriteError); the master then runs the configuration
   // procedure for the chunks that stay unsealed.
   virtual Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) = 0;
+  // Seals, in the background and under the lease that stays, every chunk that was not written to for idle_ms or that the writer
+  // has left behind; their next write opens them again. Never blocks. Call it again: what could not be sealed yet is tried again
+  // then (a quorum that is missing is replaced meanwhile).
+  struct IdleSeals {
+    bool closed = false;   // nothing written under the lease is open any more: giving it back needs no chunkserver
+    bool to_tell = false;  // there are seals that the master was not told about
+  };
+  virtual IdleSeals SealIdle(int64_t idle_ms) = 0;
   // Drops buffered data without writing it (the file is being deleted and is not open).
   virtual void Discard() = 0;
   // The master changed a chunk's configuration under us.

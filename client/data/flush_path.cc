@@ -1,4 +1,4 @@
-// FileCore: waiting for the write quorum, for its disks, and closing chunks.
+// FileCore: waiting for the write quorum, and for its disks.
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -13,8 +13,6 @@ using replication::ChunkWriter;
 using replication::MemberProblem;
 using wire::MessageType;
 
-// After W replicas confirmed a seal the others get this long to be listed as carriers too.
-constexpr int64_t kSealGraceNanos = 200 * kNanosPerMilli;
 constexpr int64_t kFlushRetryNanos = 100 * kNanosPerMilli;
 constexpr uint64_t kLayoutBatch = 256;
 
@@ -61,12 +59,14 @@ Status FileCore::Flush() {
   return FlushAllLocked(lock, nullptr);
 }
 
-Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress) {
+Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress,
+                                const std::function<void()>& sent) {
   LogAllLocked();
   const uint64_t size = size_;
   const uint64_t shrinks = shrinks_;
   ++flushes_;
   PumpWindowLocked();
+  if (sent) sent();
   const Status done = WaitDoneLocked(lock, next_number_ - 1, progress);
   --flushes_;
   CAIRN_RETURN_IF_ERROR(done);
@@ -89,7 +89,7 @@ bool FileCore::DurableLocked(const ChunkState& chunk, const FlushTargets& target
     auto target = targets.find(chunk.index);
     return target == targets.end() || chunk.writer->durable_seq() >= target->second;
   }
-  if (!chunk.place.chunk || !chunk.place.sealed.epoch || chunk.sealed_durable) return true;
+  if (!chunk.place.chunk || !chunk.held().epoch || chunk.sealed_durable) return true;
   if (round == nullptr) return false;
   auto found = round->durable.find(chunk.place.chunk);
   return found != round->durable.end() && found->second.size() >= chunk.place.config.write_quorum;
@@ -108,7 +108,7 @@ std::shared_ptr<FileCore::FlushRound> FileCore::SendFlushesLocked(const std::vec
   std::map<ServerId, std::vector<ChunkId>> by_server;
   for (ChunkState* chunk : chunks) {
     const bool open = chunk->writer != nullptr && !chunk->writer->never_begun();
-    const std::vector<ServerId>& servers = open ? chunk->place.config.members : chunk->place.carriers;
+    const std::vector<ServerId>& servers = open || chunk->place.carriers.empty() ? chunk->place.config.members : chunk->place.carriers;
     for (ServerId server : servers) {
       // A member that has not answered yet gets the flush behind its mutations.
       if (open && !chunk->writer->is_live(server)) continue;
@@ -147,6 +147,7 @@ void FileCore::OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId s
   if (shut_down_) return;
   --round->outstanding;
   if (!status.ok()) round->failures[server] = status;
+  bool news = round->outstanding == 0;
   for (size_t i = 0; i < chunks.size(); ++i) {
     ChunkState* chunk = FindByIdLocked(chunks[i]);
     if (chunk == nullptr) continue;
@@ -154,25 +155,48 @@ void FileCore::OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId s
     if (!item.ok()) round->failures[server] = item;
     if (chunk->writer != nullptr) {
       if (item.ok()) {
+        const uint64_t before = chunk->writer->durable_seq();
         chunk->writer->OnDurable(server, reply->items[i].info);
+        news = news || chunk->writer->durable_seq() != before;
+      } else if (round->early) {
+        // The mutations may have been held up where the flush was not.
       } else if (item.code() != StatusCode::kUnavailable) {
         // A disk that fails to sync has forgotten what it confirmed: that member is out.
         chunk->writer->OnError(server, item);
         SettleLocked(*chunk);
       }
-    } else if (item.ok() && reply->items[i].info.durable >= chunk->place.sealed) {
+    } else if (item.ok() && reply->items[i].info.durable >= chunk->held()) {
       round->durable[chunks[i]].push_back(server);
+      news = true;
     }
   }
-  changed_.notify_all();
+  // Waking those who wait for a quorum at every single answer costs more than the answer.
+  if (news) changed_.notify_all();
 }
 
-// Precondition: everything of interest is done (on W replicas).
-Status FileCore::FlushDurableLocked(Lock& lock) {
-  const int64_t deadline = Now() + context_.options.write_timeout_ms * kNanosPerMilli;
-  FlushTargets targets;  // what is written from now on is not waited for
+// A member handles the frames of one connection in order: a flush right behind the mutations covers them, and saves waiting for
+// their answers first.
+std::shared_ptr<FileCore::FlushRound> FileCore::SendEarlyFlushesLocked(FlushTargets* targets) {
+  std::vector<ChunkState*> written;
   for (auto& [index, chunk] : chunks_) {
-    if (chunk->writer != nullptr && !chunk->writer->never_begun()) targets[index] = chunk->writer->done_seq();
+    if (chunk->has_unsent() || (!chunk->log.all_done() && chunk->writer == nullptr)) return nullptr;
+    if (chunk->writer == nullptr || chunk->writer->never_begun()) continue;
+    (*targets)[index] = chunk->writer->last_seq();
+    if (chunk->writer->durable_seq() < chunk->writer->last_seq()) written.push_back(chunk.get());
+  }
+  std::shared_ptr<FlushRound> round = SendFlushesLocked(written);
+  round->early = true;
+  return round;
+}
+
+// Precondition: everything of interest is done (on W replicas). `round`: sent already, or none.
+Status FileCore::FlushDurableLocked(Lock& lock, FlushTargets targets, std::shared_ptr<FlushRound> round) {
+  const int64_t deadline = Now() + context_.options.write_timeout_ms * kNanosPerMilli;
+  if (round == nullptr) {
+    targets.clear();  // what is written from now on is not waited for
+    for (auto& [index, chunk] : chunks_) {
+      if (chunk->writer != nullptr && !chunk->writer->never_begun()) targets[index] = chunk->writer->done_seq();
+    }
   }
   std::map<ServerId, int64_t> failing_since;
   std::map<ServerId, Status> failures;  // the last one of each member
@@ -180,7 +204,7 @@ Status FileCore::FlushDurableLocked(Lock& lock) {
     std::vector<ChunkState*> left = NotDurableLocked(targets, nullptr);
     if (left.empty()) break;
     const uint64_t attachment = attachment_;
-    const std::shared_ptr<FlushRound> round = SendFlushesLocked(left);
+    if (round == nullptr) round = SendFlushesLocked(left);
     while (!NotDurableLocked(targets, round.get()).empty() && round->outstanding != 0) {
       if (WaitLocked(lock, deadline)) return Interruption("the disks of the write quorum");
       if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
@@ -206,13 +230,15 @@ Status FileCore::FlushDurableLocked(Lock& lock) {
                              : replication::DescribeProblems(problems)) +
                         ")");
     }
+    const std::shared_ptr<FlushRound> ended = std::exchange(round, nullptr);
+    if (ended->early) continue;  // the usual way, which looks at who failed
     const int64_t now = Now();
-    for (const auto& [server, status] : round->failures) failing_since.try_emplace(server, now);
+    for (const auto& [server, status] : ended->failures) failing_since.try_emplace(server, now);
     for (ChunkState* chunk : left) {
       if (chunk->writer == nullptr) continue;
       for (const auto& [server, since] : failing_since) {
-        auto failure = round->failures.find(server);
-        if (failure != round->failures.end() && now - since >= PatienceNanos()) {
+        auto failure = ended->failures.find(server);
+        if (failure != ended->failures.end() && now - since >= PatienceNanos()) {
           chunk->writer->OnError(server, failure->second);
         }
       }
@@ -238,128 +264,13 @@ Status FileCore::FlushDurable() {
   Lock lock(mu_);
   if (!lost_.ok()) return lost_;
   if (mode_ == Mode::kDetached) return Status(StatusCode::kLeaseLost, "no lease is held");
+  FlushTargets targets;
+  std::shared_ptr<FlushRound> early;
   if (mode_ == Mode::kWrite) {
-    CAIRN_RETURN_IF_ERROR(FlushAllLocked(lock, nullptr));
+    CAIRN_RETURN_IF_ERROR(FlushAllLocked(lock, nullptr, [&] { early = SendEarlyFlushesLocked(&targets); }));
   }
   CAIRN_RETURN_IF_ERROR(LoadWholeLayoutLocked(lock));
-  return FlushDurableLocked(lock);
-}
-
-bool FileCore::SealAllLocked(bool settled) {
-  bool all = true;
-  for (auto& [index, chunk] : chunks_) {
-    ChunkWriter* writer = chunk->writer.get();
-    if (writer == nullptr || writer->never_begun()) continue;
-    if (!writer->sealed() && (writer->below_quorum() || writer->fenced_by_quorum())) {
-      ReconfigureLocked(*chunk);
-      all = false;
-    } else if (!writer->StartSeal().ok() || !writer->sealed() || (settled && !writer->seal_settled())) {
-      all = false;
-    }
-  }
-  SendSealsLocked();
-  return all;
-}
-
-void FileCore::SendSealsLocked() {
-  std::map<ServerId, std::vector<wire::SealItem>> by_server;
-  for (auto& [index, chunk] : chunks_) {
-    if (chunk->writer == nullptr || !chunk->writer->sealing()) continue;
-    for (const ChunkWriter::SealSend& send : chunk->writer->TakeSealSends()) {
-      by_server[send.server].push_back({chunk->place.chunk, send.stamp});
-    }
-  }
-  for (auto& [server, items] : by_server) {
-    for (size_t at = 0; at < items.size(); at += wire::kMaxBatchItems) {
-      const size_t n = std::min<size_t>(wire::kMaxBatchItems, items.size() - at);
-      wire::SealRequest request;
-      request.items.assign(items.begin() + static_cast<ptrdiff_t>(at),
-                           items.begin() + static_cast<ptrdiff_t>(at + n));
-      CallLocked(server, MessageType::kSeal, net::SharedBytes::Own(wire::Encode(request)), {},
-                 context_.options.laggard_timeout_ms,
-                 [self = shared_from_this(), server = server, sent = request.items](
-                     const Status& transport, std::span<const std::byte> meta, const net::SharedBytes&) {
-                   self->OnSealReply(server, sent, transport, meta);
-                 });
-    }
-  }
-}
-
-void FileCore::OnSealReply(ServerId server, const std::vector<wire::SealItem>& items, const Status& transport,
-                           std::span<const std::byte> meta) {
-  Result<wire::BatchReply> reply = transport.ok() ? wire::DecodeBatchReply(meta) : transport;
-  Status status = reply.ok() ? reply->status : reply.status();
-  if (status.ok() && reply->items.size() != items.size()) {
-    status = Status(StatusCode::kMalformed, ToString(server) + " did not answer every item of a seal");
-  }
-  std::lock_guard lock(mu_);
-  if (shut_down_) return;
-  for (size_t i = 0; i < items.size(); ++i) {
-    ChunkState* chunk = FindByIdLocked(items[i].chunk);
-    if (chunk == nullptr || chunk->writer == nullptr) continue;
-    chunk->writer->OnSealReply(server, items[i].stamp, status.ok() ? reply->items[i].status : status);
-    ReportDropsLocked(*chunk);
-  }
-  changed_.notify_all();
-}
-
-// Every begun chunk is sealed: what is to be recorded, and from now on the chunks are only read here.
-void FileCore::FinishSealsLocked() {
-  for (auto& [index, chunk] : chunks_) {
-    if (!chunk->writable_under(lease_)) continue;
-    SealedChunk seal{.chunk = chunk->place.chunk};
-    if (chunk->writer == nullptr || chunk->writer->never_begun()) {
-      seal.never_begun = true;
-      seal.stamp = chunk->place.sealed;
-      seal.length = chunk->place.length;
-      seal.carriers = chunk->place.carriers;
-    } else {
-      seal.stamp = chunk->writer->seal_stamp();
-      seal.length = chunk->length;
-      seal.carriers = chunk->writer->carriers();
-      chunk->sealed_durable = chunk->writer->durable_seq() >= chunk->writer->last_seq();
-      chunk->place.sealed = seal.stamp;
-      chunk->place.length = seal.length;
-      chunk->place.carriers = seal.carriers;
-    }
-    DropDirtyLocked(*chunk);
-    commit_.seals.push_back(std::move(seal));
-  }
-  active_.clear();
-}
-
-Result<PendingCommit> FileCore::FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) {
-  Lock lock(mu_);
-  CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
-  const uint64_t attachment = attachment_;
-  closing_ = true;
-  if (const Status done = FlushAllLocked(lock, progress); !done.ok()) {
-    if (attachment == attachment_) closing_ = false;
-    return done;
-  }
-  // From here on replicas may be sealed: whatever happens, nothing more is written under this lease.
-  const int64_t started = Now();
-  const int64_t deadline = started + context_.options.write_timeout_ms * kNanosPerMilli;
-  for (;;) {
-    const bool wait_for_all = Now() - started < kSealGraceNanos;
-    // A chunk that is being announced belongs to this lease: it has to be given back with it.
-    if (SealAllLocked(wait_for_all) && announces_ == 0) break;
-    if (Now() >= deadline) {
-      for (auto& [index, chunk] : chunks_) {
-        if (chunk->writer == nullptr || chunk->writer->never_begun() || chunk->writer->sealed()) continue;
-        return chunk->writer->QuorumError("seal");
-      }
-      break;  // only the master's answer is missing
-    }
-    if (WaitLocked(lock, deadline)) return Interruption("the seal of the file's chunks");
-    if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
-    if (!lost_.ok()) return lost_;
-    if (attachment != attachment_)
-      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
-  }
-  FinishSealsLocked();
-  lock.unlock();
-  return TakeCommit();
+  return FlushDurableLocked(lock, std::move(targets), std::move(early));
 }
 
 }  // namespace cairn::client

@@ -162,9 +162,16 @@ Result<FileCore::Source> FileCore::SourceLocked(const ChunkState& chunk) const {
   const ChunkPlace& place = chunk.place;
   const bool written = chunk.writer != nullptr && !chunk.writer->never_begun();
   if (!written) {
-    const bool announced = mode_ == Mode::kWrite && place.config.epoch >= lease_;
+    if (!place.sealed.epoch && chunk.writable_under(lease_)) {
+      if (place.config.base == Stamp{}) return source;  // new: nothing there yet
+      // An old chunk, announced and not begun: members hold what it continues on, which is asked for exactly.
+      source.kind = Source::kReplicas;
+      source.want = place.config.base;
+      source.servers = place.config.members;
+      source.length = place.length;
+      return source;
+    }
     if (!place.sealed.epoch) {
-      if (announced) return source;  // new: nothing there yet
       return Status(place.damaged ? StatusCode::kDamaged : StatusCode::kUnavailable,
                     "read refused: chunk " + ToString(place.chunk) + " is not sealed yet" +
                         (place.detail.empty() ? "" : " (" + place.detail + ")"));
@@ -182,8 +189,7 @@ Result<FileCore::Source> FileCore::SourceLocked(const ChunkState& chunk) const {
   }
   const replication::Configuration& config = chunk.writer->config();
   const uint64_t done = chunk.writer->done_seq();
-  const bool activated = config.epoch > lease_;  // by the master, with W members at base
-  if (done == config.base.seq && !activated) {
+  if (done == config.base.seq && !chunk.activated) {
     // The first mutation is on its way. A new chunk has nothing else; the bytes of an old one can be asked
     // for by the new stamp only after it arrived.
     source.kind = config.base == Stamp{} ? Source::kZeros : Source::kWait;

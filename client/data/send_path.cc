@@ -167,7 +167,8 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   if (retained_bytes_ > context_.options.laggard_bytes) DropLaggardsLocked();
   if (chunk.log.empty() && chunk.dirty.empty()) active_.erase(chunk.index);
   if (writer.sealing()) SendSealsLocked();
-  changed_.notify_all();
+  // Those who wait want a quorum, room, or to hear that there is none: an answer that changes nothing of that wakes nobody.
+  if (progress || writer.below_quorum() || writer.fenced_by_quorum()) changed_.notify_all();
 }
 
 // Whether to wait for members that lag behind the quorum. On a busy machine healthy replicas drift apart by

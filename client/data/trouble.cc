@@ -57,10 +57,20 @@ void FileCore::AnnounceLocked(uint64_t index) {
 
 void FileCore::SendAnnounceLocked(uint64_t first, uint32_t count) {
   ++announces_;
-  RunLocked([self = shared_from_this(), lease = lease_, shrinks = shrinks_, first, count] {
-    self->OnAnnounced(lease, shrinks, first, count,
-                      self->context_.master->Announce(self->inode_, lease, first, count));
+  // A chunk that was sealed under this lease is opened again only by a master that knows of the seal.
+  RunLocked([self = shared_from_this(), lease = lease_, shrinks = shrinks_, first, count,
+             seals = std::exchange(commit_.seals, {})] {
+    const Result<std::vector<ChunkPlace>> places =
+        self->context_.master->Announce(self->inode_, lease, first, count, seals);
+    if (!places.ok() && !seals.empty()) self->RestoreSeals(lease, seals);
+    self->OnAnnounced(lease, shrinks, first, count, places);
   });
+}
+
+void FileCore::RestoreSeals(Epoch lease, const std::vector<SealedChunk>& seals) {
+  std::lock_guard lock(mu_);
+  if (shut_down_ || mode_ != Mode::kWrite || lease_ != lease) return;
+  commit_.seals.insert(commit_.seals.begin(), seals.begin(), seals.end());
 }
 
 void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
@@ -87,12 +97,14 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32
     if (chunk.writable_under(lease_)) {
       chunk.master_status = Status::Ok();
     } else {
-      chunk.retry_at_ns = Now() + kMasterRetryNanos;
+      // Soon, if only the news of a seal has not got there yet.
+      chunk.retry_at_ns = Now() + (places.ok() && chunk.place.sealed.epoch ? 0 : kMasterRetryNanos);
       chunk.master_status = places.ok()
                                 ? Status(StatusCode::kUnavailable, "the master did not place the chunk")
                                 : places.status();
     }
-    PumpLocked(chunk);
+    // Without a place the next tick tries again.
+    if (chunk.writable_under(lease_)) PumpLocked(chunk);
   }
 }
 
@@ -162,6 +174,8 @@ void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& pla
   chunk.retry_at_ns = Now() + kMasterRetryNanos;  // not again at once, unless there is progress
   chunk.master_status = Status::Ok();
   chunk.committed_durable_seq = 0;
+  chunk.activated = true;
+  chunk.sealing_since_ns = 0;
   // The new members get a fair part of the time, once.
   if (chunk.waiting_since_ns != 0 && !std::exchange(chunk.time_extended, true)) {
     const int64_t fair = context_.options.write_timeout_ms * kNanosPerMilli / 2;
@@ -191,6 +205,7 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
     }
     DropSilentLocked(chunk, now);
     SettleLocked(chunk);
+    if (SealOverdueLocked(chunk)) FinishIdleSealLocked(chunk);
   }
   if (std::optional<Status> stalled = StalledLocked(chunk, now)) NoteFailureLocked(chunk, *stalled);
 }

@@ -121,6 +121,7 @@ void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, 
                          net::SharedBytes data) {
   if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
   active_.insert(chunk.index);
+  chunk.last_logged_ns = Now();
   if (kind == MutationKind::kWrite) chunk.length = std::max(chunk.length, offset + length);
   if (kind == MutationKind::kTruncate) chunk.length = offset;
   chunk.log.Push(
@@ -143,7 +144,7 @@ Status FileCore::PlaceForChangeLocked(Lock& lock, uint64_t index) {
   return CheckWritableLocked();
 }
 
-Status FileCore::Zero(uint64_t offset, uint64_t length) {
+Status FileCore::Zero(uint64_t offset, uint64_t length, TimeSpec now) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (offset >= size_) return Status::Ok();
@@ -162,7 +163,7 @@ Status FileCore::Zero(uint64_t offset, uint64_t length) {
     PumpLocked(chunk);
     offset += n;
   }
-  last_write_ns_ = Now();
+  TouchLocked(now);
   ArmTickLocked();
   return Status::Ok();
 }
@@ -193,7 +194,7 @@ Result<uint64_t> FileCore::TruncationSeq(uint64_t size) {
   PumpLocked(chunk);
   if (chunk.length <= size % chunk_bytes_) return uint64_t{0};
   const uint64_t last = chunk.writer != nullptr              ? chunk.writer->last_seq()
-                        : chunk.place.config.epoch >= lease_ ? chunk.place.config.base.seq
+                        : chunk.writable_under(lease_)       ? chunk.place.config.base.seq
                                                              : chunk.place.sealed.seq;
   return last + chunk.log.not_submitted() + 1;
 }
@@ -225,6 +226,7 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   }
   for (auto it = chunks_.lower_bound(rest == 0 ? boundary : boundary + 1); it != chunks_.end();) {
     DropDirtyLocked(*it->second);
+    std::erase_if(commit_.seals, [&](const SealedChunk& seal) { return seal.chunk == it->second->place.chunk; });
     active_.erase(it->first);
     if (it->second->place.chunk) index_of_.erase(it->second->place.chunk);
     it = chunks_.erase(it);

@@ -3,7 +3,8 @@
 //   namespace.cc    names: lookup, create, remove, rename, listings
 //   attributes.cc   attributes, permissions, extended attributes, policies
 //   handles.cc      open and close, the table of open files
-//   file_io.cc      read, write, truncate, flush, fsync
+//   file_io.cc      read, write, truncate, flush
+//   sync.cc         fsync
 //   lease_use.cc    entering a file under its lease, acquiring it, transitions
 //   file_locks.cc   file locks: which file a handle means, handles whose locks were lost
 //   recall.cc       leases that end: recalls, evictions, the loss of the session
@@ -71,12 +72,15 @@ struct ClientParts {
       make_data_path;
   ServerDirectory* servers = nullptr;      // kept up to date; outlives the client
   const DataCounters* counters = nullptr;  // for Stats
+  // Runs `work`, whose seals leave together at its end. Empty: they leave as they come.
+  std::function<void(const std::function<void()>& work)> gather_seals;
   std::shared_ptr<void> keep_alive;        // outlives everything that make_data_path's files use
   CacheListener* listener = nullptr;
   const Clock* clock = SystemClock::Get();
   int64_t write_back_ms = 500;    // commits of closed files are gathered for so long
-  size_t write_back_files = 64;   // or until there are so many
-  int64_t idle_lease_ms = 5'000;  // a write lease without open files is lowered after
+  size_t write_back_files = 128;  // in one request
+  int64_t idle_lease_ms = 1'000;  // a write lease without open files is sealed and lowered after
+  int64_t idle_chunk_ms = 1'000;  // a chunk of an open file is sealed after
 };
 
 class ClientImpl final : public Client, private SessionObserver, private MasterPort {
@@ -159,8 +163,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void AddLockClaims(proto::Hello* hello) override;
 
   // MasterPort (lifecycle.cc).
-  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
-                                           uint32_t count) override;
+  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
+                                           const std::vector<SealedChunk>& seals) override;
   Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) override;
   Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
                                   const std::vector<MemberFailure>& members, bool need_replacement) override;
@@ -218,9 +222,14 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status TakeError(OpenHandle& handle);
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);
   Status FlushFile(const FilePtr& file);
-  Status SyncFile(const FilePtr& file, const Caller& caller);
+  Status SyncFile(const FilePtr& file, const Caller& caller, bool data_only);
+  // The part of a sync that concerns the master: tells it what there is to tell, and waits for its disk where that is needed.
+  Status SyncMasterFor(const FilePtr& file, bool data_only);
+  // Remembers which files a mutation that was answered has changed.
+  void NoteChanges(const proto::Request& request, const proto::Reply& reply);
   Status SyncMaster();
-  void MarkWritten(const FilePtr& file);
+  // Something is to be committed; `unsynced`: and to be synced by the next fsync.
+  void MarkWritten(const FilePtr& file, bool unsynced = true);
   TimeSpec Now() const { return TimeFromNanos(clock_->WallNanos()); }
 
   // Recalls.
@@ -245,8 +254,16 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   };
   void WriteBackMain();
   void WriteBackRound(bool everything);
-  Status CommitFile(const FilePtr& file);
+  // Seals what is idle; sorts the files into those whose lease can be lowered, those to be committed, and those not yet.
+  struct Due {
+    std::vector<FilePtr> lower;
+    std::vector<FilePtr> commit;
+    bool sealing = false;  // answers are expected any moment
+  };
+  Due FindDue(const std::vector<FilePtr>& files, bool everything);
   void TakeCommit(OpenFile& file, PendingCommit* commit);
+  proto::Request CommitRequest(const std::vector<CommitItem>& items);
+  void CommitAnswered(const Result<proto::Reply>& reply, std::vector<CommitItem>& items);
   // Sends the commits in one request; sets each item's result.
   void SendCommits(std::vector<CommitItem>& items);
   // Closes the file's gate for the end of its write lease; false: not now, or there is none.
@@ -266,6 +283,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   const int64_t write_back_ms_;
   const size_t write_back_files_;
   const int64_t idle_lease_ms_;
+  const int64_t idle_chunk_ms_;
+  const std::function<void(const std::function<void()>& work)> gather_seals_;
   std::unique_ptr<MasterConnector> connector_;
   std::function<std::unique_ptr<FileData>(InodeId, uint64_t)> make_file_data_;
 
@@ -304,12 +323,11 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // Guarded by write_back_mu_:
   std::unordered_map<InodeId, FilePtr>
       written_;               // files with a write lease: commits and lowering are due some time
-  size_t fresh_written_ = 0;  // added since the last round
-
   std::vector<InodeId> holds_to_close_;  // the master was told that they are open, and they are not any more
   bool write_back_stop_ = false;
 
   std::atomic<uint64_t> write_back_rounds_{0};
+  std::atomic<bool> seals_under_way_{false};
   std::thread write_back_;
 };
 

@@ -46,15 +46,14 @@ Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::b
   return result;
 }
 
-void ClientImpl::MarkWritten(const FilePtr& file) {
+void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
   {
     std::lock_guard lock(file->mu);
-    file->unsynced = true;
+    file->unsynced |= unsynced;
     if (std::exchange(file->written, true)) return;
   }
   std::lock_guard lock(write_back_mu_);
   written_.emplace(file->inode, file);
-  if (++fresh_written_ == write_back_files_) write_back_wake_.notify_all();
 }
 
 Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data) {
@@ -81,7 +80,7 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
     break;
   }
   if (status.ok() && handle->flags.direct && !handle->flags.sync) status = FlushFile(file);
-  if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller);
+  if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller, false);
   if (status.ok()) return offset;
   const Status pending = TakeError(*handle);  // reported now, not once more at close
   return pending.ok() ? status : pending;
@@ -103,7 +102,7 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
     std::unique_lock exclusive(file->write_mu);
     const uint64_t size = file->data->Size();
     status = Status::Ok();
-    if (offset < size) status = file->data->Zero(offset, std::min(length, size - offset));
+    if (offset < size) status = file->data->Zero(offset, std::min(length, size - offset), Now());
     // What grows is a hole, which reads as zeros.
     if (status.ok() && !keep_size && offset + length > size)
       status = file->data->Truncate(offset + length, Now());
@@ -166,38 +165,6 @@ Status ClientImpl::FlushFile(const FilePtr& file) {
                                                  : status;  // what was lost is in LastWriteError
 }
 
-Status ClientImpl::SyncMaster() {
-  proto::Request request;
-  request.mutable_sync();
-  return CallSystem(std::move(request)).status();
-}
-
-Status ClientImpl::SyncFile(const FilePtr& file, const Caller& caller) {
-  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
-  bool unsynced = false;
-  {
-    std::lock_guard lock(file->mu);
-    unsynced = std::exchange(file->unsynced, false);
-  }
-  Status status;
-  {
-    CAIRN_ASSIGN_OR_RETURN(FileUse use, EnterIfWriting(file, deadline));
-    if (!use && unsynced) {
-      // Given back since the write: its chunks are sealed on W replicas, perhaps only in their memory.
-      CAIRN_ASSIGN_OR_RETURN(use, Enter(file, LeaseKind::kRead, caller));
-    }
-    if (use) status = file->data->FlushDurable();
-    if (status.code() == StatusCode::kLeaseLost) status = Status::Ok();
-  }
-  if (status.ok()) status = CommitFile(file);
-  if (status.ok()) status = SyncMaster();
-  if (!status.ok() && unsynced) {
-    std::lock_guard lock(file->mu);
-    file->unsynced = true;
-  }
-  return status;
-}
-
 Status ClientImpl::Flush(Handle number) {
   const HandlePtr handle = FindHandle(number);
   if (!handle) return BadHandle();
@@ -205,45 +172,6 @@ Status ClientImpl::Flush(Handle number) {
   const Status status = FlushFile(handle->file);
   const Status pending = TakeError(*handle);
   return pending.ok() ? status : pending;
-}
-
-Status ClientImpl::Fsync(Handle number, bool data_only) {
-  const HandlePtr handle = FindHandle(number);
-  if (!handle) return BadHandle();
-  // The size is part of what data_only asks for, and it travels with the other attributes.
-  (void)data_only;
-  const Status status = SyncFile(handle->file, handle->caller);
-  const Status pending = TakeError(*handle);
-  return pending.ok() ? status : pending;
-}
-
-Status ClientImpl::FsyncInode(InodeId inode) {
-  if (const FilePtr file = FindFile(inode)) return SyncFile(file, Caller{});
-  return SyncMaster();
-}
-
-Status ClientImpl::SyncAll() {
-  std::vector<FilePtr> files;
-  {
-    std::lock_guard lock(write_back_mu_);
-    for (const auto& [inode, file] : written_) files.push_back(file);
-  }
-  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
-  Status first;
-  const auto note = [&](const Status& status) {
-    if (first.ok() && !status.ok()) first = status;
-  };
-  for (const FilePtr& file : files) {
-    auto use = EnterIfWriting(file, deadline);
-    if (!use.ok()) {
-      note(use.status());
-    } else if (*use) {
-      note(file->data->FlushDurable());
-    }
-  }
-  WriteBackRound(true);
-  note(SyncMaster());
-  return first;
 }
 
 }  // namespace cairn::client

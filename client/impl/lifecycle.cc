@@ -24,6 +24,8 @@ ClientImpl::ClientImpl(ClientParts parts)
       write_back_ms_(parts.write_back_ms),
       write_back_files_(parts.write_back_files),
       idle_lease_ms_(parts.idle_lease_ms),
+      idle_chunk_ms_(parts.idle_chunk_ms),
+      gather_seals_(std::move(parts.gather_seals)),
       connector_(std::move(parts.connector)) {
   workers_ = std::make_unique<Scheduler>(kRecallThreads);
   invalidators_ = std::make_unique<Scheduler>(kInvalidationThreads);
@@ -98,6 +100,7 @@ ResumeClaims ClientImpl::Claims() {
 void ClientImpl::OnReply(const proto::Request& request, const proto::Reply& reply) {
   if (request.has_lock() || request.has_cancel_lock()) return locks_->OnReply(request, reply);
   cache_->ApplyReply(request, reply);
+  NoteChanges(request, reply);
   if (reply.leases_size() > 0 && cache_->OverBound() && !evicting_.exchange(true)) {
     workers_->Run([this] { Evict(); });
   }
@@ -140,16 +143,30 @@ Result<proto::Reply> ClientImpl::CallSystem(proto::Request request, OnReplyFn on
   return session_->Call(std::move(request), {.timeout_ms = timeout_ms, .on_reply = std::move(on_reply)});
 }
 
-Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first,
-                                                     uint32_t count) {
+Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
+                                                     const std::vector<SealedChunk>& seals) {
+  std::optional<Session::Ticket> told;
+  if (!seals.empty()) {
+    // Right before the announcement; sizes and times are left to the ordinary commits, which are in order among themselves.
+    proto::Request commits;
+    proto::InodeCommit* commit = commits.mutable_write_back()->add_commits();
+    commit->set_inode(inode.value());
+    commit->set_lease(lease.value());
+    commit->set_keep(proto::LEASE_WRITE);
+    FillCommit({.seals = seals}, commit);
+    commits.mutable_credentials()->set_groups_known(true);
+    CAIRN_ASSIGN_OR_RETURN(told, session_->Begin(std::move(commits)));
+  }
   proto::Request request;
   proto::AnnounceOp* op = request.mutable_announce();
   op->set_inode(inode.value());
   op->set_lease(lease.value());
   op->set_first(first);
   op->set_count(count);
-  CAIRN_ASSIGN_OR_RETURN(const proto::Reply reply, CallSystem(std::move(request)));
-  return FromProto(reply.layout().chunks());
+  const Result<proto::Reply> reply = CallSystem(std::move(request));
+  if (told) CAIRN_RETURN_IF_ERROR(session_->Wait(*told).status());
+  if (!reply.ok()) return reply.status();
+  return FromProto(reply->layout().chunks());
 }
 
 Result<std::vector<ChunkPlace>> ClientImpl::Layout(InodeId inode, uint64_t first, uint32_t count) {

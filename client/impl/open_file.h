@@ -51,6 +51,10 @@ struct OpenFile {
   bool held_at_master = false;            // the master was told that it is open here
   bool written = false;                   // since the last commit that the master answered
   bool unsynced = false;                  // written since the last fsync
+  // What is known of the inode's metadata at the master: the newest change that this client asked for, and the tenure of the
+  // lease under which the last sync ended. While that tenure lasts nobody else changes it.
+  uint64_t changed_index = 0;
+  uint64_t synced_tenure = 0;  // 0: not synced yet, or something changed in a way that is not numbered
   int64_t idle_since_ns = 0;              // last close, on the client's clock
   std::optional<TimeSpec> ignored_mtime;  // of a write that came before an explicit change of the time
 };

@@ -15,6 +15,7 @@ using std::chrono::steady_clock;
 constexpr int kOpenFileRounds = 10;  // files that stay open are committed every so many rounds
 constexpr int64_t kCommitTimeoutMs = 10'000;
 constexpr size_t kSealThreads = 8;
+constexpr int64_t kSealAnswersMs = 50;
 
 // Was the request not carried out for a reason that passes?
 bool WorthAnotherTry(const Status& status) {
@@ -75,10 +76,10 @@ void ClientImpl::TakeCommit(OpenFile& file, PendingCommit* commit) {
   if (commit->mtime && file.ignored_mtime == commit->mtime) commit->mtime.reset();
 }
 
-void ClientImpl::SendCommits(std::vector<CommitItem>& items) {
+proto::Request ClientImpl::CommitRequest(const std::vector<CommitItem>& items) {
   proto::Request request;
   proto::WriteBackOp* op = request.mutable_write_back();
-  for (CommitItem& item : items) {
+  for (const CommitItem& item : items) {
     proto::InodeCommit* commit = op->add_commits();
     commit->set_inode(item.file->inode.value());
     commit->set_lease(item.lease);
@@ -90,7 +91,14 @@ void ClientImpl::SendCommits(std::vector<CommitItem>& items) {
     cache_->SetWritten(item.file->inode, item.file->data->Size(), item.commit.mtime);
   }
   request.mutable_credentials()->set_groups_known(true);
-  auto reply = session_->Call(std::move(request), {.timeout_ms = kCommitTimeoutMs, .raw = true});
+  return request;
+}
+
+void ClientImpl::SendCommits(std::vector<CommitItem>& items) {
+  CommitAnswered(session_->Call(CommitRequest(items), {.timeout_ms = kCommitTimeoutMs, .raw = true}), items);
+}
+
+void ClientImpl::CommitAnswered(const Result<proto::Reply>& reply, std::vector<CommitItem>& items) {
   if (!reply.ok()) {
     for (CommitItem& item : items) item.result = reply.status();
     return;
@@ -108,35 +116,13 @@ void ClientImpl::SendCommits(std::vector<CommitItem>& items) {
   }
 }
 
-Status ClientImpl::CommitFile(const FilePtr& file) {
-  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
-  CAIRN_ASSIGN_OR_RETURN(const FileUse use, EnterIfWriting(file, deadline));
-  if (!use) return Status::Ok();  // the commit went with the lease
-  std::lock_guard order(file->order_mu);
-  std::vector<CommitItem> items(1);
-  items[0].file = file;
-  {
-    std::lock_guard lock(file->attach_mu);
-    items[0].lease = file->attached.number;
-  }
-  TakeCommit(*file, &items[0].commit);
-  if (items[0].commit.empty()) return Status::Ok();
-  PendingCommit copy = items[0].commit;
-  SendCommits(items);
-  if (!items[0].result.ok()) {
-    file->data->RestoreCommit(std::move(copy));
-    MarkWritten(file);
-  }
-  return items[0].result;
-}
-
 void ClientImpl::WriteBackMain() {
   std::unique_lock lock(write_back_mu_);
   while (!write_back_stop_) {
-    write_back_wake_.wait_for(lock, milliseconds(write_back_ms_),
-                              [&] { return write_back_stop_ || fresh_written_ >= write_back_files_; });
+    // Answers to seals come within milliseconds; then the leases can go.
+    const int64_t wait_ms = seals_under_way_ ? std::min(write_back_ms_, kSealAnswersMs) : write_back_ms_;
+    write_back_wake_.wait_for(lock, milliseconds(wait_ms), [&] { return write_back_stop_; });
     if (write_back_stop_) break;
-    fresh_written_ = 0;
     lock.unlock();
     WriteBackRound(false);
     CloseHolds();
@@ -146,25 +132,21 @@ void ClientImpl::WriteBackMain() {
 }
 
 void ClientImpl::WriteBackRound(bool everything) {
-  static_assert(kOpenFileRounds > 0);
   std::vector<FilePtr> files;
   {
     std::lock_guard lock(write_back_mu_);
     files.reserve(written_.size());
     for (const auto& [inode, file] : written_) files.push_back(file);
   }
-  const bool open_too = everything || ++write_back_rounds_ % kOpenFileRounds == 0;
-  const int64_t now = clock_->NowNanos();
-  std::vector<FilePtr> idle;
-  std::vector<FilePtr> due;
-  for (const FilePtr& file : files) {
-    std::lock_guard lock(file->mu);
-    if (file->handles == 0 && now - file->idle_since_ns >= idle_lease_ms_ * kNanosPerMilli) {
-      idle.push_back(file);
-    } else if (file->written && (file->handles == 0 || open_too)) {
-      due.push_back(file);
-    }
+  Due due_now;
+  const auto find = [&] { due_now = FindDue(files, everything); };
+  if (gather_seals_) {
+    gather_seals_(find);
+  } else {
+    find();
   }
+  seals_under_way_ = due_now.sealing;
+  std::vector<FilePtr>& due = due_now.commit;
   struct Taken {
     FileUse use;
     std::unique_lock<std::mutex> order;
@@ -205,7 +187,33 @@ void ClientImpl::WriteBackRound(bool everything) {
       MarkWritten(item.file);
     }
   }
-  if (!everything) LowerIdle(std::move(idle), LeaseKind::kRead);
+  if (!everything) LowerIdle(std::move(due_now.lower), LeaseKind::kRead);
+}
+
+ClientImpl::Due ClientImpl::FindDue(const std::vector<FilePtr>& files, bool everything) {
+  static_assert(kOpenFileRounds > 0);
+  const bool open_too = everything || ++write_back_rounds_ % kOpenFileRounds == 0;
+  const int64_t now = clock_->NowNanos();
+  Due due;
+  for (const FilePtr& file : files) {
+    bool closed = false;
+    bool written = false;
+    {
+      std::lock_guard lock(file->mu);
+      closed = file->handles == 0;
+      written = file->written;
+      // Closed a moment ago: soon it is sealed and told to the master in one go.
+      if (!everything && closed && now - file->idle_since_ns < idle_lease_ms_ * kNanosPerMilli) continue;
+    }
+    const FileData::IdleSeals seals = file->data->SealIdle(closed ? 0 : idle_chunk_ms_);
+    if (closed && seals.closed && !everything) {
+      due.lower.push_back(file);
+      continue;
+    }
+    due.sealing |= closed;
+    if (seals.to_tell || (written && (open_too || closed))) due.commit.push_back(file);
+  }
+  return due;
 }
 
 void ClientImpl::SealForCommit(CommitItem& item) {

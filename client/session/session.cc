@@ -74,6 +74,16 @@ void Session::Stop(bool goodbye) {
 }
 
 Result<proto::Reply> Session::Call(proto::Request request, const CallOptions& options) {
+  CAIRN_ASSIGN_OR_RETURN(const Ticket ticket, Begin(std::move(request), options));
+  return Wait(ticket);
+}
+
+Result<proto::Reply> Session::Wait(const Ticket& ticket) {
+  std::unique_lock lock(mu_);
+  return Await(lock, ticket.call_, ticket.deadline_);
+}
+
+Result<Session::Ticket> Session::Begin(proto::Request request, const CallOptions& options) {
   const int64_t timeout_ms = options.timeout_ms > 0 ? options.timeout_ms : options_.request_timeout_ms;
   const SteadyTime deadline = steady_clock::now() + milliseconds(timeout_ms);
   auto call = std::make_shared<Pending>();
@@ -103,7 +113,10 @@ Result<proto::Reply> Session::Call(proto::Request request, const CallOptions& op
     queue_.push_back({call->message, call});
     Drain(lock);
   }
-  return Await(lock, call, deadline);
+  Ticket ticket;
+  ticket.call_ = std::move(call);
+  ticket.deadline_ = deadline;
+  return ticket;
 }
 
 void Session::Post(proto::Request request, bool elsewhere) {

@@ -106,9 +106,19 @@ class Session {
   // Sends a request that nobody waits for: only the observer hears of the reply. It is sent again, also in a new session, until
   // there is one. With `elsewhere` another thread writes it (for callers that must not block, as the observer).
   void Post(proto::Request request, bool elsewhere);
+  // The same in two steps, for work that goes on meanwhile. Every ticket is to be waited for; Wait counts the time limit
+  // from Begin. Requests leave in the order of Begin.
+  class Ticket;
+  Result<Ticket> Begin(proto::Request request, const CallOptions& options = {});
+  Result<proto::Reply> Wait(const Ticket& ticket);
   // Dropped while there is no stream: the master recalls again what was not answered when the session is
   // resumed.
   void SendRecallReply(proto::RecallReply reply);
+
+  // Whether every mutation answered up to `log_index` is on the master's disk.
+  bool Durable(uint64_t log_index) const { return log_index <= durable_index(); }
+  // The newest mutation answered to this session.
+  uint64_t newest_index() const { return newest_index_.load(std::memory_order_relaxed); }
 
   // Until when leases may be used, on the clock given.
   int64_t ValidUntilNanos() const { return valid_until_ns_.load(std::memory_order_acquire); }
@@ -204,6 +214,13 @@ class Session {
 
   std::thread reader_;
   std::thread keeper_;
+};
+
+class Session::Ticket {
+ private:
+  friend class Session;
+  std::shared_ptr<Pending> call_;
+  SteadyTime deadline_;
 };
 
 }  // namespace cairn::client

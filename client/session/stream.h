@@ -1,5 +1,5 @@
-// The transport under a session: one bidirectional stream of messages to one master. gRPC is behind this seam
-// (grpc_stream.cc), so that everything above it can be driven by a scripted master in tests.
+// The transport under a session: one bidirectional stream of messages to one master. Sockets are behind this seam
+// (frame_stream.cc), so that everything above it can be driven by a scripted master in tests.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,6 @@ class MasterConnector {
   virtual Result<std::unique_ptr<MasterStream>> Open(const std::string& address, int64_t timeout_ms) = 0;
 };
 
-std::unique_ptr<MasterConnector> MakeGrpcConnector();
+std::unique_ptr<MasterConnector> MakeFrameConnector();
 
 }  // namespace cairn::client

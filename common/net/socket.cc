@@ -1,5 +1,6 @@
 #include "common/net/socket.h"
 
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
 
@@ -54,6 +55,12 @@ void SetStreamOptions(const Socket& socket, int buffer_bytes) {
   SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMillis);
   SetBuffers(fd, buffer_bytes);
+}
+
+Status MakeBlocking(const Socket& socket) {
+  const int flags = fcntl(socket.fd(), F_GETFL);
+  if (flags < 0 || fcntl(socket.fd(), F_SETFL, flags & ~O_NONBLOCK) != 0) return ErrnoStatus(errno, "socket");
+  return Status::Ok();
 }
 
 Result<Socket> StartConnect(const SocketAddress& to, int buffer_bytes) {

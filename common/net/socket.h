@@ -26,6 +26,8 @@ class Socket {
   int fd() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   void Close();
+  // The descriptor is the caller's from now on.
+  int Release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_ = -1;
@@ -34,6 +36,9 @@ class Socket {
 // Starts a non-blocking connect; whether it succeeded is told by ConnectError once the socket is writable.
 Result<Socket> StartConnect(const SocketAddress& to, int buffer_bytes);
 int ConnectError(const Socket& socket);  // errno of the finished connect, 0 when connected
+
+// For a thread that does nothing else than to wait for this one.
+Status MakeBlocking(const Socket& socket);
 
 // A non-blocking listener. kUnavailable "address in use" and so on, with the address in the message.
 // ipv6_only: leave the IPv4 side of a wildcard address to another listener.

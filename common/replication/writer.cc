@@ -320,6 +320,20 @@ void ChunkWriter::OnSealReply(ServerId server, Stamp stamp, const Status& status
   carriers_.push_back(server);
 }
 
+Status ChunkWriter::SealError() const {
+  std::vector<MemberProblem> problems;
+  for (const Member& member : members_) {
+    if (member.seal == SealState::kConfirmed) continue;
+    const std::string waiting =
+        member.seal == SealState::kSent ? "has not confirmed the seal yet" : "has not answered the last writes yet";
+    problems.push_back({member.server, member.live ? Status(StatusCode::kTimeout, waiting) : member.problem});
+  }
+  return {StatusCode::kNoQuorum, "seal refused: " + std::to_string(carriers_.size()) + " of the " +
+                                     std::to_string(options_.config.write_quorum) +
+                                     " confirmations required for chunk " + ToString(chunk_) + " (" +
+                                     DescribeProblems(problems) + ")"};
+}
+
 bool ChunkWriter::seal_settled() const {
   return sealing_ && std::none_of(members_.begin(), members_.end(), [](const Member& member) {
            return member.live && member.seal != SealState::kConfirmed;

@@ -155,6 +155,8 @@ class ChunkWriter {
   // Every live member answered; no further carrier will come.
   bool seal_settled() const;
   Stamp seal_stamp() const { return {options_.config.epoch, last_seq_}; }
+  // kNoQuorum naming who did not confirm the seal and why.
+  Status SealError() const;
   // Who confirmed the seal, in order of confirmation.
   const std::vector<ServerId>& carriers() const { return carriers_; }
 

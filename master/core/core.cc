@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "common/log.h"
 #include "master/cluster/erasure.h"
@@ -85,7 +86,7 @@ Status Core::ReserveIds(bool wait) {
   *command.mutable_reserve_ids() = ids_->Reserve();
   Apply(command);
   if (!wait) {
-    WhenDurable(log_index_, [this] { ids_->Reserved(); });
+    when_durable_.emplace(log_index_, [this] { ids_->Reserved(); });  // long ahead of use: no hurry
     return Status::Ok();
   }
   CAIRN_RETURN_IF_ERROR(CommitRound());
@@ -234,6 +235,7 @@ Status Core::MutationsAllowed() const {
 
 void Core::WhenDurable(uint64_t log_index, std::function<void()> call) {
   when_durable_.emplace(log_index, std::move(call));
+  sync_wanted_ = true;
 }
 
 void Core::RunDurable() {
@@ -267,6 +269,8 @@ Status Core::CommitRound() {
       PublishDurable(log_index_);
     }
   }
+  // Every waiter's index is committed by now, so one sync that starts after this covers them all.
+  if (std::exchange(sync_wanted_, false) && request_sync_ && committed_index() > durable_index()) request_sync_();
   FlushOutbox();
   return Status::Ok();
 }

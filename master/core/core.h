@@ -74,9 +74,14 @@ class Core {
   Status Start();
   // One round; waits up to `max_wait_ns` for something to do. An error means that the process has to stop.
   Status RunOnce(int64_t max_wait_ns);
+  // When the next round is due although nothing comes in, on the clock given.
+  int64_t NextWakeup() const;
   // Any thread: the inbox, and what is on disk.
   EventQueue& inbox() { return inbox_; }
   void PublishDurable(uint64_t log_index);
+  // `request` is called by the core thread after a commit for whose durability somebody waits: the log is to be
+  // synced at once. Set before the first RunOnce; without it waiters wait for whoever syncs the log.
+  void SetSyncRequest(std::function<void()> request) { request_sync_ = std::move(request); }
   uint64_t committed_index() const { return committed_index_.load(std::memory_order_acquire); }
   uint64_t durable_index() const { return durable_index_.load(std::memory_order_acquire); }
   MetaStore& store() { return *store_; }
@@ -130,7 +135,7 @@ class Core {
   void Send(SessionId session, proto::MasterMessage message);
   void Answer(SessionId session, proto::Reply reply);
   void SendRecalls(const std::vector<RecallOrder>& orders);
-  // Runs `call` once `log_index` is on disk.
+  // Runs `call` once `log_index` is on disk, and asks for the log to be synced right after this round's commit.
   void WhenDurable(uint64_t log_index, std::function<void()> call);
 
   // Leases: true when others hold no more than `leave` on the inode; otherwise recalls are sent and
@@ -164,7 +169,6 @@ class Core {
   void LoadState();
   Status ReserveIds(bool wait);
   void EnsureIds();
-  int64_t NextWakeup() const;
   void RunDurable();
 
   const CoreOptions options_;
@@ -206,6 +210,8 @@ class Core {
   std::set<OperationId> runnable_;
   std::set<OperationId> grace_waiters_;
   std::multimap<uint64_t, std::function<void()>> when_durable_;
+  bool sync_wanted_ = false;  // somebody waits for durability since the last request for a sync
+  std::function<void()> request_sync_;
 
   std::vector<std::pair<std::shared_ptr<SessionChannel>, proto::MasterMessage>> session_outbox_;
   std::vector<std::pair<std::shared_ptr<ServerChannel>, proto::MasterToChunkserver>> server_outbox_;

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 
 #include "master/core/channels.h"
@@ -18,6 +19,10 @@ class EventQueue {
  public:
   explicit EventQueue(size_t max_calls = 1024) : max_calls_(max_calls) {}
 
+  // For an owner that waits for more than this queue: called, without a lock and by whichever thread, when there is something
+  // to drain. Set before use.
+  void SetWaker(std::function<void()> waker) { waker_ = std::move(waker); }
+
   // False for a CallEvent when too many of them wait, and for everything after Close.
   bool Push(Event event) {
     const bool is_call = std::holds_alternative<CallEvent>(event);
@@ -27,7 +32,7 @@ class EventQueue {
       if (is_call) ++calls_;
       events_.push_back(std::move(event));
     }
-    ready_.notify_one();
+    Notify();
     return true;
   }
 
@@ -37,7 +42,7 @@ class EventQueue {
       std::lock_guard lock(mu_);
       woken_ = true;
     }
-    ready_.notify_one();
+    Notify();
   }
 
   // Up to `limit` events, in order; waits at most `wait` for the first one. An empty answer: nothing came, or
@@ -62,11 +67,24 @@ class EventQueue {
       std::lock_guard lock(mu_);
       closed_ = true;
     }
-    ready_.notify_one();
+    Notify();
+  }
+  bool empty() {
+    std::lock_guard lock(mu_);
+    return events_.empty();
   }
 
  private:
+  void Notify() {
+    if (waker_) {
+      waker_();
+    } else {
+      ready_.notify_one();
+    }
+  }
+
   const size_t max_calls_;  // constant after construction
+  std::function<void()> waker_;
   std::mutex mu_;
   std::condition_variable ready_;
   // Guarded by mu_.

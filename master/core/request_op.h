@@ -140,6 +140,7 @@ class WriterOp final : public RequestOp {
   Progress Sync(Core& core);
 
   uint64_t wait_index_ = 0;
+  std::optional<proto::Reply> written_back_;  // applied; the answer waits for the disk
 };
 
 // ChunkTroubleOp: a report for repair, or the configuration procedure on behalf of a writer below W.

@@ -91,6 +91,10 @@ Progress WriterOp::Release(Core& core) {
 }
 
 Progress WriterOp::WriteBack(Core& core) {
+  if (written_back_) {
+    if (core.durable_index() < wait_index_) return Progress::kWaiting;
+    return Reply(core, *std::move(written_back_));
+  }
   proto::LogCommand command = NewCommand();
   *command.mutable_write_back() = request_.write_back();
   // Holds are noted before the leases go, so that no delete slips in between.
@@ -110,6 +114,12 @@ Progress WriterOp::WriteBack(Core& core) {
       TakeBackWriteLease(core, inode, session, number,
                          commit.keep() == proto::LEASE_READ ? LeaseMode::kRead : LeaseMode::kNone, nullptr);
     }
+  }
+  if (request_.write_back().durable() && core.durable_index() < core.log_index()) {
+    written_back_ = std::move(result.reply);
+    wait_index_ = core.log_index();
+    core.WhenDurable(wait_index_, [&core, me = id] { core.Wake(me); });
+    return Progress::kWaiting;
   }
   return Reply(core, std::move(result.reply));
 }

@@ -54,7 +54,6 @@ std::unique_ptr<grpc::Service> MakeClusterService(Core* core) {
 
 std::vector<std::unique_ptr<grpc::Service>> MakeServices(Core* core) {
   std::vector<std::unique_ptr<grpc::Service>> services;
-  services.push_back(MakeSessionService(core));
   services.push_back(MakeClusterService(core));
   services.push_back(MakeAdminService(core));
   return services;

@@ -10,14 +10,19 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/net/buffer_pool.h"
+#include "common/net/event_loop.h"
 #include "master/core/core.h"
+#include "master/service/service_port.h"
 #include "master/service/services.h"
+#include "master/service/session_service.h"
 
 namespace cairn::master {
 namespace {
 
 constexpr int kMaxMessageBytes = 16 << 20;
-constexpr int64_t kMaxWaitNanos = 200 * kNanosPerMilli;
+constexpr size_t kIdleReceiveBytes = 16u << 20;
+constexpr size_t kOtherConnections = 4096;  // chunkservers, administration
 
 }  // namespace
 
@@ -28,29 +33,88 @@ struct MasterServer::State {
   std::unique_ptr<grpc::Server> server;
   std::function<void(const Status&)> on_failure;
   std::string cluster_id;
-  int port = 0;
-  std::thread core_thread;
   std::thread sync_thread;
+  net::BufferPool pool{kIdleReceiveBytes};
+  // The core's thread. It also serves the sessions' sockets: a request is received, carried out and answered without changing
+  // threads.
+  std::unique_ptr<net::EventLoopThread> core_loop;
+  std::unique_ptr<ServicePort> port;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
+  std::atomic<bool> round_due{false};
+  // Of the core's thread:
+  bool failed = false;
+  net::EventLoop::TimerId next_round = 0;
   std::atomic<bool> stopping{false};
   std::mutex mu;
-  std::condition_variable stop_changed;  // with stopping, guarded by mu
+  std::condition_variable sync_wake;  // with stopping and sync_wanted, guarded by mu
+  bool sync_wanted = false;
   bool stopped = false;
 
-  void RunCore() {
-    while (!stopping.load(std::memory_order_relaxed)) {
-      const Status status = core->RunOnce(kMaxWaitNanos);
-      if (status.ok()) continue;
+  // Any thread: something waits for the core.
+  void WakeCore() {
+    if (round_due.exchange(true)) return;
+    net::EventLoop* loop = core_loop->loop();
+    // After everything that arrived in this turn of the loop, so that it shares one commit.
+    if (loop->InLoopThread()) {
+      loop->Defer([this] { Round(); });
+    } else {
+      loop->Post([this, loop] { loop->Defer([this] { Round(); }); });
+    }
+  }
+
+  void Round() {
+    round_due = false;
+    if (failed || stopping.load(std::memory_order_relaxed)) return;
+    const Status status = core->RunOnce(0);
+    if (!status.ok()) {
+      failed = true;
       CAIRN_LOG(Error, "the master cannot go on: {}", status.ToString());
       if (on_failure) on_failure(status);
       return;
     }
+    if (!core->inbox().empty()) WakeCore();
+    net::EventLoop* loop = core_loop->loop();
+    loop->CancelTimer(next_round);
+    next_round = loop->AddTimer(core->NextWakeup(), [this] { Round(); });
   }
 
-  // Everything in the log is on disk at most one period later.
+  // The loop's wake-ups are in the core's time.
+  void StartLoop(const Clock* clock) {
+    core_loop = std::make_unique<net::EventLoopThread>("core", clock);
+    core->inbox().SetWaker([this] { WakeCore(); });
+    WakeCore();
+  }
+
+  Status Listen(const MasterServerOptions& options) {
+    ServicePort::Handlers handlers;
+    handlers.session = [this](net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
+      ServeSession(core.get(), core_loop->loop(), &pool, std::move(socket), std::move(peer), std::move(slot));
+    };
+    handlers.grpc = [this](net::Socket socket) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.fd = socket.Release();
+      acceptor->HandleNewConnection(&connection);
+    };
+    port = std::make_unique<ServicePort>(core_loop->loop(), options.core.max_sessions + kOtherConnections,
+                                         std::move(handlers));
+    return port->Start(options.listen);
+  }
+
+  void RequestSync() {
+    {
+      std::lock_guard lock(mu);
+      sync_wanted = true;
+    }
+    sync_wake.notify_one();
+  }
+
+  // Everything in the log is on disk at most one period later, and at once when somebody waits for it. Requests that
+  // come while a sync runs share the next one.
   void RunSync(int64_t period_ms) {
     std::unique_lock lock(mu);
     while (!stopping) {
-      stop_changed.wait_for(lock, std::chrono::milliseconds(period_ms), [&] { return stopping.load(); });
+      sync_wake.wait_for(lock, std::chrono::milliseconds(period_ms), [&] { return stopping.load() || sync_wanted; });
+      sync_wanted = false;
       const uint64_t committed = core->committed_index();
       if (committed <= core->durable_index()) continue;
       lock.unlock();
@@ -85,12 +149,12 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.services = MakeServices(state.core.get());
 
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &state.port);
+  // Connections come from the port that gRPC shares with the sessions.
+  state.acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   for (auto& service : state.services) builder.RegisterService(service.get());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
-  // A second master on the same port must fail instead of sharing it.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // Peers that vanished without closing are found within seconds; theirs are allowed to look for us as often.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
@@ -99,12 +163,10 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   state.server = builder.BuildAndStart();
-  if (state.server == nullptr || state.port == 0) {
-    return Status(StatusCode::kBusy,
-                  "cannot listen on " + options.listen +
-                      ": the address is in use, not one of this machine, or not permitted");
-  }
-  state.core_thread = std::thread([&state] { state.RunCore(); });
+  if (state.server == nullptr) return Status(StatusCode::kIoError, "gRPC does not start");
+  state.core->SetSyncRequest([&state] { state.RequestSync(); });
+  state.StartLoop(clock);
+  CAIRN_RETURN_IF_ERROR(state.Listen(options));
   state.sync_thread =
       std::thread([&state, period_ms = options.core.metadata_sync_ms] { state.RunSync(period_ms); });
   return master;
@@ -112,13 +174,14 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
 
 MasterServer::~MasterServer() { Stop(); }
 
-int MasterServer::port() const { return state_->port; }
+int MasterServer::port() const { return state_->port->port(); }
 const std::string& MasterServer::cluster_id() const { return state_->cluster_id; }
 
 void MasterServer::Stop() {
   State& state = *state_;
   if (state.stopped) return;
   state.stopped = true;
+  if (state.port != nullptr) state.port->Stop();
   if (state.server != nullptr) {
     // Streams never end by themselves: give answers under way a moment, then cancel.
     state.server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
@@ -127,15 +190,17 @@ void MasterServer::Stop() {
     std::lock_guard lock(state.mu);
     state.stopping = true;
   }
-  state.stop_changed.notify_all();
+  state.sync_wake.notify_all();
   state.core->inbox().Close();
-  if (state.core_thread.joinable()) state.core_thread.join();
+  if (state.core_loop != nullptr) state.core_loop->Stop();
   if (state.sync_thread.joinable()) state.sync_thread.join();
   state.server.reset();
   state.services.clear();
+  state.port.reset();
   const Status status = state.store->SyncLog();
   if (!status.ok()) CAIRN_LOG(Error, "sync of the metadata log at the end failed: {}", status.ToString());
   state.core.reset();
+  state.core_loop.reset();  // with the sessions' connections
   state.store.reset();
 }
 

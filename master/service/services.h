@@ -15,9 +15,8 @@ namespace cairn::master {
 
 class Core;
 
-// The three services for this core. They must outlive the gRPC server, and the core must outlive them.
+// The two services for this core. They must outlive the gRPC server, and the core must outlive them.
 std::vector<std::unique_ptr<grpc::Service>> MakeServices(Core* core);
-std::unique_ptr<grpc::Service> MakeSessionService(Core* core);
 std::unique_ptr<grpc::Service> MakeClusterService(Core* core);
 std::unique_ptr<grpc::Service> MakeAdminService(Core* core);
 

@@ -1,55 +1,45 @@
+#include "master/service/session_service.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/net/control_connection.h"
 #include "master/core/core.h"
-#include "master/service/bidi_stream.h"
-#include "master/service/services.h"
-// The generated services hide methods of their own bases.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Woverloaded-virtual"
-#include "proto/cairn/session.grpc.pb.h"
-#pragma GCC diagnostic pop
 
 namespace cairn::master {
 namespace {
 
-using Handle = StreamHandle<proto::ClientMessage, proto::MasterMessage>;
-using Stream = BidiStream<proto::ClientMessage, proto::MasterMessage>;
-
+// What the core sends to. Everything runs on one thread, the loop's, which is the core's.
 class Channel final : public SessionChannel {
  public:
-  Channel() : handle_(std::make_shared<Handle>()) {}
-  void Send(proto::MasterMessage message) override { handle_->Send(std::move(message)); }
-  void Close(const Status& status) override { handle_->Close(status); }
-  void Consumed() override { handle_->Consumed(); }
-  const std::shared_ptr<Handle>& handle() const { return handle_; }
-
- private:
-  const std::shared_ptr<Handle> handle_;
-};
-
-class SessionServiceImpl final : public proto::SessionService::CallbackService {
- public:
-  explicit SessionServiceImpl(Core* core) : core_(core) {}
-
-  grpc::ServerBidiReactor<proto::ClientMessage, proto::MasterMessage>* Session(
-      grpc::CallbackServerContext* context) override {
-    auto channel = std::make_shared<Channel>();
-    Stream::Callbacks callbacks;
-    callbacks.message = [core = core_, channel](std::shared_ptr<proto::ClientMessage> message) {
-      core->inbox().Push(SessionMessageEvent{channel, std::move(message)});
-    };
-    callbacks.closed = [core = core_, channel] { core->inbox().Push(SessionClosedEvent{channel}); };
-    Stream* reactor = nullptr;
-    Stream::Start(channel->handle(), {.window = 1024}, std::move(callbacks), &reactor);
-    return reactor;
+  void Send(proto::MasterMessage message) override {
+    std::vector<std::byte> bytes(message.ByteSizeLong());
+    if (message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size()))) connection_->Send(std::move(bytes));
   }
+  void Close(const Status& status) override { connection_->End(status); }
+  void Consumed() override { connection_->Consumed(); }
+  void SetConnection(std::shared_ptr<net::ControlConnection> connection) { connection_ = std::move(connection); }
 
  private:
-  Core* const core_;
+  std::shared_ptr<net::ControlConnection> connection_;  // forgets its handlers, and with them this, when it is closed
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeSessionService(Core* core) {
-  return std::make_unique<SessionServiceImpl>(core);
+void ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool, net::Socket socket, std::string peer,
+                  std::shared_ptr<void> slot) {
+  auto channel = std::make_shared<Channel>();
+  net::ControlConnection::Handler handler;
+  handler.message = [core, channel](std::span<const std::byte> bytes) {
+    auto message = std::make_shared<proto::ClientMessage>();
+    if (!message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+      return channel->Close(Status(StatusCode::kMalformed, "a message does not decode"));
+    }
+    core->inbox().Push(SessionMessageEvent{channel, std::move(message)});
+  };
+  handler.closed = [core, channel] { core->inbox().Push(SessionClosedEvent{channel}); };
+  channel->SetConnection(net::ControlConnection::Start(loop, std::move(socket), std::move(peer), pool, {},
+                                                       std::move(handler), std::move(slot)));
 }
 
 }  // namespace cairn::master

@@ -47,6 +47,7 @@ class FakeFileData final : public FileData {
     std::lock_guard lock(mu_);
     mode_ = 2;
     size_ = size;
+    told_ = size;
   }
   void Detach() override {
     std::lock_guard lock(mu_);
@@ -101,7 +102,7 @@ class FakeFileData final : public FileData {
     ChangedLocked(now);
     return Status::Ok();
   }
-  Status Zero(uint64_t offset, uint64_t length) override {
+  Status Zero(uint64_t offset, uint64_t length, TimeSpec) override {
     std::lock_guard lock(mu_);
     LoadLocked();
     buffer_.resize(size_);
@@ -125,15 +126,22 @@ class FakeFileData final : public FileData {
   }
   Status FlushDurable() override {
     std::lock_guard lock(mu_);
-    return FlushLocked("durable");
+    const bool news = dirty_;
+    CAIRN_RETURN_IF_ERROR(FlushLocked("durable"));
+    if (news) commit_.durable.push_back({ChunkId(inode_), {Epoch(1), ++durable_seq_}});
+    return Status::Ok();
   }
   PendingCommit TakeCommit() override {
     std::lock_guard lock(mu_);
+    if (commit_.size) told_ = commit_.size;
     return std::exchange(commit_, {});
   }
   void RestoreCommit(PendingCommit commit) override {
     std::lock_guard lock(mu_);
-    if (commit_.empty()) commit_ = std::move(commit);
+    if (commit.size && !commit_.size) commit_.size = commit.size;
+    if (commit.mtime && !commit_.mtime) commit_.mtime = commit.mtime;
+    if (commit_.durable.empty()) commit_.durable = commit.durable;
+    if (commit.size) told_.reset();
   }
   Result<PendingCommit> FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) override {
     if (replicas_->before_seal) replicas_->before_seal(inode_);
@@ -142,6 +150,7 @@ class FakeFileData final : public FileData {
     CAIRN_RETURN_IF_ERROR(FlushLocked("seal"));
     return std::exchange(commit_, {});
   }
+  IdleSeals SealIdle(int64_t) override { return {.closed = true}; }
   void Discard() override {
     std::lock_guard lock(mu_);
     dirty_ = false;
@@ -160,7 +169,7 @@ class FakeFileData final : public FileData {
   void ChangedLocked(TimeSpec now) {
     dirty_ = true;
     mtime_ = now;
-    commit_.size = size_;
+    if (told_ != size_) commit_.size = size_;
     commit_.mtime = now;
   }
   Status FlushLocked(const std::string& what) {
@@ -187,6 +196,8 @@ class FakeFileData final : public FileData {
   TimeSpec mtime_;
   std::string buffer_;
   PendingCommit commit_;
+  uint64_t durable_seq_ = 0;
+  std::optional<uint64_t> told_;  // the size that was taken last
   WriteError error_;
 };
 

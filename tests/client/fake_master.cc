@@ -125,6 +125,11 @@ void FakeMaster::RefuseConnections(bool refuse) {
   std::lock_guard lock(mu_);
   refuse_ = refuse;
 }
+void FakeMaster::HoldBackDurability(bool hold) {
+  std::lock_guard lock(mu_);
+  hold_durability_ = hold;
+}
+
 void FakeMaster::SilenceRenewals(bool silent) {
   std::lock_guard lock(mu_);
   silent_ = silent;
@@ -246,7 +251,8 @@ bool FakeMaster::WaitFor(const std::function<bool()>& condition) {
 
 void FakeMaster::Send(const std::shared_ptr<Channel>& channel, proto::MasterMessage message) {
   if (!channel) return;
-  message.set_durable_index(log_index_);
+  if (!hold_durability_) durable_index_ = log_index_;
+  message.set_durable_index(durable_index_);
   std::lock_guard lock(channel->mu);
   channel->outbox.push_back(std::move(message));
   channel->changed.notify_all();
@@ -382,6 +388,7 @@ proto::Reply FakeMaster::Execute(SessionState& session, const proto::Request& re
   Status status = ExecuteNamespace(session, request, &reply);
   if (status.code() == StatusCode::kNotSupported) status = ExecuteFile(session, request, &reply);
   if (status.ok() && IsMutation(request)) reply.set_log_index(++log_index_);
+  if (request.has_sync() || request.write_back().durable()) durable_index_ = log_index_;
   if (!status.ok()) *reply.mutable_status() = ToProto(status);
   return reply;
 }

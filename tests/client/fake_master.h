@@ -39,6 +39,8 @@ class FakeMaster {
   void ForgetSessions();  // breaks all streams; hello is answered session_unknown
   void Restart();         // another incarnation; read leases are forgotten
   void SilenceRenewals(bool silent);
+  // What is carried out from now on is not on its disk until a request asks for that.
+  void HoldBackDurability(bool hold);
   void BreakStreams();
   // The next request of this kind waits until ReleaseHeld.
   void Hold(proto::Request::OpCase op);
@@ -114,6 +116,8 @@ class FakeMaster {
   uint64_t next_session_ = 1;
   uint64_t incarnation_ = 1;
   uint64_t log_index_ = 0;
+  uint64_t durable_index_ = 0;
+  bool hold_durability_ = false;
   int drop_replies_ = 0;
   int repeats_ = 0;
   bool refuse_ = false;

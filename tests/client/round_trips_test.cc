@@ -43,6 +43,26 @@ TEST_F(RoundTrips, AFailedLookupUnderTheDirectoryLeaseIsNone) {
   EXPECT_GT(client->NegativeValidNanos(kRoot), 0);
 }
 
+// What a program makes and fills itself it need not be told about: neither that a name is free nor that one is gone.
+TEST_F(RoundTrips, ADirectoryMadeHereIsKnownWhole) {
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  auto made = client->Mkdir(root, kRoot, "d", 0755);
+  ASSERT_TRUE(made.ok());
+  const InodeId dir = made->attr.inode;
+  EXPECT_EQ(Cost([&] { EXPECT_EQ(client->Lookup(root, dir, "a").code(), StatusCode::kNotFound); }), 0);
+  ASSERT_TRUE(client->Mkdir(root, dir, "a", 0755).ok());
+  EXPECT_EQ(Cost([&] {
+              EXPECT_TRUE(client->Lookup(root, dir, "a").ok());
+              EXPECT_EQ(client->Lookup(root, dir, "b").code(), StatusCode::kNotFound);
+            }),
+            0);
+  // Others may change it only after its lease was given back.
+  ASSERT_TRUE(master.Recall(dir.value(), proto::LEASE_NONE));
+  ASSERT_EQ(master.AwaitRecallReply(dir.value()).inode(), dir.value());
+  EXPECT_GE(Cost([&] { EXPECT_EQ(client->Lookup(root, dir, "b").code(), StatusCode::kNotFound); }), 1);
+}
+
 TEST_F(RoundTrips, CreateWriteCloseIsOne) {
   auto client = Connect();
   ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
@@ -54,6 +74,33 @@ TEST_F(RoundTrips, CreateWriteCloseIsOne) {
               EXPECT_EQ(client->GetAttr(root, created->entry.attr.inode)->attr.size, 4096u);
             }),
             1);
+}
+
+// The commit asks for durability itself, and where the master's disk has everything nobody is asked.
+TEST_F(RoundTrips, FsyncIsOneRequestAndNoneWhenTheMasterHasNothingNewToWrite) {
+  auto client = Connect();
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const Handle file = created->handle;
+  const auto write = [&](uint64_t offset) {
+    ASSERT_TRUE(client->Write(file, offset, Bytes(std::string(4096, 'x'))).ok());
+  };
+  write(0);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, false).ok()); }), 1);
+  EXPECT_EQ(master.Count(Op::kWriteBack), 1);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, false).ok()); }), 0) << "nothing changed";
+  write(0);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "what recovery must not go below";
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, false).ok()); }), 0) << "which told everything";
+  write(4096);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "the size changed";
+  SetAttributes change;
+  change.mode = 0600;
+  ASSERT_TRUE(client->SetAttr(root, created->entry.attr.inode, change).ok());
+  master.HoldBackDurability(true);
+  ASSERT_TRUE(client->SetAttr(root, created->entry.attr.inode, change).ok());
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "the mode is not on disk yet";
+  EXPECT_TRUE(client->Close(file).ok());
 }
 
 TEST_F(RoundTrips, WriteBackOfManyFilesIsSharedAndLowersTheirLeases) {

@@ -282,6 +282,37 @@ TEST_F(CoreFilesTest, SyncAnswersOnlyWhenTheLogIsOnDisk) {
   EXPECT_LE(reply.log_index(), h_.core().durable_index());
 }
 
+TEST_F(CoreFilesTest, ACommitThatAsksForDurabilityIsAnsweredAfterASyncThatItBringsAbout) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  ASSERT_EQ(CodeOf(created), StatusCode::kOk);
+  uint64_t asked_at = 0;
+  h_.core().SetSyncRequest([&] { asked_at = h_.core().committed_index(); });
+  proto::Request request;
+  proto::InodeCommit* commit = request.mutable_write_back()->add_commits();
+  commit->set_inode(created.entry().attr().inode());
+  commit->set_lease(created.leases(0).number());
+  commit->set_size(4096);
+  commit->set_keep(proto::LEASE_WRITE);
+  request.mutable_write_back()->set_durable(true);
+  const uint64_t number = a_->Enqueue(request);
+  ASSERT_TRUE(h_.core().RunOnce(0).ok());
+  EXPECT_FALSE(a_->HasReply(number)) << "the log is not on disk yet";
+  EXPECT_EQ(asked_at, h_.core().committed_index()) << "asked for after the commit, or the sync would miss it";
+  ASSERT_TRUE(h_.core().RunOnce(0).ok());
+  EXPECT_FALSE(a_->HasReply(number));
+  const proto::Reply reply = a_->Wait(number);
+  EXPECT_EQ(CodeOf(reply), StatusCode::kOk) << reply.status().message();
+  EXPECT_LE(reply.log_index(), h_.core().durable_index());
+  // An ordinary commit waits for nothing.
+  asked_at = 0;
+  commit->set_size(8192);
+  request.mutable_write_back()->set_durable(false);
+  const uint64_t ordinary = a_->Enqueue(request);
+  ASSERT_TRUE(h_.core().RunOnce(0).ok());
+  EXPECT_TRUE(a_->HasReply(ordinary));
+  EXPECT_EQ(asked_at, 0u);
+}
+
 TEST_F(CoreFilesTest, GarbageIsRefusedWithoutHarm) {
   auto stranger = h_.NewClient();
   proto::Request request;

@@ -80,13 +80,18 @@ proto::HelloReply FakeClient::Hello(uint64_t id, std::vector<proto::LeaseClaim> 
 }
 
 uint64_t FakeClient::Send(proto::Request request) {
+  const uint64_t number = Enqueue(std::move(request));
+  harness_->Settle();
+  return number;
+}
+
+uint64_t FakeClient::Enqueue(proto::Request request) {
   if (request.number() == 0) request.set_number(next_number++);
   if (!request.has_credentials()) *request.mutable_credentials() = Root();
   const uint64_t number = request.number();
   auto message = std::make_shared<proto::ClientMessage>();
   *message->mutable_request() = std::move(request);
   harness_->core().inbox().Push(SessionMessageEvent{shared_from_this(), std::move(message)});
-  harness_->Settle();
   return number;
 }
 

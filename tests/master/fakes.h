@@ -79,6 +79,7 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
   // A new session, or the one given.
   proto::HelloReply Hello(uint64_t session = 0, std::vector<proto::LeaseClaim> claims = {});
   uint64_t Send(proto::Request request);  // returns its number
+  uint64_t Enqueue(proto::Request request);  // the same, without letting anything happen
   proto::Reply Wait(uint64_t number);     // fails the test when no reply came
   bool HasReply(uint64_t number) const { return replies.contains(number); }
   proto::Reply Call(proto::Request request) { return Wait(Send(std::move(request))); }

@@ -1,4 +1,4 @@
-// A scripted client and a fake chunkserver that speak to a master over real gRPC streams.
+// A scripted client and a fake chunkserver that speak to a master over real connections.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -18,8 +18,8 @@
 
 #include "proto/cairn/admin.grpc.pb.h"
 #include "proto/cairn/cluster.grpc.pb.h"
-#include "proto/cairn/session.grpc.pb.h"
 #pragma GCC diagnostic pop
+#include "client/session/stream.h"
 #include "tests/master/fakes.h"
 
 namespace cairn::master {
@@ -33,13 +33,15 @@ inline std::shared_ptr<grpc::Channel> Connect(int port) {
                                    arguments);
 }
 
-class GrpcClient {
+class SessionPeer {
  public:
-  explicit GrpcClient(int port) : stub_(proto::SessionService::NewStub(Connect(port))) {
-    stream_ = stub_->Session(&context_);
+  explicit SessionPeer(int port) {
+    auto opened = client::MakeFrameConnector()->Open("127.0.0.1:" + std::to_string(port), 10'000);
+    EXPECT_TRUE(opened.ok()) << opened.status().ToString();
+    stream_ = *std::move(opened);
     reader_ = std::thread([this] { Read(); });
   }
-  ~GrpcClient() { Break(); }
+  ~SessionPeer() { Break(); }
 
   // The connection goes away without a goodbye.
   void Break() {
@@ -49,11 +51,11 @@ class GrpcClient {
       std::lock_guard lock(mu_);
       ended = ended_;
     }
-    if (!ended) context_.TryCancel();  // otherwise the master's own status is what Finish tells
+    if (!ended) stream_->Cancel();  // otherwise the master's own status is what Finish tells
     reader_.join();
     final_ = stream_->Finish();
   }
-  grpc::Status WaitForEnd() {
+  Status WaitForEnd() {
     std::unique_lock lock(mu_);
     changed_.wait_for(lock, kPatience, [&] { return ended_; });
     lock.unlock();
@@ -124,12 +126,10 @@ class GrpcClient {
     changed_.notify_all();
   }
 
-  std::unique_ptr<proto::SessionService::Stub> stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<proto::ClientMessage, proto::MasterMessage>> stream_;
+  std::unique_ptr<client::MasterStream> stream_;
   std::thread reader_;
   std::mutex write_mu_;
-  grpc::Status final_;
+  Status final_;
   uint64_t session_ = 0;
   uint64_t next_ = 1;
   std::mutex mu_;

@@ -65,8 +65,8 @@ class GrpcTest : public ::testing::Test {
 TEST_F(GrpcTest, AFileTravelsFromWriterToReaderThroughARecall) {
   StartMaster();
   StartServers(3);
-  GrpcClient writer(master_->port());
-  GrpcClient reader(master_->port());
+  SessionPeer writer(master_->port());
+  SessionPeer reader(master_->port());
   ASSERT_NE(writer.Hello().session(), 0u);
   ASSERT_NE(reader.Hello().session(), 0u);
   const proto::Reply created = writer.Create("f");
@@ -107,13 +107,13 @@ TEST_F(GrpcTest, ARepeatOverANewStreamIsAnsweredFromTheFirstTime) {
   mkdir.mutable_mkdir()->set_parent(1);
   mkdir.mutable_mkdir()->set_name("d");
   mkdir.mutable_mkdir()->set_mode(0755);
-  auto first = std::make_unique<GrpcClient>(master_->port());
+  auto first = std::make_unique<SessionPeer>(master_->port());
   const uint64_t session = first->Hello().session();
   first->Send(mkdir);
   const proto::Reply reply = first->Wait(7);
   ASSERT_EQ(CodeOf(reply), StatusCode::kOk);
   first->Break();
-  GrpcClient second(master_->port());
+  SessionPeer second(master_->port());
   EXPECT_EQ(second.Hello(session).last_request(), 7u);
   second.Send(mkdir);
   const proto::Reply again = second.Wait(7);
@@ -124,7 +124,7 @@ TEST_F(GrpcTest, ARepeatOverANewStreamIsAnsweredFromTheFirstTime) {
 TEST_F(GrpcTest, ASilentWriterIsRecoveredAndItsFileServed) {
   StartMaster(/*session_lease_ms=*/1'000);
   StartServers(3);
-  auto writer = std::make_unique<GrpcClient>(master_->port());
+  auto writer = std::make_unique<SessionPeer>(master_->port());
   writer->Hello();
   const proto::Reply created = writer->Create("f");
   ASSERT_EQ(CodeOf(created), StatusCode::kOk) << created.status().message();
@@ -136,7 +136,7 @@ TEST_F(GrpcTest, ASilentWriterIsRecoveredAndItsFileServed) {
   }
   writer->Break();
   // Its own session must outlive the other's: it renews until the answer came.
-  GrpcClient reader(master_->port());
+  SessionPeer reader(master_->port());
   reader.Hello();
   std::atomic<bool> done{false};
   std::thread renewals([&] {
@@ -162,9 +162,9 @@ TEST_F(GrpcTest, ASilentWriterIsRecoveredAndItsFileServed) {
 
 TEST_F(GrpcTest, AnotherClustersClientIsTurnedAway) {
   StartMaster();
-  GrpcClient client(master_->port());
+  SessionPeer client(master_->port());
   client.Hello(0, std::string(32, 'b'));
-  EXPECT_EQ(client.WaitForEnd().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(client.WaitForEnd().code(), StatusCode::kWrongCluster);
 }
 
 TEST_F(GrpcTest, GarbageOnThePortDoesNoHarm) {
@@ -187,7 +187,7 @@ TEST_F(GrpcTest, GarbageOnThePortDoesNoHarm) {
     send(fd, garbage.data(), garbage.size(), MSG_NOSIGNAL);
     close(fd);
   }
-  GrpcClient client(master_->port());
+  SessionPeer client(master_->port());
   EXPECT_NE(client.Hello().session(), 0u);
 }
 
@@ -248,7 +248,7 @@ TEST_F(GrpcTest, AdministratorsAreAnswered) {
 
 TEST_F(GrpcTest, StoppingWithOpenStreamsReturns) {
   StartMaster();
-  GrpcClient client(master_->port());
+  SessionPeer client(master_->port());
   client.Hello();
   master_->Stop();
   EXPECT_FALSE(client.WaitForEnd().ok());

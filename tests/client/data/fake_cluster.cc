@@ -20,7 +20,9 @@ FakeChunkserver* FakeMaster::Server(ServerId id) {
   return nullptr;
 }
 
-Result<std::vector<ChunkPlace>> FakeMaster::Announce(InodeId, Epoch lease, uint64_t first, uint32_t count) {
+Result<std::vector<ChunkPlace>> FakeMaster::Announce(InodeId, Epoch lease, uint64_t first, uint32_t count,
+                                                     const std::vector<SealedChunk>& seals) {
+  if (!seals.empty()) Apply({.seals = seals});
   std::lock_guard lock(mu_);
   ++announces_;
   if (lease_ended_) return Status(StatusCode::kLeaseLost, "the session ended");
@@ -41,9 +43,16 @@ Result<std::vector<ChunkPlace>> FakeMaster::Announce(InodeId, Epoch lease, uint6
           place.config.members.push_back(server->id());
       }
     }
-    place.config.epoch = lease;
-    place.config.base = place.sealed;
+    // As the master does it: what is open is shown as it is; a chunk sealed under this very lease needs a fresh epoch; of an open
+    // chunk neither seal nor carriers are shown.
+    const bool open = place.config.epoch >= lease && place.sealed.epoch != place.config.epoch;
+    if (!open) {
+      place.config.epoch = place.sealed.epoch < lease ? lease : Epoch(next_epoch_++);
+      place.config.base = place.sealed;
+    }
     places.push_back(place);
+    places.back().sealed = {};
+    places.back().carriers.clear();
   }
   return places;
 }
@@ -54,6 +63,10 @@ Result<std::vector<ChunkPlace>> FakeMaster::Layout(InodeId, uint64_t first, uint
   std::vector<ChunkPlace> places;
   for (auto it = chunks_.lower_bound(first); it != chunks_.end() && it->first < first + count; ++it) {
     places.push_back(it->second);
+    ChunkPlace& shown = places.back();
+    if (shown.sealed.epoch == shown.config.epoch) continue;
+    shown.sealed = {};  // open: as the master shows it
+    shown.carriers.clear();
   }
   return places;
 }
@@ -121,7 +134,10 @@ void FakeMaster::Apply(const PendingCommit& commit) {
         chunks_.erase(it);
         break;
       }
-      if (seal.never_begun) break;
+      if (seal.never_begun) {
+        place.config.epoch = place.sealed.epoch;
+        break;
+      }
       place.sealed = seal.stamp;
       place.length = seal.length;
       place.carriers = seal.carriers;
@@ -173,6 +189,7 @@ FakeCluster::FakeCluster(ClusterOptions options)
   client_options.name = "test";
   client_.emplace(loop_.loop(), client_options);
   scheduler_.emplace();
+  seals_.emplace(&*client_, &counters_.requests);
   PublishAddresses();
   context_ = {.data_client = &*client_,
               .servers = &directory_,
@@ -181,6 +198,7 @@ FakeCluster::FakeCluster(ClusterOptions options)
               .dirty_budget = &dirty_,
               .clean_budget = &clean_,
               .scheduler = &*scheduler_,
+              .seals = &*seals_,
               .counters = &counters_,
               .options = options_.data};
 }

@@ -11,6 +11,7 @@
 
 #include "client/data/file_data.h"
 #include "client/data/scheduler.h"
+#include "client/data/seal_gatherer.h"
 #include "common/net/data_client.h"
 #include "common/net/event_loop.h"
 #include "tests/client/data/fake_chunkserver.h"
@@ -25,8 +26,8 @@ class FakeMaster final : public MasterPort {
       : servers_(servers), replicas_(replicas), quorum_(quorum) {}
 
   Epoch NewLease();
-  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first,
-                                           uint32_t count) override;
+  Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
+                                           const std::vector<SealedChunk>& seals) override;
   Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) override;
   Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
                                   const std::vector<MemberFailure>& members, bool need_replacement) override;
@@ -90,6 +91,7 @@ class FakeCluster {
   }  // cs1, cs2, ...
   FakeMaster& master() { return master_; }
   DataCounters& counters() { return counters_; }
+  SealGatherer& seals() { return *seals_; }
   ByteBudget& dirty() { return dirty_; }
   ByteBudget& clean() { return clean_; }
   void Kill(int number) { server(number).Kill(); }
@@ -125,6 +127,7 @@ class FakeCluster {
   net::EventLoopThread loop_{"test-data"};
   std::optional<net::DataClient> client_;
   std::optional<Scheduler> scheduler_;
+  std::optional<SealGatherer> seals_;
   FileDataContext context_;
 };
 

@@ -263,7 +263,7 @@ TEST(FileDataRead, TheWriterReadsItsOwnBytesWhereverTheyAre) {
   ASSERT_EQ(file->Flush().ToString(), "ok");
   expect_all();  // open, on the replicas
   write(12'000, 70'000, 15);
-  ASSERT_TRUE(file->Zero(100, 15'000).ok());
+  ASSERT_TRUE(file->Zero(100, 15'000, kNow).ok());
   std::fill(model.begin() + 100, model.begin() + 15'100, std::byte{0});
   expect_all();  // in flight over open
   ASSERT_EQ(cluster.Release(*file).ToString(), "ok");

@@ -146,7 +146,7 @@ TEST_P(FileDataModel, AgreesWithAPlainVector) {
         break;
       }
       case 4:
-        ASSERT_TRUE(file->Zero(offset, length).ok());
+        ASSERT_TRUE(file->Zero(offset, length, kNow).ok());
         for (uint64_t i = offset; i < std::min<uint64_t>(offset + length, model.size()); ++i)
           model[i] = std::byte{0};
         break;

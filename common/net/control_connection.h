@@ -1,0 +1,75 @@
+// One connection of the control plane that carries whole messages (serialized protobuf) over the frames of the data plane:
+// what a session with the master is made of (docs/decisions/session-over-frames.md).
+//
+// A message is one frame of type kMessage; a longer one is cut, all but the last part travel as kPart. kEnd says why the
+// sender ends the stream; the peer then closes.
+//
+// Bounds: a message has at most kMaxMessageBytes; a peer that does not read loses the connection at max_queued_bytes; reading
+// stops while `window` messages wait for Consumed.
+//
+// Thread-safety: everything on the loop's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/net/buffer_pool.h"
+#include "common/net/event_loop.h"
+#include "common/net/frame_connection.h"
+
+namespace cairn::net {
+
+// On the wire: do not change the values. Apart from those of wire::MessageType, so that a peer that is connected to the wrong
+// port is refused at once.
+enum class ControlFrame : uint8_t { kMessage = 64, kPart = 65, kEnd = 66 };
+
+inline constexpr size_t kControlPartBytes = 256u << 10;
+inline constexpr size_t kMaxMessageBytes = 64u << 20;
+
+// kEnd carries the code as a little-endian u16 and the message as it is.
+std::vector<std::byte> EncodeControlEnd(const Status& status);
+Status DecodeControlEnd(std::span<const std::byte> bytes);
+
+class ControlConnection final : public FrameConnection::Owner,
+                                public std::enable_shared_from_this<ControlConnection> {
+ public:
+  struct Handler {
+    std::function<void(std::span<const std::byte> message)> message;
+    std::function<void()> closed;  // once, last
+  };
+  struct Limits {
+    size_t window = 1024;
+    size_t max_queued_bytes = 64u << 20;
+  };
+
+  static std::shared_ptr<ControlConnection> Start(EventLoop* loop, Socket socket, std::string peer, BufferPool* pool,
+                                                  const Limits& limits, Handler handler,
+                                                  std::shared_ptr<void> slot);
+  ControlConnection(EventLoop* loop, const Limits& limits, Handler handler, std::shared_ptr<void> slot);
+
+  void Send(std::vector<std::byte> message);
+  // Ends the stream with this status after what was sent. The peer closes; one that does not is cut off.
+  void End(const Status& status);
+  void Consumed();
+  // At once.
+  void Close(const Status& why);
+
+  void OnFrame(FrameConnection& connection, Frame frame) override;
+  void OnClosed(FrameConnection& connection, const Status& why) override;
+
+ private:
+  EventLoop* const loop_;
+  const Limits limits_;
+  Handler handler_;
+  std::shared_ptr<void> slot_;
+  std::shared_ptr<FrameConnection> connection_;  // null once it is closed
+  std::vector<std::byte> parts_;                 // of a message whose end has not arrived
+  size_t unconsumed_ = 0;
+  bool ending_ = false;
+};
+
+}  // namespace cairn::net

@@ -1,0 +1,21 @@
+// Sessions of clients: frames on one side, the core's inbox and channels on the other.
+//
+// Thread-safety: the loop's thread, which has to be the core's as well.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "common/net/buffer_pool.h"
+#include "common/net/event_loop.h"
+#include "common/net/socket.h"
+
+namespace cairn::master {
+
+class Core;
+
+// Serves one connection until it ends. `core`, `loop` and `pool` outlive it.
+void ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool, net::Socket socket, std::string peer,
+                  std::shared_ptr<void> slot);
+
+}  // namespace cairn::master
