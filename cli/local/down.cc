@@ -89,9 +89,10 @@ Status RunUmount(Context& context, const std::string& mountpoint, bool lazy) {
     return {StatusCode::kInvalidArgument,
             mountpoint + ": is a mount of type " + mounted->type + ", not of Cairn"};
   }
+  const Status unmounted = fuse::Unmount(path, {.lazy = lazy});
+  if (unmounted.code() != StatusCode::kBusy) return unmounted;
   CAIRN_ASSIGN_OR_RETURN(const auto state, fuse::ProbeMount(path, 5'000));
-  const Status unmounted = fuse::Unmount(path, {.lazy = lazy || state == fuse::MountState::kDead});
-  if (unmounted.code() != StatusCode::kBusy || state != fuse::MountState::kHanging) return unmounted;
+  if (state == fuse::MountState::kAlive) return unmounted;
   // Its users wait for servers that do not answer, and cannot leave: it goes out of their way.
   CAIRN_RETURN_IF_ERROR(fuse::Unmount(path, {.lazy = true}));
   *context.err << path << ": it is in use and does not answer; detached, it ends when its last user is gone\n";

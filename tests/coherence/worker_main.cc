@@ -12,15 +12,19 @@
 //   stat PATH                 "ok SIZE", or err
 //   rename FROM TO / unlink PATH / create PATH (O_EXCL)
 //   map NAME LENGTH / peek OFFSET LENGTH / poke OFFSET TEXT / msync / unmap
+//   mkdir, rmdir, chmod, truncate, symlink, setxattr, getxattr, statfs, ls, each with a PATH
 //   alarm MS                  a handled signal, without SA_RESTART
 //   fork                      "ok PID" of a child that shares everything and sleeps
 //   pid
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -130,6 +134,27 @@ std::string Handle(const std::string& line) {
     std::string to;
     in >> name >> to;
     return Outcome(rename(name.c_str(), to.c_str()) == 0);
+  }
+  if (command == "mkdir" || command == "rmdir" || command == "statfs" || command == "truncate" ||
+      command == "setxattr" || command == "chmod" || command == "ls" || command == "getxattr" ||
+      command == "symlink") {
+    in >> name;
+    if (command == "mkdir") return Outcome(mkdir(name.c_str(), 0777) == 0);
+    if (command == "rmdir") return Outcome(rmdir(name.c_str()) == 0);
+    if (command == "chmod") return Outcome(chmod(name.c_str(), 0640) == 0);
+    if (command == "truncate") return Outcome(truncate(name.c_str(), 3) == 0);
+    if (command == "symlink") return Outcome(symlink("target", name.c_str()) == 0);
+    if (command == "setxattr") return Outcome(setxattr(name.c_str(), "user.a", "b", 1, 0) == 0);
+    char value[16];
+    if (command == "getxattr") return Outcome(getxattr(name.c_str(), "user.a", value, sizeof value) >= 0);
+    struct statvfs space {};
+    if (command == "statfs") return Outcome(statvfs(name.c_str(), &space) == 0);
+    DIR* directory = opendir(name.c_str());
+    if (directory == nullptr) return Error();
+    int entries = 0;
+    while (readdir(directory) != nullptr) ++entries;
+    closedir(directory);
+    return "ok " + std::to_string(entries);
   }
   if (command == "unlink" || command == "create") {
     in >> name;
