@@ -231,6 +231,24 @@ int Main(int argc, char** argv) {
                   static_cast<unsigned long long>(counters.dropped_members.load()),
                   static_cast<unsigned long long>(counters.hedged_reads.load()));
     }
+    constexpr int kAppends = 1000;
+    {
+      auto file = client::MakeFileData(context, InodeId(90), kChunkBytes);
+      file->AttachWrite(Epoch(900'000), 0, {});
+      std::vector<double> took(kAppends);
+      measure("append 4 KiB + fsync", kAppends, "/s   ", [&] {
+        for (int i = 0; i < kAppends; ++i) {
+          const double start = Seconds();
+          Status status = file->Write(static_cast<uint64_t>(i) * 4096, std::span(buffer).first(4096), {});
+          if (status.ok()) status = file->FlushDurable();
+          CAIRN_CHECK(status.ok(), status.ToString());
+          took[static_cast<size_t>(i)] = Seconds() - start;
+        }
+      });
+      std::sort(took.begin(), took.end());
+      std::printf("  %-22s p50 %.0f us, p99 %.0f us\n", "", took[kAppends / 2] * 1e6,
+                  took[kAppends * 99 / 100] * 1e6);
+    }
     constexpr int kSmall = 2000;
     measure("small files, 4 KiB", kSmall, "/s   ", [&] {
       for (int i = 0; i < kSmall; ++i) {
