@@ -114,6 +114,7 @@ Progress ReconfigureOp::Step(Core& core) {
     if (core.durable_index() < final_index_) return Progress::kWaiting;
     if (!dropped_ && procedure_->phase() == Reconfiguration::Phase::kActivating) {
       procedure_->OnActivated();
+      TellWriter(core);
       auto done = std::move(done_);
       done_.clear();
       for (auto& call : done) call(Status::Ok());
@@ -295,6 +296,17 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
   activated_ = true;
   final_index_ = core.log_index();
   core.WhenDurable(final_index_, [&core, me = id] { core.Wake(me); });
+}
+
+// The writer need not have asked for the change, and need not wait for a refusal to hear of it.
+void ReconfigureOp::TellWriter(Core& core) {
+  const auto record = ChunkRecordOf(core.txn(), request_.chunk);
+  if (!record || record->writer_lease() == 0 || record->state() != proto::CHUNK_OPEN) return;
+  proto::MasterMessage message;
+  proto::Reconfigured* notice = message.mutable_notice()->mutable_reconfigured();
+  notice->set_inode(record->inode());
+  *notice->mutable_layout() = LayoutOf(request_.chunk, *record);
+  core.Send(SessionId(record->writer_session()), std::move(message));
 }
 
 Progress ReconfigureOp::Finish(Core& core, const Status& status) {

@@ -58,6 +58,7 @@ class ReconfigureOp final : public Operation {
   void Command(Core& core, ServerId server, proto::ChunkCommand command, int64_t timeout_ms,
                std::function<void(replication::Reconfiguration&, const CommandOutcome&)> answer);
   void OnActivate(Core& core, const replication::Activate& activate);
+  void TellWriter(Core& core);
   Progress Finish(Core& core, const Status& status);
   void ArmRetry(Core& core);
 

@@ -130,6 +130,10 @@ TEST_F(CoreFailuresTest, AWriterBelowTheQuorumGetsANewConfiguration) {
     if (replica != nullptr && replica->state.accepted == Stamp{Epoch(next.epoch()), 3}) ++at_base;
   }
   EXPECT_GE(at_base, 2);
+  // Also whoever did not ask hears of it.
+  ASSERT_EQ(a_->reconfigured.size(), 1u);
+  EXPECT_EQ(a_->reconfigured[0].inode(), inode);
+  EXPECT_EQ(a_->reconfigured[0].layout().epoch(), next.epoch());
 }
 
 TEST_F(CoreFailuresTest, AWriterWhoCannotBeHelpedIsToldWhoIsMissing) {

@@ -139,6 +139,7 @@ void FakeClient::Send(proto::MasterMessage message) {
     EXPECT_FALSE(replies.contains(message.reply().number())) << "answered twice";
     replies[message.reply().number()] = message.reply();
   }
+  if (message.notice().has_reconfigured()) reconfigured.push_back(message.notice().reconfigured());
   for (const proto::RecallItem& item : message.recall().items()) {
     recalls.push_back(item);
     if (answer_recalls) AnswerRecall(item, nullptr, still_open);

@@ -109,6 +109,7 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
   bool still_open = false;     // what it then says
   std::map<uint64_t, proto::Reply> replies;
   std::vector<proto::RecallItem> recalls;  // all that arrived
+  std::vector<proto::Reconfigured> reconfigured;
   std::optional<proto::HelloReply> hello;
   std::optional<Status> closed;
   uint64_t durable_index = 0;
