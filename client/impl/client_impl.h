@@ -228,6 +228,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // Remembers which files a mutation that was answered has changed.
   void NoteChanges(const proto::Request& request, const proto::Reply& reply);
   Status SyncMaster();
+  // An error, once, after the master lost changes of this client for good.
+  Status TellLostCommands();
   // Something is to be committed; `unsynced`: and to be synced by the next fsync.
   void MarkWritten(const FilePtr& file, bool unsynced = true);
   TimeSpec Now() const { return TimeFromNanos(clock_->WallNanos()); }

@@ -25,10 +25,16 @@ bool OnlyTimes(const PendingCommit& commit) {
 
 }  // namespace
 
+Status ClientImpl::TellLostCommands() {
+  if (!session_->TakeLostCommands()) return Status::Ok();
+  return {StatusCode::kIoError, "the master lost power, and changes of this client with it"};
+}
+
 Status ClientImpl::SyncMaster() {
   proto::Request request;
   request.mutable_sync();
-  return CallSystem(std::move(request)).status();
+  CAIRN_RETURN_IF_ERROR(CallSystem(std::move(request)).status());
+  return TellLostCommands();
 }
 
 void ClientImpl::NoteChanges(const proto::Request& request, const proto::Reply& reply) {
@@ -110,6 +116,7 @@ Status ClientImpl::SyncMasterFor(const FilePtr& file, bool data_only) {
 }
 
 Status ClientImpl::SyncFile(const FilePtr& file, const Caller& caller, bool data_only) {
+  CAIRN_RETURN_IF_ERROR(TellLostCommands());  // before anything is taken for synced by its index
   const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
   bool unsynced = false;
   {

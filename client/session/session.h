@@ -8,9 +8,9 @@
 // Exactly once. A request keeps its number until its reply has arrived. When the stream breaks the session is
 // resumed, at the same master or the next address, and every request without a reply is sent again under its
 // old number; the master answers repeats from its table of results. A caller that gave up waiting leaves its
-// request there: the reply still counts (it may grant a lease). Limit: mutations that *were* answered are not
-// kept for replay, so what a master loses together with the unsynced tail of its log (power loss, not a crash
-// of the process) is lost unless fsync covered it.
+// request there: the reply still counts (it may grant a lease). What the master
+// answered but has not synced yet is kept here as the commands that it sent along, and handed to its next
+// incarnation: a loss of its power takes nothing away that a living client was told (master/core/log_tail.h).
 //
 // Order. Everything the master sends is handled by one thread, in order: the observer hears of a reply (and
 // of the leases in it) before the caller wakes up and before a recall that came after it. This is what makes
@@ -126,6 +126,9 @@ class Session {
   // Waits until leases may be used again (or were lost and a new session began).
   Status WaitLeasesValid(int64_t timeout_ms);
 
+  // True once after the master lost changes of this session for good: what is synced next must say so.
+  bool TakeLostCommands() { return lost_commands_.exchange(0) != 0; }
+
   uint64_t requests() const { return requests_.load(std::memory_order_relaxed); }
   uint64_t durable_index() const { return durable_index_.load(std::memory_order_relaxed); }
   int64_t write_timeout_ms() const { return write_timeout_ms_.load(std::memory_order_relaxed); }
@@ -165,6 +168,8 @@ class Session {
   void Established(const std::shared_ptr<MasterStream>& stream, const proto::HelloReply& reply,
                    int64_t sent_ns);
   void HandleMessage(proto::MasterMessage& message);
+  // Takes over the commands that are not on the master's disk yet, and forgets those that are.
+  void Keep(proto::MasterMessage& message);
   void HandleReply(proto::Reply& reply);
   void HandleRenewed(const proto::RenewReply& reply);
   void FailForLostSession();
@@ -187,6 +192,12 @@ class Session {
   std::atomic<int64_t> write_timeout_ms_{10'000};
   std::atomic<bool> squash_root_{false};
   std::atomic<uint64_t> newest_index_{0};  // of the mutations answered
+
+  std::atomic<uint32_t> lost_commands_{0};
+
+  // Owned by the reader thread: in order of the master's log, oldest first.
+  std::deque<proto::KeptCommand> kept_;
+  size_t kept_bytes_ = 0;
 
   mutable std::mutex mu_;
   std::condition_variable changed_;  // stream state, validity, stopping

@@ -15,6 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr size_t kMaxKeptBytes = 16 << 20;
+
 // A reply to these never changes anything and can be asked for in another session.
 bool IsRead(const proto::Request& request) {
   switch (request.op_case()) {
@@ -152,6 +154,7 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     for (auto& claim : claims.leases) hello->add_claims()->Swap(&claim);
     for (const uint64_t inode : claims.open_inodes) hello->add_open_inodes(inode);
     observer_->AddLockClaims(hello);
+    for (const proto::KeptCommand& kept : kept_) *hello->add_kept() = kept;
   }
   const int64_t sent_ns =
       clock_->NowNanos();  // before the write: the lease must not end later here than there
@@ -168,6 +171,17 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
   if (status.code() == StatusCode::kSessionUnknown) {
     stream->Cancel();
     CAIRN_LOG(Warning, "the master does not know this session any more: {}", status.message());
+    bool restarted = false;
+    {
+      std::lock_guard lock(mu_);
+      restarted = incarnation_ != reply.incarnation();
+    }
+    if (restarted && !kept_.empty()) {
+      CAIRN_LOG(Error, "{} changes were not on the master's disk and may be lost; the next sync fails", kept_.size());
+      lost_commands_.fetch_add(static_cast<uint32_t>(kept_.size()));
+      kept_.clear();
+      kept_bytes_ = 0;
+    }
     FailForLostSession();
     observer_->OnSessionLost();
     return Status::Ok();  // next attempt at once, with a new session
@@ -183,7 +197,18 @@ Status Session::Handshake(const std::shared_ptr<MasterStream>& stream, const std
     restarted = incarnation_ != 0 && incarnation_ != reply.incarnation();
   }
   const bool lost_tail = restarted && answer.durable_index() < newest_index_.load(std::memory_order_relaxed);
-  if (restarted) newest_index_.store(answer.durable_index(), std::memory_order_relaxed);
+  if (restarted) {
+    newest_index_.store(answer.durable_index(), std::memory_order_relaxed);
+    durable_index_.store(answer.durable_index(), std::memory_order_relaxed);
+    kept_.clear();  // in its log, and on disk
+    kept_bytes_ = 0;
+  }
+  if (reply.lost_commands() > 0) {
+    CAIRN_LOG(Error, "the master lost power, and {} changes of this client with it; the next sync fails",
+              reply.lost_commands());
+    lost_commands_.fetch_add(reply.lost_commands());
+  }
+  Keep(answer);
   squash_root_.store(reply.squash_root(), std::memory_order_relaxed);
   if (resuming) observer_->OnResumed(reply, restarted, lost_tail);
   Established(stream, reply, sent_ns);
@@ -240,7 +265,24 @@ void Session::FailForLostSession() {
   changed_.notify_all();
 }
 
+void Session::Keep(proto::MasterMessage& message) {
+  for (proto::KeptCommand& kept : *message.mutable_kept()) {
+    kept_bytes_ += kept.command().size();
+    kept_.push_back(std::move(kept));
+  }
+  while (!kept_.empty() && kept_.front().log_index() <= message.durable_index()) {
+    kept_bytes_ -= kept_.front().command().size();
+    kept_.pop_front();
+  }
+  if (kept_bytes_ <= kMaxKeptBytes) return;
+  // The master's disk stands still. What is dropped here is lost only if its power fails, too.
+  CAIRN_LOG(Warning, "the master's log is {} commands ahead of its disk; the oldest are not kept any more",
+            kept_.size());
+  for (; kept_bytes_ > kMaxKeptBytes / 2; kept_.pop_front()) kept_bytes_ -= kept_.front().command().size();
+}
+
 void Session::HandleMessage(proto::MasterMessage& message) {
+  Keep(message);
   if (message.durable_index() > durable_index_.load(std::memory_order_relaxed)) {
     durable_index_.store(message.durable_index(), std::memory_order_relaxed);
   }

@@ -50,6 +50,7 @@ Core::Core(const CoreOptions& options, MetaStore* store, const Clock* clock)
   erasure_ = std::make_unique<Erasure>(*this);
   audit_ = std::make_unique<ReplicaAudit>(*this);
   file_locks_ = std::make_unique<FileLocks>(*this);
+  tail_ = std::make_unique<LogTail>(*this);
 }
 
 Core::~Core() = default;
@@ -62,6 +63,7 @@ Status Core::Start() {
   cluster_id_ = store_->cluster().ToString();
   if (!IsInitialized(txn_)) Initialize(TimeNow(), &txn_);
   log_index_ = AppliedIndex(txn_);
+  CAIRN_ASSIGN_OR_RETURN(incarnation_, tail_->Start(incarnation_, log_index_));
   ids_.emplace(ReservedIds(txn_), IdAllocator::Blocks{});
   free_bytes_ = store_->free_bytes();
   CAIRN_RETURN_IF_ERROR(ReserveIds(true));
@@ -156,6 +158,7 @@ void Core::Handle(Event& event) {
     after_commit_.push_back([channel = message->channel] { channel->Consumed(); });
   } else if (auto* closed = std::get_if<SessionClosedEvent>(&event)) {
     if (Session* session = sessions_.FindByChannel(closed->channel.get())) sessions_.Detach(*session);
+    tail_->Closed(closed->channel.get());
   } else if (auto* server_message = std::get_if<ServerMessageEvent>(&event)) {
     ServerMessages::Handle(*this, server_message->channel, *server_message->message);
     after_commit_.push_back([channel = server_message->channel] { channel->Consumed(); });
@@ -174,7 +177,21 @@ OperationId Core::StartOperation(std::unique_ptr<Operation> operation) {
   return id;
 }
 
+void Core::RunTail() {
+  if (!tail_->HasHeld() || sessions_.InGrace(now_ns_)) return;
+  std::vector<LogTail::Held> ready = tail_->Run();
+  Status status = CommitRound();
+  if (status.ok()) status = store_->SyncLog();
+  if (!status.ok()) {
+    failed_ = status;
+    return;
+  }
+  PublishDurable(committed_index());
+  for (LogTail::Held& held : ready) SessionMessages::Resume(*this, held);
+}
+
 void Core::RunOperations() {
+  RunTail();
   while (!runnable_.empty() && failed_.ok()) {
     const OperationId id = *runnable_.begin();
     runnable_.erase(runnable_.begin());
@@ -292,6 +309,7 @@ void Core::FlushOutbox() {
     if (message.has_recall()) session_outbox_.emplace_back(holder->channel, std::move(message));
   }
   recall_outbox_.clear();
+  tail_->Attach(&session_outbox_);
   const uint64_t durable = durable_index();
   for (auto& [channel, message] : session_outbox_) {
     message.set_durable_index(durable);

@@ -32,6 +32,7 @@
 #include "master/core/channels.h"
 #include "master/core/event_queue.h"
 #include "master/core/id_allocator.h"
+#include "master/core/log_tail.h"
 #include "master/core/operation.h"
 #include "master/core/options.h"
 #include "master/core/timers.h"
@@ -114,6 +115,9 @@ class Core {
   // Fills in the time.
   ApplyResult Apply(proto::LogCommand& command);
   ApplyResult Preview(proto::LogCommand& command);
+  // A command that was applied before and lost with the end of the log: as it was, with its time and ids.
+  ApplyResult ApplyAgain(const proto::LogCommand& command);
+  LogTail& tail() { return *tail_; }
   // Why mutations are refused at present (the master's disk is nearly full), or ok.
   Status MutationsAllowed() const;
 
@@ -170,6 +174,8 @@ class Core {
   Status ReserveIds(bool wait);
   void EnsureIds();
   void RunDurable();
+  // Once nobody is missing any more: what clients brought back is applied, then their Hellos are answered.
+  void RunTail();
 
   const CoreOptions options_;
   MetaStore* const store_;
@@ -204,6 +210,7 @@ class Core {
   std::unique_ptr<Erasure> erasure_;
   std::unique_ptr<ReplicaAudit> audit_;
   std::unique_ptr<FileLocks> file_locks_;
+  std::unique_ptr<LogTail> tail_;
 
   OperationId next_operation_ = 1;
   std::unordered_map<OperationId, std::unique_ptr<Operation>> operations_;

@@ -27,6 +27,19 @@ ApplyResult Core::Apply(proto::LogCommand& command) {
     failed_ = txn_.status().WithContext("reading the metadata");
     return result;
   }
+  if (result.repeated) return result;
+  tail_->Keep(log_index_, command, !result.ok());
+  ActOnEffects(result.effects, command);
+  return result;
+}
+
+ApplyResult Core::ApplyAgain(const proto::LogCommand& command) {
+  ++log_index_;
+  ApplyResult result = machine_.Apply(command, log_index_, &txn_);
+  if (!txn_.status().ok()) {
+    failed_ = txn_.status().WithContext("reading the metadata");
+    return result;
+  }
   if (!result.repeated) ActOnEffects(result.effects, command);
   return result;
 }

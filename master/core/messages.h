@@ -16,9 +16,13 @@ class SessionMessages {
  public:
   static void Handle(Core& core, const std::shared_ptr<SessionChannel>& channel,
                      proto::ClientMessage& message);
+  // A Hello that was held until the end of the log was back.
+  static void Resume(Core& core, const LogTail::Held& held);
 
  private:
   static void OnHello(Core& core, const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello);
+  static void Answer(Core& core, const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello,
+                     uint32_t lost_commands);
   static void OnRequest(Core& core, Session& session, proto::Request& request);
   static void OnRenew(Core& core, Session& session, const proto::Renew& renew);
   static void OnRecallReply(Core& core, Session& session, const proto::RecallReply& reply);

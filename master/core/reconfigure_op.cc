@@ -278,7 +278,12 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
   order->set_length(activate.length);
   for (ServerId carrier : activate.carriers) order->add_carriers(carrier.value());
   order->set_sealed(activate.sealed);
-  order->set_vanished_writer(request_.purpose == ReconfigurePurpose::kVanishedWriter);
+  // Replicas newer than a sealed record have had a writer that the record knows nothing of (a loss of power took its
+  // lease away): its bytes count as much as those of any writer that vanished. Otherwise they would stay beyond the
+  // end of the file and come to light when somebody else makes it longer.
+  const bool forgotten_writer =
+      record->state() == proto::CHUNK_SEALED && activate.config.base > FromProto(record->sealed());
+  order->set_vanished_writer(request_.purpose == ReconfigurePurpose::kVanishedWriter || forgotten_writer);
   order->set_below_seal(activate.config.base < FromProto(record->sealed()));
   const ApplyResult result = core.Apply(command);
   if (!result.ok()) {

@@ -126,9 +126,27 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
                                                          core.cluster_id()));
     return;
   }
+  if (hello.session() != 0) {
+    if (core.sessions_.Find(SessionId(hello.session())) == nullptr) core.tail().Reopen(hello);
+    Session* session = core.sessions_.Find(SessionId(hello.session()));
+    if (session != nullptr && core.tail().Hold(channel, hello)) {
+      core.sessions_.MarkPresent(*session, core.now());  // answered when the others are here, too
+      return;
+    }
+  }
+  Answer(core, channel, hello, 0);
+}
+
+void SessionMessages::Resume(Core& core, const LogTail::Held& held) {
+  Answer(core, held.channel, held.hello, held.lost_commands);
+}
+
+void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& channel,
+                             const proto::Hello& hello, uint32_t lost_commands) {
   proto::MasterMessage message;
   proto::HelloReply* reply = message.mutable_hello_reply();
   reply->set_cluster_id(core.cluster_id());
+  reply->set_lost_commands(lost_commands);
   reply->set_lease_ms(static_cast<uint32_t>(core.options().session_lease_ms));
   reply->set_incarnation(core.incarnation());
   reply->set_write_timeout_ms(static_cast<uint32_t>(core.options().write_timeout_ms));
@@ -168,7 +186,8 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
       send();
       return;
     }
-    after_restart = session->missing;
+    after_restart = session->missing || session->returned;
+    session->returned = false;
     if (session->channel != nullptr && session->channel != channel) {
       core.after_commit_.push_back([old = session->channel] {
         old->Close(Status(StatusCode::kCancelled, "the session continues on another stream"));
@@ -258,7 +277,15 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
     if (auto stored = StoredReply(core.txn(), session.id, request.number())) {
       KeepPresentLeases(core, session.id, &*stored);
       stored->set_number(request.number());
-      core.Answer(session.id, *std::move(stored));
+      if (stored->log_index() <= core.durable_index()) {
+        core.Answer(session.id, *std::move(stored));
+        return;
+      }
+      // The command itself was sent beside the first reply, perhaps into a broken stream.
+      const uint64_t index = stored->log_index();
+      core.WhenDurable(index, [&core, id = session.id, reply = *std::move(stored)]() mutable {
+        core.Answer(id, std::move(reply));
+      });
       return;
     }
   }

@@ -38,6 +38,7 @@ void TakeBackWriteLease(Core& core, InodeId inode, SessionId session, Epoch numb
   auto recorded = WriteLeaseOf(core.txn(), inode);
   if (recorded && recorded->lease == number && !recorded->vanished) {
     proto::LogCommand command;
+    command.set_session(session.value());
     command.mutable_end_write_lease()->set_inode(inode.value());
     command.mutable_end_write_lease()->set_lease(number.value());
     core.Apply(command);

@@ -60,6 +60,16 @@ void SessionRegistry::Attach(Session& session, std::shared_ptr<SessionChannel> c
   Renew(session, now_ns);
 }
 
+void SessionRegistry::MarkPresent(Session& session, int64_t now_ns) {
+  if (session.missing) {
+    session.missing = false;
+    session.returned = true;
+    --missing_;
+  }
+  session.held = true;
+  Renew(session, now_ns);
+}
+
 void SessionRegistry::Detach(Session& session) {
   if (session.channel == nullptr) return;
   by_channel_.erase(session.channel.get());
@@ -74,7 +84,7 @@ void SessionRegistry::Renew(Session& session, int64_t now_ns) {
 std::vector<SessionId> SessionRegistry::Expired(int64_t now_ns) const {
   std::vector<SessionId> expired;
   for (const auto& [id, session] : sessions_) {
-    if (!session.ended && session.expires_ns <= now_ns) expired.push_back(id);
+    if (!session.ended && !session.held && session.expires_ns <= now_ns) expired.push_back(id);
   }
   return expired;
 }

@@ -30,6 +30,8 @@ struct Session {
   int64_t renewed_ns = 0;  // when the last sign of life that counts arrived
   int64_t expires_ns = 0;
   bool missing = false;                     // recorded before this start, not heard of yet
+  bool returned = false;                    // said Hello after it was missing, which is not answered yet
+  bool held = false;                        // its Hello waits for those still missing: it does not expire
   bool ended = false;                       // expired or closed; its write leases are being recovered
   std::shared_ptr<SessionChannel> channel;  // null while disconnected
   std::unordered_map<uint64_t, OperationId> in_flight;  // request number -> operation
@@ -59,6 +61,8 @@ class SessionRegistry {
   Session* FindByChannel(const SessionChannel* channel);
   // Binds the session to a stream; a missing one is back, and it is renewed.
   void Attach(Session& session, std::shared_ptr<SessionChannel> channel, int64_t now_ns);
+  // A missing session is back, but not bound to a stream yet.
+  void MarkPresent(Session& session, int64_t now_ns);
   void Detach(Session& session);
   void Renew(Session& session, int64_t now_ns);
   // Sessions past their time, and at the end of the grace period those still missing. Ended ones are not
