@@ -283,6 +283,7 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
     bool unreachable = false;
     for (CommitItem& item : items) {
       const FilePtr& file = item.file;
+      bool dropped = false;
       unreachable |= WorthAnotherTry(item.result);
       if (item.result.ok() || !WorthAnotherTry(item.result)) {
         std::lock_guard lock(file->attach_mu);
@@ -291,7 +292,8 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
         if (item.result.ok() && item.keep == LeaseKind::kRead) {
           cache_->Lower(file->inode, item.lease);
         } else {
-          cache_->Remove(file->inode, item.lease);
+          (void)cache_->Remove(file->inode, item.lease);  // a file exposes no names
+          dropped = true;
         }
       } else {
         file->data->RestoreCommit(std::move(item.commit));
@@ -300,7 +302,11 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
         file->idle_since_ns = clock_->NowNanos();
       }
       const bool done = item.result.ok() || !WorthAnotherTry(item.result);
+      // The kernel may hold pages of writes that were refused, and would show them under the next lease: before
+      // anybody enters again, and once more for a reader that had one locked meanwhile.
+      if (dropped && !stopping_) InvalidateInodeBounded(file->inode, file);
       EndTransition(*file);
+      if (dropped && !stopping_) InvalidateInodeBounded(file->inode, file);
       if (!done) continue;
       {
         std::lock_guard lock(write_back_mu_);

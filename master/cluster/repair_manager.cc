@@ -14,6 +14,7 @@
 namespace cairn::master {
 namespace {
 
+constexpr int64_t kReserveNanos = 10 * kNanosPerSecond;  // clients buffer what is written meanwhile
 constexpr size_t kLooksPerTick = 2000;
 constexpr size_t kScanPage = 1000;
 constexpr size_t kMaxLooks = 100'000;
@@ -163,6 +164,11 @@ RepairPlan RepairManager::PlanOf(ChunkId chunk, const proto::ChunkRecord& record
                     chunk.value(), core_.now());
 }
 
+bool RepairManager::Reserved(InodeId inode) const {
+  const auto found = reserved_until_.find(inode);
+  return found != reserved_until_.end() && core_.now() < found->second;
+}
+
 void RepairManager::SetHealth(ChunkId chunk, const Health& health) {
   if (!health.below_quorum && !health.below_policy && !health.damaged) {
     unhealthy_.erase(chunk);
@@ -185,6 +191,9 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
   SetHealth(chunk, {.below_quorum = plan.valid_copies < facts.write_quorum,
                     .below_policy = plan.valid_copies < facts.replicas,
                     .damaged = record->state() == proto::CHUNK_DAMAGED});
+  if (plan.action == RepairAction::kNothing || (plan.action == RepairAction::kWait && !open)) {
+    reserved_until_.erase(InodeId(record->inode()));
+  }
   if (plan.action == RepairAction::kNothing) {
     queue_.Remove(chunk);
     attempts_.erase(chunk);
@@ -241,6 +250,7 @@ void RepairManager::LowerWriter(ChunkId chunk, const proto::ChunkRecord& record)
   const InodeId inode(record.inode());
   const SessionId writer = core_.leases().Writer(inode);
   if (!writer) return;
+  reserved_until_[inode] = core_.now() + kReserveNanos;
   core_.SendRecalls(core_.leases().RecallOne(inode, writer, LeaseMode::kNone, false, core_.now()));
 }
 
@@ -339,6 +349,7 @@ void RepairManager::Replace(ChunkId chunk, const RepairPlan& plan, const std::ve
 void RepairManager::Finish(ChunkId chunk, const std::vector<ServerId>& places, bool ok) {
   busy_.erase(chunk);
   limits_.Finish(places);
+  if (auto record = ChunkRecordOf(core_.txn(), chunk)) reserved_until_.erase(InodeId(record->inode()));
   if (ok) {
     attempts_.erase(chunk);
     Look(chunk);

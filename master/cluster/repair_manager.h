@@ -58,6 +58,11 @@ class RepairManager {
   // "in 12.3 s: cs3 is down ...", or empty when nothing is planned.
   std::string NextAttempt(ChunkId chunk);
 
+  // The file's writer was asked to step back so that a chunk can be repaired, which has not happened yet: a
+  // write lease given out now would open the chunk again, and a file that is written all the time would never be
+  // whole.
+  bool Reserved(InodeId inode) const;
+
  private:
   struct Scan {
     ServerId server;  // zero: all chunks
@@ -93,6 +98,7 @@ class RepairManager {
   std::unordered_set<ChunkId> busy_;
   std::unordered_map<ChunkId, uint32_t> attempts_;    // failed in a row
   std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
+  std::unordered_map<InodeId, int64_t> reserved_until_;
   std::unordered_map<ChunkId, Health> unhealthy_;
   Counters counters_;
   bool pumping_ = false;

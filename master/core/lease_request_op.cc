@@ -1,9 +1,12 @@
+#include "master/cluster/repair_manager.h"
 #include "master/core/request_op.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
 
 namespace cairn::master {
 namespace {
+
+constexpr int64_t kReservedPollNanos = 20 * kNanosPerMilli;
 
 LeaseMode ModeOf(proto::LeaseMode mode) {
   return mode == proto::LEASE_WRITE  ? LeaseMode::kWrite
@@ -33,6 +36,10 @@ Progress LeaseRequestOp::Try(Core& core) {
     Status failure;
     if (!Available(core, inode, &failure)) {
       return failure.ok() ? Progress::kWaiting : Fail(core, failure);
+    }
+    if (mode == LeaseMode::kWrite && core.repair().Reserved(inode)) {
+      WakeAfter(core, kReservedPollNanos);
+      return Progress::kWaiting;
     }
     if (core.inodes().HasOlderWaiter(inode, id)) {
       core.inodes().Wait(inode, id);

@@ -396,7 +396,7 @@ nlohmann::json Machines::Status() const {
   return nlohmann::json::parse(Cairn({"status", "--json"}, 20).out, nullptr, false);
 }
 
-std::string Machines::WhyNotHealthy() const {
+std::string Machines::WhyNotHealthy(bool under_load) const {
   const nlohmann::json status = Status();
   if (!status.is_object() || !status.contains("servers")) return "the master does not answer";
   size_t up = 0;
@@ -404,14 +404,15 @@ std::string Machines::WhyNotHealthy() const {
   if (up != chunkservers().size()) return std::to_string(up) + " chunkservers are up";
   for (const char* field :
        {"chunks_below_policy", "chunks_damaged", "chunks_deleting", "repairs_running", "repairs_queued"}) {
+    if (under_load && std::string(field) == "chunks_deleting") continue;
     if (status.value(field, "?") != "0") return std::string(field) + " is " + status.value(field, "?");
   }
   return {};
 }
 
-std::string Machines::WaitHealthy(int64_t timeout_ms) const {
+std::string Machines::WaitHealthy(int64_t timeout_ms, bool under_load) const {
   std::string why;
-  WaitUntil([&] { return (why = WhyNotHealthy()).empty(); }, timeout_ms, 50);
+  WaitUntil([&] { return (why = WhyNotHealthy(under_load)).empty(); }, timeout_ms, 50);
   return why;
 }
 
