@@ -115,6 +115,12 @@ class Client {
   // SetPolicyOp and GetPolicyOp. Set replaces what the directory has of its own; root of the cluster only (kNotPermitted).
   virtual Result<PolicyPair> GetPolicy(const Caller&, InodeId directory) = 0;
   virtual Result<PolicyPair> SetPolicy(const Caller&, InodeId directory, const Policy& own) = 0;
+  // The trash (session.proto). List: those after `after`, empty at the end. Undelete: where it was when
+  // new_parent is none; the name has to be given (that of its entry, for example).
+  virtual Result<std::vector<TrashEntry>> ListTrash(const Caller&, InodeId after) = 0;
+  virtual Result<Entry> Undelete(const Caller&, InodeId inode, InodeId new_parent,
+                                 const std::string& new_name) = 0;
+  virtual Status PurgeTrash(const Caller&, const std::vector<InodeId>& inodes) = 0;
 
   // Files.
   virtual Result<Handle> Open(const Caller&, InodeId inode, OpenFlags) = 0;

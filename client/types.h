@@ -71,6 +71,7 @@ struct SetAttributes {
 
 struct SpaceUsage {
   uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0, files = 0, files_free = 0;
+  uint64_t trash_bytes = 0;  // of deleted files that are kept; counted as used
 };
 
 struct OpenFlags {
@@ -89,11 +90,25 @@ struct Policy {
   uint64_t chunk_bytes = 0;    // power of two, for files created from now on
   std::string failure_domain;  // "server", "rack" or "zone"
   std::string storage_class;   // tag that disks must carry
+  std::optional<uint64_t> trash_seconds;  // how long deleted files are kept; 0: not at all; absent: inherited
   bool operator==(const Policy&) const = default;
 };
 struct PolicyPair {
   Policy own;        // as set on this directory
   Policy effective;  // with what it inherits
+};
+
+// A deleted file that is kept for a while.
+struct TrashEntry {
+  InodeId inode;
+  std::string path;  // where it was
+  FileType type = FileType::kRegular;
+  uint64_t size = 0;
+  uint32_t owner = 0;
+  uint32_t deleted_by = 0;
+  TimeSpec deleted;
+  TimeSpec expires;
+  InodeId parent;  // the directory it was in
 };
 
 // Opaque handle of an open file.

@@ -14,6 +14,17 @@ void RegisterLockCommands(CLI::App& app, Context& context);   // lock ls, lock b
 void RegisterMasterCommands(CLI::App& app,
                             Context& context);  // fsck, session list, master backup, master restore
 
+void RegisterServerCommands(CLI::App& app, Context& context);  // server ..., whatif
+void RegisterEventCommands(CLI::App& app, Context& context);   // events
+
+void RegisterTrashCommands(CLI::App& app, Context& context);  // trash ..., undelete
+
+void RegisterRebalanceCommands(CLI::App& app, Context& context);  // rebalance ...
+void RegisterInsightCommands(CLI::App& app, Context& context);    // top, file explain, support-bundle
+
+// "cs3" or "3".
+Result<uint32_t> ParseServerId(const std::string& text);
+std::string ImpactText(const proto::Impact& impact);
 // Decimal, or hexadecimal after 0x.
 Result<uint64_t> ParseChunkId(const std::string& text);
 bool LooksLikeChunkId(const std::string& text);

@@ -110,6 +110,34 @@ Result<proto::BackupResponse> AdminClient::Backup(const proto::BackupRequest& re
                                                                          request, kLongCallTimeoutMs);
 }
 
+Result<proto::ChangeServerResponse> AdminClient::ChangeServer(const proto::ChangeServerRequest& request) {
+  auto response = impl_->Call<proto::ChangeServerRequest, proto::ChangeServerResponse>(
+      &proto::AdminService::Stub::ChangeServer, request, kCallTimeoutMs);
+  if (!response.ok() || response->refusals_size() > 0) return response;
+  CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
+  return response;
+}
+
+Result<proto::ServerChunksResponse> AdminClient::ServerChunks(const proto::ServerChunksRequest& request) {
+  return impl_->CallChecked<proto::ServerChunksRequest, proto::ServerChunksResponse>(
+      &proto::AdminService::Stub::ServerChunks, request);
+}
+
+Result<proto::WhatIfResponse> AdminClient::WhatIf(const proto::WhatIfRequest& request) {
+  return impl_->CallChecked<proto::WhatIfRequest, proto::WhatIfResponse>(&proto::AdminService::Stub::WhatIf,
+                                                                         request);
+}
+
+Result<proto::EventsResponse> AdminClient::Events(const proto::EventsRequest& request) {
+  return impl_->CallChecked<proto::EventsRequest, proto::EventsResponse>(&proto::AdminService::Stub::Events,
+                                                                         request);
+}
+
+Result<proto::RebalanceResponse> AdminClient::Rebalance(const proto::RebalanceRequest& request) {
+  return impl_->CallChecked<proto::RebalanceRequest, proto::RebalanceResponse>(
+      &proto::AdminService::Stub::Rebalance, request);
+}
+
 Result<proto::SessionsResponse> AdminClient::Sessions(const proto::SessionsRequest& request) {
   return impl_->Call<proto::SessionsRequest, proto::SessionsResponse>(&proto::AdminService::Stub::Sessions,
                                                                       request, kCallTimeoutMs);

@@ -30,6 +30,12 @@ class AdminClient {
   Result<proto::SessionsResponse> Sessions(const proto::SessionsRequest& request);
   Result<proto::LocksResponse> Locks(const proto::LocksRequest& request);
   Result<proto::BreakLocksResponse> BreakLocks(const proto::BreakLocksRequest& request);
+  // A refusal is no error here: the response says why.
+  Result<proto::ChangeServerResponse> ChangeServer(const proto::ChangeServerRequest& request);
+  Result<proto::ServerChunksResponse> ServerChunks(const proto::ServerChunksRequest& request);
+  Result<proto::WhatIfResponse> WhatIf(const proto::WhatIfRequest& request);
+  Result<proto::EventsResponse> Events(const proto::EventsRequest& request);
+  Result<proto::RebalanceResponse> Rebalance(const proto::RebalanceRequest& request);
 
  private:
   struct Impl;

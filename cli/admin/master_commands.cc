@@ -210,6 +210,11 @@ void RegisterAdminCommands(CLI::App& app, Context& context) {
   RegisterChunkCommands(app, context);
   RegisterLockCommands(app, context);
   RegisterMasterCommands(app, context);
+  RegisterServerCommands(app, context);
+  RegisterEventCommands(app, context);
+  RegisterTrashCommands(app, context);
+  RegisterRebalanceCommands(app, context);
+  RegisterInsightCommands(app, context);
 }
 
 }  // namespace cairn::cli

@@ -11,6 +11,10 @@
 
 namespace cairn::cli {
 
+// "2026-11-20 21:45:03  warning  server.down  cs3 (...) is down: ..." with the line's end.
+std::string EventLine(const proto::Event& event);
+// One line: state, progress, rate in force and why, with the line's end.
+std::string RebalanceText(const proto::RebalanceStatus& state);
 std::string StatusText(const proto::StatusResponse& status);
 // Protocol Buffers' JSON mapping with the names of the .proto files: 64-bit integers are strings, nothing is
 // left out.

@@ -22,6 +22,8 @@ std::string GroupName(uint32_t gid);
 // A name for one line of a terminal: control characters as \ooo.
 std::string Printable(const std::string& name);
 
+// "90s", "30m", "2h", "1d", "45" (seconds) -> seconds.
+Result<uint64_t> ParseDuration(const std::string& text);
 // "64M", "1GiB", "4096" -> bytes.
 Result<uint64_t> ParseBytes(const std::string& text);
 // "u+rw,go-w", "a=rX" or octal, applied to `mode` of a file or directory; `umask` counts where no class is

@@ -116,6 +116,20 @@ Result<uint64_t> ParseBytes(const std::string& text) {
   return value << shift;
 }
 
+Result<uint64_t> ParseDuration(const std::string& text) {
+  const Status bad(StatusCode::kInvalidArgument, "'" + text + "' is not a time (examples: 90s, 30m, 2h, 7d)");
+  size_t digits = 0;
+  while (digits < text.size() && std::isdigit(static_cast<unsigned char>(text[digits])) != 0) ++digits;
+  if (digits == 0 || digits > 9) return bad;
+  const uint64_t value = std::stoull(text.substr(0, digits));
+  const std::string unit = text.substr(digits);
+  if (unit.empty() || unit == "s") return value;
+  if (unit == "m") return value * 60;
+  if (unit == "h") return value * 3600;
+  if (unit == "d") return value * 86400;
+  return bad;
+}
+
 Result<uint32_t> ParseMode(const std::string& text, uint32_t mode, bool directory, uint32_t umask) {
   if (!text.empty() && text.find_first_not_of("01234567") == std::string::npos && text.size() <= 5) {
     const auto value = static_cast<uint32_t>(std::stoul(text, nullptr, 8));

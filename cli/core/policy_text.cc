@@ -16,6 +16,14 @@ Status Invalid(const std::string& message) { return {StatusCode::kInvalidArgumen
 
 }  // namespace
 
+std::string DurationText(uint64_t seconds) {
+  if (seconds == 0) return "off";
+  if (seconds % 86400 == 0) return std::to_string(seconds / 86400) + "d";
+  if (seconds % 3600 == 0) return std::to_string(seconds / 3600) + "h";
+  if (seconds % 60 == 0) return std::to_string(seconds / 60) + "m";
+  return std::to_string(seconds) + "s";
+}
+
 Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy& base) {
   client::Policy policy = base;
   std::stringstream items(text);
@@ -39,6 +47,17 @@ Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy
       policy.storage_class = value;
       continue;
     }
+    if (key == "trash") {
+      policy.trash_seconds.reset();
+      if (value == "off") {
+        policy.trash_seconds = 0;
+      } else if (!value.empty()) {
+        auto seconds = ParseDuration(value);
+        if (!seconds.ok()) return Invalid(seconds.status().message());
+        policy.trash_seconds = *seconds;
+      }
+      continue;
+    }
     uint64_t number = 0;
     if (!value.empty()) {
       CAIRN_ASSIGN_OR_RETURN(number, ParseBytes(value));
@@ -57,7 +76,7 @@ Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy
       policy.chunk_bytes = number;
     } else {
       return Invalid("unknown key '" + key +
-                     "' (replicas, write_quorum, chunk_bytes, failure_domain, storage_class)");
+                     "' (replicas, write_quorum, chunk_bytes, failure_domain, storage_class, trash)");
     }
   }
   if (!any) return Invalid("nothing given");
@@ -79,6 +98,7 @@ std::string PolicyText(const client::Policy& policy) {
   }
   if (!policy.failure_domain.empty()) add("failure_domain=" + policy.failure_domain);
   if (!policy.storage_class.empty()) add("storage_class=" + policy.storage_class);
+  if (policy.trash_seconds) add("trash=" + DurationText(*policy.trash_seconds));
   return text;
 }
 

@@ -12,6 +12,8 @@ namespace cairn::cli {
 
 // Fields that are not named keep their value in `base`; "inherit" or 0 as a value clears a field.
 Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy& base);
+// "24h", "7d", "off": as ParsePolicy takes it.
+std::string DurationText(uint64_t seconds);
 std::string PolicyText(const client::Policy& policy);
 
 }  // namespace cairn::cli

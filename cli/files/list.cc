@@ -316,6 +316,7 @@ void RunSpace(Context& context, const std::vector<std::string>& paths, bool huma
                       {"total_bytes", space->total_bytes},
                       {"used_bytes", used},
                       {"available_bytes", space->available_bytes},
+                      {"trash_bytes", space->trash_bytes},
                       {"files", space->files}});
       continue;
     }
@@ -325,6 +326,9 @@ void RunSpace(Context& context, const std::vector<std::string>& paths, bool huma
                  << text(space->total_bytes) << "  " << std::setw(11) << text(used) << "  " << std::setw(11)
                  << text(space->available_bytes) << "  " << std::setw(3)
                  << (of == 0 ? 0 : (used * 100 + of - 1) / of) << "%\n";
+    // The whole cluster's: it has one trash.
+    if (space->trash_bytes > 0)
+      *context.out << "  of which in the trash: " << text(space->trash_bytes) << " (given back when needed)\n";
   }
   if (context.json) *context.out << Dump(rows) << "\n";
 }

@@ -52,7 +52,10 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   CLI::App* status = app.add_subcommand("status", "State of the cluster, and of the local cluster's parts");
   status->add_option("--dir", context.directory, "A local cluster's directory");
   status->add_flag("--json", context.json, "For programs");
-  status->callback([&context] { Finish(context, RunStatus(context)); });
+  auto watch = std::make_shared<bool>(false);
+  status->add_flag("--watch", *watch, "Again every two seconds, until Ctrl-C");
+  status->callback(
+      [&context, watch] { Finish(context, *watch ? WatchStatus(context) : RunStatus(context)); });
 
   CLI::App* mount = app.add_subcommand("mount", "Mounts of this machine");
   mount->require_subcommand(1);

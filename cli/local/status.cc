@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <thread>
 
 #include "cli/admin/admin_client.h"
 #include "cli/admin/status_text.h"
@@ -81,6 +83,21 @@ Status RunStatus(Context& context) {
     *context.out << std::flush;
   }
   if (!status.ok()) return status.status();
+  return Status::Ok();
+}
+
+Status WatchStatus(Context& context) {
+  Status last;
+  while (!Interrupted()) {
+    if (context.out_is_terminal) *context.out << "\x1b[H\x1b[2J";
+    last = RunStatus(context);
+    // An absent master is part of what is watched: it may come back.
+    if (!last.ok() && last.code() != StatusCode::kUnavailable && last.code() != StatusCode::kTimeout)
+      return last;
+    if (!last.ok() && !context.json) *context.out << Describe(last) << std::endl;
+    for (int i = 0; i < 20 && !Interrupted(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
   return Status::Ok();
 }
 

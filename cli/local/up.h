@@ -31,6 +31,8 @@ Status RunDown(Context& context, const DownOptions& options);
 Status RunStatus(Context& context);
 // What the mounts of this machine do and wait for; `path` empty: all.
 Status RunMountStatus(Context& context, const std::string& path);
+// Again and again until an interrupt.
+Status WatchStatus(Context& context);
 Status RunUmount(Context& context, const std::string& mountpoint, bool lazy);
 
 // Removes what a local cluster owns below its directory, and nothing else.

@@ -158,6 +158,10 @@ void LeaseCache::ApplyEntryLocked(const proto::Request& request, const proto::En
     case proto::Request::kLink:
       ChangedNameLocked(request.link().new_parent(), request.link().new_name(), inode);
       break;
+    case proto::Request::kUndelete:
+      if (!request.undelete().new_name().empty())
+        ChangedNameLocked(entry.parent_attr().inode(), request.undelete().new_name(), inode);
+      break;
     default:
       break;
   }
@@ -196,7 +200,7 @@ void LeaseCache::ApplyRemoveLocked(const proto::Request& request, const proto::R
   // An inode without names left is of no use to later lookups (its data, when it is open, does not live
   // here).
   for (const proto::Attr* attr : {&result.inode_attr(), &result.replaced_attr()}) {
-    if (attr->inode() == 0 || attr->nlink() != 0 || result.orphaned()) continue;
+    if (attr->inode() == 0 || attr->nlink() != 0 || result.orphaned() || result.in_trash()) continue;
     const auto it = nodes_.find(InodeId(attr->inode()));
     if (it != nodes_.end()) EraseLocked(it);
   }

@@ -181,7 +181,8 @@ Result<SpaceUsage> ClientImpl::StatFs(InodeId inode) {
                     .free_bytes = result.free_bytes(),
                     .available_bytes = result.available_bytes(),
                     .files = result.files(),
-                    .files_free = result.files_free()};
+                    .files_free = result.files_free(),
+                    .trash_bytes = result.trash_bytes()};
 }
 
 Result<PolicyPair> ClientImpl::GetPolicy(const Caller& caller, InodeId directory) {

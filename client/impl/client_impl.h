@@ -118,6 +118,10 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<SpaceUsage> StatFs(InodeId inode) override;
   Result<PolicyPair> GetPolicy(const Caller& caller, InodeId directory) override;
   Result<PolicyPair> SetPolicy(const Caller& caller, InodeId directory, const Policy& own) override;
+  Result<std::vector<TrashEntry>> ListTrash(const Caller& caller, InodeId after) override;
+  Result<Entry> Undelete(const Caller& caller, InodeId inode, InodeId new_parent,
+                         const std::string& new_name) override;
+  Status PurgeTrash(const Caller& caller, const std::vector<InodeId>& inodes) override;
 
   Result<Handle> Open(const Caller& caller, InodeId inode, OpenFlags flags) override;
   bool MayKeepCache(Handle handle) override;

@@ -276,7 +276,8 @@ void ClientImpl::NameRemoved(const proto::RemoveResult& result) {
     request.mutable_close_orphans()->add_inodes(inode.value());
     (void)CallSystem(std::move(request));
   }
-  if (!file) return;
+  // What is in the trash may be wanted back: what is cached of it is written back as for any other file.
+  if (!file || result.in_trash()) return;
   BeginTransition(*file, false, [] {});
   {
     std::lock_guard lock(file->attach_mu);

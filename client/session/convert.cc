@@ -119,7 +119,8 @@ Policy FromProto(const proto::Policy& policy) {
           .write_quorum = policy.write_quorum(),
           .chunk_bytes = policy.chunk_bytes(),
           .failure_domain = policy.failure_domain(),
-          .storage_class = policy.storage_class()};
+          .storage_class = policy.storage_class(),
+          .trash_seconds = policy.has_trash_seconds() ? std::optional(policy.trash_seconds()) : std::nullopt};
 }
 
 proto::Policy ToProto(const Policy& policy) {
@@ -129,6 +130,7 @@ proto::Policy ToProto(const Policy& policy) {
   out.set_chunk_bytes(policy.chunk_bytes);
   out.set_failure_domain(policy.failure_domain);
   out.set_storage_class(policy.storage_class);
+  if (policy.trash_seconds) out.set_trash_seconds(*policy.trash_seconds);
   return out;
 }
 

@@ -14,21 +14,6 @@ uint64_t NextRandom(uint64_t* state) {
   return z ^ (z >> 31);
 }
 
-// A server without a rack (zone) is a domain of its own: an unset label must not make all of them one domain.
-std::string DomainKey(const PlacementServer& server, FailureDomain domain) {
-  switch (domain) {
-    case FailureDomain::kServer:
-      break;
-    case FailureDomain::kRack:
-      if (!server.rack.empty()) return "rack/" + server.zone + "/" + server.rack;
-      break;
-    case FailureDomain::kZone:
-      if (!server.zone.empty()) return "zone/" + server.zone;
-      break;
-  }
-  return "server/" + std::to_string(server.server.value());
-}
-
 // How much a candidate shares with those already chosen; less is better.
 int Shared(const PlacementServer& candidate, const std::vector<const PlacementServer*>& chosen) {
   int cost = 0;
@@ -59,6 +44,20 @@ bool Contains(const std::vector<ServerId>& list, ServerId server) {
 
 }  // namespace
 
+std::string FailureDomainKey(const PlacementServer& server, FailureDomain domain) {
+  switch (domain) {
+    case FailureDomain::kServer:
+      break;
+    case FailureDomain::kRack:
+      if (!server.rack.empty()) return "rack/" + server.zone + "/" + server.rack;
+      break;
+    case FailureDomain::kZone:
+      if (!server.zone.empty()) return "zone/" + server.zone;
+      break;
+  }
+  return "server/" + std::to_string(server.server.value());
+}
+
 Result<FailureDomain> ParseFailureDomain(const std::string& text) {
   if (text.empty() || text == "server") return FailureDomain::kServer;
   if (text == "rack") return FailureDomain::kRack;
@@ -75,16 +74,18 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
   for (const PlacementServer& server : servers) {
     if (!Contains(request.keep, server.server)) continue;
     chosen.push_back(&server);
-    used_domains.push_back(DomainKey(server, request.domain));
+    used_domains.push_back(FailureDomainKey(server, request.domain));
   }
 
   uint32_t up = 0;
   uint32_t full = 0;
+  uint32_t closed = 0;
   std::vector<const PlacementServer*> open;
   for (const PlacementServer& server : servers) {
     if (server.up) ++up;
     if (server.up && server.full) ++full;
-    if (!server.up || server.full || Contains(request.exclude, server.server) ||
+    if (server.up && !server.accepting) ++closed;
+    if (!server.up || server.full || !server.accepting || Contains(request.exclude, server.server) ||
         Contains(request.keep, server.server)) {
       continue;
     }
@@ -99,7 +100,7 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
     std::vector<const PlacementServer*> best;
     int best_cost = 0;
     for (const PlacementServer* candidate : open) {
-      const std::string key = DomainKey(*candidate, request.domain);
+      const std::string key = FailureDomainKey(*candidate, request.domain);
       if (std::find(used_domains.begin(), used_domains.end(), key) != used_domains.end()) continue;
       const int cost = Shared(*candidate, chosen);
       if (best.empty() || cost < best_cost) {
@@ -113,15 +114,16 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
     const PlacementServer* pick = PickWeighted(best, &random);
     result.push_back(pick->server);
     chosen.push_back(pick);
-    used_domains.push_back(DomainKey(*pick, request.domain));
+    used_domains.push_back(FailureDomainKey(*pick, request.domain));
     std::erase(open, pick);
   }
 
   if (result.size() >= request.write_quorum) return result;
-  const std::string numbers = std::to_string(result.size()) + " of the " +
-                              std::to_string(request.write_quorum) + " servers required (" +
-                              std::to_string(servers.size()) + " known, " + std::to_string(up) + " up, " +
-                              std::to_string(full) + " of those full)";
+  const std::string numbers =
+      std::to_string(result.size()) + " of the " + std::to_string(request.write_quorum) +
+      " servers required (" + std::to_string(servers.size()) + " known, " + std::to_string(up) + " up, " +
+      std::to_string(full) + " of those full" +
+      (closed == 0 ? std::string() : ", " + std::to_string(closed) + " drained or in maintenance") + ")";
   if (full > 0 && up >= request.write_quorum) {
     return Status(StatusCode::kNoSpace, "no place for a new chunk: " + numbers + "; add space or servers");
   }

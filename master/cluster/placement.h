@@ -26,11 +26,17 @@ struct PlacementServer {
   ServerId server;
   bool up = false;
   bool full = false;        // its reserve is reached: takes no new data
+  bool accepting = true;    // false: being drained, in maintenance or removed; keeps what it has, takes nothing new
+  bool in_class = true;     // a disk of it belongs to the storage class asked for
   uint64_t free_bytes = 0;  // above the reserve, in disks of the storage class asked for
   std::string host_id;
   std::string rack;
   std::string zone;
 };
+
+// Two servers with equal keys are in one failure domain. A server without a rack (zone) is a domain of its own: an unset label
+// must not make all of them one domain.
+std::string FailureDomainKey(const PlacementServer& server, FailureDomain domain);
 
 struct PlacementRequest {
   uint32_t replicas = 3;      // N wanted

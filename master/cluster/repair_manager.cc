@@ -6,6 +6,7 @@
 #include "master/cluster/replica_audit.h"
 #include "master/core/core.h"
 #include "master/core/delete_procedure.h"
+#include "master/core/operation.h"
 #include "master/core/reconfigure_op.h"
 #include "master/core/recover_op.h"
 #include "master/state/chunk_queries.h"
@@ -25,6 +26,37 @@ constexpr size_t kDuePerPump = 64;
 // Longer than a chunkserver takes to find a restarted master, shorter than a writer waits for a chunk whose
 // interrupted procedure is run again.
 constexpr int64_t kSettleNanos = 8 * kNanosPerSecond;
+
+// Has an inode to itself while a chunk of it is copied that its writer would open again at once: without that, a file that is
+// written all the time would never be moved. Short, because the writer waits.
+class HoldInodeOp final : public Operation {
+ public:
+  static OperationId Start(Core& core, InodeId inode) {
+    auto op = std::make_unique<HoldInodeOp>(inode);
+    const OperationId id = core.StartOperation(std::move(op));
+    core.inodes().Lock(inode, id);
+    core.timers().At(core.now() + kHoldNanos, [&core, id] { Release(core, id); });
+    return id;
+  }
+  static void Release(Core& core, OperationId id) {
+    auto* op = core.FindOperation<HoldInodeOp>(id);
+    if (op == nullptr || op->released_) return;
+    op->released_ = true;
+    core.inodes().Unlock(op->inode_, id);
+    core.WakeInode(op->inode_);
+    core.Wake(id);
+  }
+  explicit HoldInodeOp(InodeId inode) : inode_(inode) {}
+  Progress Step(Core&) override { return released_ ? Progress::kFinished : Progress::kWaiting; }
+  std::string WaitReason() const override {
+    return "a chunk of inode " + ToString(inode_) + " is being copied elsewhere";
+  }
+
+ private:
+  static constexpr int64_t kHoldNanos = 3 * kNanosPerSecond;
+  const InodeId inode_;
+  bool released_ = false;
+};
 
 bool Carries(const proto::ChunkRecord& record, ServerId server) {
   return std::find(record.carriers().begin(), record.carriers().end(), server.value()) !=
@@ -78,13 +110,31 @@ bool RepairManager::Settled() {
   settled_ = core_.now() - started_ns_ >= kSettleNanos;
   if (!settled_) {
     const auto& servers = core_.servers().all();
-    settled_ =
-        std::all_of(servers.begin(), servers.end(), [](const auto& entry) { return entry.second.reported; });
+    settled_ = std::all_of(servers.begin(), servers.end(), [](const auto& entry) {
+      return entry.second.reported || entry.second.mode == proto::SERVER_REMOVED;
+    });
   }
   return settled_;
 }
 
+void RepairManager::MeasureSpeed() {
+  constexpr double kFollowSeconds = 30;
+  const double passed = static_cast<double>(core_.now() - measured_ns_) / 1e9;
+  const uint64_t bytes = counters_.repaired_bytes - measured_bytes_;
+  measured_bytes_ = counters_.repaired_bytes;
+  if (measured_ns_ != 0 && (bytes > 0 || limits_.running() > 0)) {
+    busy_seconds_ += passed;
+    busy_bytes_ += static_cast<double>(bytes);
+    if (busy_seconds_ > kFollowSeconds) {
+      busy_seconds_ /= 2;
+      busy_bytes_ /= 2;
+    }
+  }
+  measured_ns_ = core_.now();
+}
+
 void RepairManager::Tick() {
+  MeasureSpeed();
   // Before that nearly everything looks lost, and copying would begin that nobody needs.
   if (!Settled()) return;
   if (core_.now() >= next_scan_ns_) {
@@ -130,6 +180,7 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
   auto policy = EffectivePolicy(core_.txn(), InodeId(record.inode()));
   if (policy.ok()) {
     facts.replicas = policy->replicas();
+    facts.wanted_quorum = policy->write_quorum();
     auto domain = ParseFailureDomain(policy->failure_domain());
     if (domain.ok()) facts.domain = *domain;
   }
@@ -139,6 +190,12 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
     const ServerInfo* server = core_.servers().Find(member.server);
     const ReplicaDifference* difference = core_.audit().Find(chunk, member.server);
     member.carried = Carries(record, member.server);
+    if (server != nullptr) {
+      member.removed = server->mode == proto::SERVER_REMOVED;
+      member.leaving = member.removed || server->mode == proto::SERVER_DRAINING;
+      if (server->in_maintenance())
+        member.away_until_ns = core_.now() + server->maintenance_until_wall_ns - core_.wall();
+    }
     if (server == nullptr || !server->up) {
       member.condition = ReplicaCondition::kDown;
       member.down_since_ns = server == nullptr ? 0 : server->down_since_ns;
@@ -170,7 +227,7 @@ bool RepairManager::Reserved(InodeId inode) const {
 }
 
 void RepairManager::SetHealth(ChunkId chunk, const Health& health) {
-  if (!health.below_quorum && !health.below_policy && !health.damaged) {
+  if (!health.below_quorum && !health.below_policy && !health.damaged && !health.misplaced) {
     unhealthy_.erase(chunk);
   } else if (unhealthy_.size() < core_.options().repair_queue_capacity || unhealthy_.contains(chunk)) {
     unhealthy_[chunk] = health;
@@ -190,7 +247,8 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
   const bool open = record->state() == proto::CHUNK_OPEN;
   SetHealth(chunk, {.below_quorum = plan.valid_copies < facts.write_quorum,
                     .below_policy = plan.valid_copies < facts.replicas,
-                    .damaged = record->state() == proto::CHUNK_DAMAGED});
+                    .damaged = record->state() == proto::CHUNK_DAMAGED,
+                    .misplaced = plan.wish});
   if (plan.action == RepairAction::kNothing || (plan.action == RepairAction::kWait && !open)) {
     reserved_until_.erase(InodeId(record->inode()));
   }
@@ -210,13 +268,13 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
     if (may_start && core_.now() >= due) LowerWriter(chunk, *record);
     return;
   }
-  lower_since_.erase(chunk);
+  const bool lowered = lower_since_.erase(chunk) > 0;
   if (plan.action == RepairAction::kWait) {
     queue_.Remove(chunk);
     queue_.Add(chunk, rank, plan.not_before_ns);
     return;
   }
-  if (may_start && Execute(chunk, *record, plan)) return;
+  if (may_start && Execute(chunk, *record, plan, lowered)) return;
   // What it waited for may just have come; only the pause after a failed attempt is kept.
   if (!may_start && !attempts_.contains(chunk)) queue_.Remove(chunk);
   if (!queue_.Contains(chunk)) queue_.Add(chunk, rank, core_.now());
@@ -246,12 +304,20 @@ void RepairManager::LowerWriter(ChunkId chunk, const proto::ChunkRecord& record)
   as_sealed.clear_carriers();
   for (uint32_t member : record.members()) as_sealed.add_carriers(member);
   const RepairPlan plan = PlanOf(chunk, as_sealed);
-  if (plan.action != RepairAction::kSyncMember && plan.action != RepairAction::kReplace) return;
+  if (plan.action == RepairAction::kNothing || plan.action == RepairAction::kWait) return;
   const InodeId inode(record.inode());
   const SessionId writer = core_.leases().Writer(inode);
   if (!writer) return;
   reserved_until_[inode] = core_.now() + kReserveNanos;
   core_.SendRecalls(core_.leases().RecallOne(inode, writer, LeaseMode::kNone, false, core_.now()));
+}
+
+void RepairManager::OnSealed(ChunkId chunk) {
+  if (!settled_ || !lower_since_.contains(chunk)) {
+    Look(chunk);
+    return;
+  }
+  Evaluate(chunk, true);
 }
 
 void RepairManager::Pump() {
@@ -264,20 +330,68 @@ void RepairManager::Pump() {
   pumping_ = false;
 }
 
-bool RepairManager::Execute(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan) {
-  if (record.state() != proto::CHUNK_SEALED || core_.inodes().Locked(InodeId(record.inode())) ||
+std::optional<RepairManager::Places> RepairManager::TakePlaces(const RepairPlan& plan, uint64_t length) {
+  Places places{.servers = {}, .weight = RepairLimits::WeightOf(length)};
+  if (plan.action == RepairAction::kConfigure) {
+    places.weight = 1;
+  } else {
+    // The least busy source; a server that is being emptied should not have to send everything itself.
+    const auto least = [&](ServerId a, ServerId b) { return limits_.Taken(a) < limits_.Taken(b); };
+    places.servers = {plan.target, *std::min_element(plan.sources.begin(), plan.sources.end(), least)};
+  }
+  if (!limits_.Start(places.servers, places.weight)) return std::nullopt;
+  return places;
+}
+
+bool RepairManager::Execute(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan,
+                            bool lowered) {
+  const InodeId inode(record.inode());
+  if (record.state() != proto::CHUNK_SEALED || core_.inodes().Locked(inode) ||
       DeleteProcedure::Concerns(core_, chunk) || plan.sources.empty()) {
     return false;
   }
-  const std::vector<ServerId> places = {plan.target, plan.sources.front()};
-  if (!limits_.Start(places)) return false;
+  auto places = TakePlaces(plan, record.length());
+  if (!places) return false;
+  if (lowered) places->hold = HoldInodeOp::Start(core_, inode);
   busy_.insert(chunk);
   queue_.Remove(chunk);
-  SyncMember(chunk, record, plan);
+  if (plan.action == RepairAction::kConfigure) {
+    Replace(chunk, plan, *places);
+  } else {
+    SyncMember(chunk, record, plan, *places);
+  }
   return true;
 }
 
-void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan) {
+RepairManager::MoveStart RepairManager::Move(ChunkId chunk, ServerId from, ServerId to,
+                                             const std::string& reason, std::function<void(bool)> done) {
+  auto record = ChunkRecordOf(core_.txn(), chunk);
+  if (!record || busy_.contains(chunk) || record->pending_epoch() != 0 ||
+      ReconfigureOp::Running(core_, chunk) != nullptr ||
+      PlanOf(chunk, *record).action != RepairAction::kNothing) {
+    return MoveStart::kNotNow;
+  }
+  RepairPlan plan;
+  plan.action = RepairAction::kReplace;
+  plan.wish = true;
+  plan.target = to;
+  plan.reason = reason;
+  plan.write_quorum = record->write_quorum();
+  for (uint32_t member : record->members()) {
+    plan.sources.push_back(ServerId(member));
+    if (ServerId(member) != from) plan.members.push_back(ServerId(member));
+  }
+  plan.members.push_back(to);
+  plan.valid_copies = static_cast<uint32_t>(plan.sources.size());
+  if (!limits_.HasRoom() || !limits_.HasRoom(to, RepairLimits::WeightOf(record->length())))
+    return MoveStart::kNoPlace;
+  if (!Execute(chunk, *record, plan)) return MoveStart::kNotNow;
+  move_done_[chunk] = std::move(done);
+  return MoveStart::kStarted;
+}
+
+void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan,
+                               const Places& places) {
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   auto* sync = command.mutable_sync();
@@ -287,17 +401,19 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
   *sync->mutable_base() = record.sealed();
   sync->set_length(record.length());
   sync->set_rate_bytes_per_s(core_.options().repair_bytes_per_second);
+  const ServerId first = places.servers.back();
+  *sync->add_sources() = core_.servers().Address(*core_.servers().Find(first));
   for (ServerId source : plan.sources) {
-    *sync->add_sources() = core_.servers().Address(*core_.servers().Find(source));
+    if (source != first) *sync->add_sources() = core_.servers().Address(*core_.servers().Find(source));
   }
   core_.history().Add(chunk, core_.wall(),
                       "sync of " + ToString(plan.target) + " to " + ToString(FromProto(record.sealed())) +
-                          " from " + ToString(plan.sources.front()) + ": " + plan.reason);
-  const std::vector<ServerId> places = {plan.target, plan.sources.front()};
+                          " from " + ToString(first) + ": " + plan.reason);
   core_.commander().Send(
       plan.target, std::move(command), core_.now() + core_.options().sync_timeout_ms * kNanosPerMilli,
       [this, chunk, plan, places, sealed = FromProto(record.sealed())](const CommandOutcome& outcome) {
         CountTransfer(chunk, plan.target, outcome);
+        if (plan.wish) counters_.moved_bytes += outcome.bytes_transferred;
         if (!outcome.status.ok()) {
           CAIRN_LOG(Warning, "sync of chunk {} to {} failed: {}", ToString(chunk), ToString(plan.target),
                     outcome.status.ToString());
@@ -323,21 +439,31 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
       });
 }
 
-void RepairManager::Replace(ChunkId chunk, const RepairPlan& plan, const std::vector<ServerId>& places) {
+void RepairManager::Replace(ChunkId chunk, const RepairPlan& plan, const Places& places) {
   auto record = ChunkRecordOf(core_.txn(), chunk);
   if (!record || record->state() != proto::CHUNK_SEALED || ReconfigureOp::Running(core_, chunk) != nullptr) {
     Finish(chunk, places, false);  // changed meanwhile; the copy is surplus, and erased as such
     return;
   }
+  std::vector<ServerId> former;
+  for (uint32_t member : record->members()) {
+    if (std::find(plan.members.begin(), plan.members.end(), ServerId(member)) == plan.members.end())
+      former.push_back(ServerId(member));
+  }
   ReconfigureRequest request;
   request.chunk = chunk;
-  request.purpose = replication::ReconfigurePurpose::kRepair;
+  request.purpose =
+      plan.wish ? replication::ReconfigurePurpose::kMove : replication::ReconfigurePurpose::kRepair;
   request.members = plan.members;
+  request.write_quorum = plan.write_quorum;
+  // A copy that is still good is given up only when all the others are there.
+  if (plan.wish) request.min_carriers = static_cast<uint32_t>(plan.members.size());
   request.reason = plan.reason;
   request.give_up_ns = core_.now() + core_.options().write_timeout_ms * kNanosPerMilli;
-  ReconfigureOp::Start(core_, std::move(request), [this, chunk, places](const Status& status) {
+  ReconfigureOp::Start(core_, std::move(request), [this, chunk, plan, places, former](const Status& status) {
     if (status.ok()) {
-      ++counters_.repaired_chunks;
+      ++(plan.wish ? counters_.moved_chunks : counters_.repaired_chunks);
+      AskFormerMembers(chunk, former);
     } else {
       CAIRN_LOG(Warning, "replacement of a member of chunk {} failed: {}", ToString(chunk),
                 status.ToString());
@@ -346,10 +472,25 @@ void RepairManager::Replace(ChunkId chunk, const RepairPlan& plan, const std::ve
   });
 }
 
-void RepairManager::Finish(ChunkId chunk, const std::vector<ServerId>& places, bool ok) {
+void RepairManager::AskFormerMembers(ChunkId chunk, const std::vector<ServerId>& former) {
+  for (ServerId server : former) {
+    if (core_.servers().IsUp(server)) core_.audit().Query(chunk, server);
+  }
+}
+
+void RepairManager::Finish(ChunkId chunk, const Places& places, bool ok) {
   busy_.erase(chunk);
-  limits_.Finish(places);
+  limits_.Finish(places.servers, places.weight);
+  HoldInodeOp::Release(core_, places.hold);
   if (auto record = ChunkRecordOf(core_.txn(), chunk)) reserved_until_.erase(InodeId(record->inode()));
+  if (auto move = move_done_.find(chunk); move != move_done_.end()) {
+    auto done = std::move(move->second);
+    move_done_.erase(move);
+    done(ok);
+    Look(chunk);
+    Pump();
+    return;  // nothing to retry: the chunk lacks nothing
+  }
   if (ok) {
     attempts_.erase(chunk);
     Look(chunk);
@@ -375,7 +516,9 @@ RepairManager::Counters RepairManager::counters() const {
     result.below_quorum += health.below_quorum;
     result.below_policy += health.below_policy;
     result.damaged += health.damaged;
+    result.misplaced += health.misplaced;
   }
+  if (busy_seconds_ > 0) result.bytes_per_second = static_cast<uint64_t>(busy_bytes_ / busy_seconds_);
   result.running = limits_.running();
   result.queued = queue_.size();
   return result;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -32,6 +33,10 @@ class RepairManager {
     uint64_t below_quorum = 0;
     uint64_t below_policy = 0;
     uint64_t damaged = 0;
+    uint64_t misplaced = 0;   // all copies there, but the policy or a drain wants them elsewhere, fewer, or with another W
+    uint64_t moved_chunks = 0;  // since the master started, of those
+    uint64_t moved_bytes = 0;
+    uint64_t bytes_per_second = 0;  // copied while at least one copy ran, recently
     uint64_t running = 0;
     uint64_t queued = 0;
   };
@@ -49,6 +54,15 @@ class RepairManager {
   void Tick();
   // A sync of this chunk ended (of a configuration procedure, too).
   void CountTransfer(ChunkId chunk, ServerId server, const CommandOutcome& outcome);
+
+  // A chunk was sealed. One that waits for its writer is taken in hand before the writer opens it again.
+  void OnSealed(ChunkId chunk);
+  bool Lowering(ChunkId chunk) const { return lower_since_.contains(chunk); }
+
+  // Moves one copy of a healthy sealed chunk, copy first (rebalancing). `done` is called once, later, when kStarted.
+  enum class MoveStart : uint8_t { kStarted, kNotNow, kNoPlace };
+  MoveStart Move(ChunkId chunk, ServerId from, ServerId to, const std::string& reason, std::function<void(bool)> done);
+  bool settled() const { return settled_; }
 
   bool Busy(ChunkId chunk) const { return busy_.contains(chunk); }
   Counters counters() const;
@@ -72,6 +86,12 @@ class RepairManager {
     bool below_quorum = false;
     bool below_policy = false;
     bool damaged = false;
+    bool misplaced = false;
+  };
+  struct Places {
+    std::vector<ServerId> servers;
+    uint32_t weight = 0;
+    uint64_t hold = 0;  // operation that keeps the writer from opening the chunk again; 0: none
   };
 
   // After a start of the master: has every server that is known said what it has, or had the time to?
@@ -80,15 +100,26 @@ class RepairManager {
   void RunScans();
   void Pump();
   void Evaluate(ChunkId chunk, bool may_start);
-  bool Execute(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan);
-  void SyncMember(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan);
-  void Replace(ChunkId chunk, const RepairPlan& plan, const std::vector<ServerId>& places);
+  // lowered: its writer gave the chunk up for this, and would open it again at once.
+  bool Execute(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan, bool lowered = false);
+  void SyncMember(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan, const Places& places);
+  void Replace(ChunkId chunk, const RepairPlan& plan, const Places& places);
+  // Members that the new configuration left out are asked what they have: it is erased as surplus once the others are verified.
+  void AskFormerMembers(ChunkId chunk, const std::vector<ServerId>& former);
+  std::optional<Places> TakePlaces(const RepairPlan& plan, uint64_t length);
   void LowerWriter(ChunkId chunk, const proto::ChunkRecord& record);
   bool ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record);
   void SetHealth(ChunkId chunk, const Health& health);
-  void Finish(ChunkId chunk, const std::vector<ServerId>& places, bool ok);
+  void Finish(ChunkId chunk, const Places& places, bool ok);
+
+  void MeasureSpeed();
 
   Core& core_;
+  // Speed of copying: bytes and the time in which something ran, halved now and then so that it follows.
+  int64_t measured_ns_ = 0;
+  uint64_t measured_bytes_ = 0;
+  double busy_seconds_ = 0;
+  double busy_bytes_ = 0;
   RepairQueue queue_;
   RepairLimits limits_;
   std::deque<ChunkId> looks_;
@@ -96,6 +127,7 @@ class RepairManager {
   std::deque<Scan> scans_;
   int64_t next_scan_ns_ = 0;
   std::unordered_set<ChunkId> busy_;
+  std::unordered_map<ChunkId, std::function<void(bool)>> move_done_;
   std::unordered_map<ChunkId, uint32_t> attempts_;    // failed in a row
   std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
   std::unordered_map<InodeId, int64_t> reserved_until_;

@@ -34,6 +34,11 @@ struct MemberFacts {
   ReplicaCondition condition = ReplicaCondition::kCurrent;
   bool carried = false;       // kDown: it was a carrier when last heard of
   int64_t down_since_ns = 0;  // kDown
+  bool leaving = false;       // its server is being drained or was removed
+  // kDown: an administrator announced that it is away until then (maintenance); 0: the usual grace. Removed
+  // servers: no grace.
+  int64_t away_until_ns = 0;
+  bool removed = false;
 };
 
 struct ChunkFacts {
@@ -41,7 +46,8 @@ struct ChunkFacts {
   bool open = false;          // a writer has it open
   bool recovering = false;    // its configuration is being changed
   uint32_t replicas = 3;      // N of the policy
-  uint32_t write_quorum = 2;  // W of the policy
+  uint32_t write_quorum = 2;  // W of the configuration
+  uint32_t wanted_quorum = 0;  // W of the policy; 0: as write_quorum
   FailureDomain domain = FailureDomain::kServer;
   std::vector<MemberFacts> members;
 };
@@ -51,6 +57,7 @@ enum class RepairAction : uint8_t {
   kWait,         // not healthy; the reason says what it waits for
   kSyncMember,   // bring `target`, a member, to the sealed stamp
   kReplace,      // copy to `target`, then make `members` the configuration
+  kConfigure,    // nothing to copy: make `members` and `write_quorum` the configuration
   kLowerWriter,  // open with a dropped member: recall the write lease so that it can be sealed and repaired
 };
 
@@ -58,7 +65,10 @@ struct RepairPlan {
   RepairAction action = RepairAction::kNothing;
   ServerId target;
   std::vector<ServerId> sources;  // valid copies on servers that are up
-  std::vector<ServerId> members;  // kReplace: the configuration afterwards
+  std::vector<ServerId> members;  // kReplace, kConfigure: the configuration afterwards
+  uint32_t write_quorum = 0;      // kReplace, kConfigure: W afterwards; 0: as now
+  bool wish = false;  // the chunk has all the copies it is entitled to; this only moves or renames them
+                      // (drain, policy)
   std::string reason;
   int64_t not_before_ns = 0;  // kWait: when to look again
   uint32_t valid_copies = 0;  // on servers that are up
@@ -67,8 +77,11 @@ struct RepairPlan {
 struct RepairOptions {
   int64_t grace_ns = 30'000'000'000;
   int64_t retry_ns = 1'000'000'000;  // kWait without a known time
+  int64_t wish_retry_ns = 10'000'000'000;  // kWait of a chunk that lacks nothing
 };
 
+// Order: copies that are missing or wrong first; then surplus members are dropped (a lower N); then members
+// that leave are replaced, copy first; then members in a wrong failure domain or storage class; then W.
 RepairPlan PlanRepair(const ChunkFacts& chunk, const std::vector<PlacementServer>& servers,
                       const RepairOptions& options, uint64_t seed, int64_t now_ns);
 
@@ -105,19 +118,32 @@ class RepairQueue {
   std::multiset<int64_t> times_;
 };
 
-// Concurrency limits of repair: per server (as source or target) and for the cluster.
+// Concurrency limits of repair: per server (as source or target) and for the cluster. A small chunk costs
+// round trips and syncs rather than bandwidth, so several of them take the place of a large one.
 class RepairLimits {
  public:
-  RepairLimits(uint32_t per_server, uint32_t cluster) : per_server_(per_server), cluster_(cluster) {}
-  bool HasRoom() const { return running_ < cluster_; }
+  static constexpr uint32_t kFull = 4;  // what one large chunk takes
+  static uint32_t WeightOf(uint64_t chunk_bytes) {
+    return chunk_bytes >= (4u << 20) ? kFull : chunk_bytes >= (1u << 20) ? 2 : 1;
+  }
+
+  RepairLimits(uint32_t per_server, uint32_t cluster)
+      : per_server_(per_server * kFull), cluster_(cluster * kFull) {}
+  bool HasRoom() const { return taken_ < cluster_; }
+  bool HasRoom(ServerId server, uint32_t weight) const { return Taken(server) + weight <= per_server_; }
+  uint32_t Taken(ServerId server) const {
+    auto it = by_server_.find(server);
+    return it == by_server_.end() ? 0 : it->second;
+  }
   // Takes a place for the servers, or answers false and takes nothing.
-  bool Start(const std::vector<ServerId>& servers);
-  void Finish(const std::vector<ServerId>& servers);
+  bool Start(const std::vector<ServerId>& servers, uint32_t weight);
+  void Finish(const std::vector<ServerId>& servers, uint32_t weight);
   uint32_t running() const { return running_; }
 
  private:
   const uint32_t per_server_;
   const uint32_t cluster_;
+  uint32_t taken_ = 0;
   uint32_t running_ = 0;
   std::unordered_map<ServerId, uint32_t> by_server_;
 };

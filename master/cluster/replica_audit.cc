@@ -18,6 +18,7 @@ constexpr size_t kPage = 2000;
 constexpr size_t kMaxLater = 100'000;
 constexpr size_t kLaterPerTick = 500;
 constexpr int64_t kSurplusRetryNanos = 5 * kNanosPerSecond;
+constexpr int64_t kSurplusFirstNanos = kNanosPerSecond;
 
 bool IsMember(const proto::ChunkRecord& record, ServerId server) {
   return std::find(record.members().begin(), record.members().end(), server.value()) !=
@@ -76,7 +77,7 @@ void ReplicaAudit::Compare(ServerId server, const replication::ReplicaInfo& info
     return;
   }
   if (!IsMember(*record, server)) {
-    Postpone(server, info, kSurplusRetryNanos);
+    Postpone(server, info, kSurplusFirstNanos);
     return;
   }
   if (info.tombstone) DeleteProcedure::AbortStray(core_, chunk, server);

@@ -4,10 +4,13 @@
 #include <cstdlib>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/wire/frame.h"
 
 namespace cairn::master {
 namespace {
+
+constexpr size_t kMaxDowns = 100;
 
 bool Usable(const proto::DiskInfo& disk) { return !disk.failed(); }
 
@@ -37,22 +40,48 @@ uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
   return free;
 }
 
+bool ServerInfo::in_class(const std::string& storage_class) const {
+  // A server that is down tells no disks: what it had cannot be judged.
+  return storage_class.empty() || disks.empty() ||
+         std::any_of(disks.begin(), disks.end(),
+                     [&](const proto::DiskInfo& disk) { return disk.storage_class() == storage_class; });
+}
+
 uint64_t ServerInfo::chunks() const {
   uint64_t count = 0;
   for (const proto::DiskInfo& disk : disks) count += disk.chunks();
   return count;
 }
 
-void ServerRegistry::AddKnown(ServerId id, std::string uuid, std::string address, std::string zone,
-                              std::string rack, std::string host_id, int64_t now_ns) {
+void ServerRegistry::AddKnown(ServerId id, const proto::ServerRecord& record, int64_t now_ns) {
   ServerInfo& server = servers_[id];
   server.id = id;
-  server.uuid = std::move(uuid);
-  server.address = std::move(address);
-  server.zone = std::move(zone);
-  server.rack = std::move(rack);
-  server.host_id = std::move(host_id);
+  server.uuid = record.server_uuid();
+  server.address = record.address();
+  server.zone = record.zone();
+  server.rack = record.rack();
+  server.host_id = record.host_id();
   server.down_since_ns = now_ns;
+  SetMode(id, record);
+}
+
+void ServerRegistry::SetMode(ServerId id, const proto::ServerRecord& record) {
+  ServerInfo* server = Find(id);
+  if (server == nullptr) return;
+  const auto nanos = [](const proto::Time& time) {
+    return time.seconds() * kNanosPerSecond + static_cast<int64_t>(time.nanos());
+  };
+  server->mode = record.mode();
+  server->mode_since_wall_ns = nanos(record.mode_since());
+  server->maintenance_until_wall_ns = record.has_maintenance_until() ? nanos(record.maintenance_until()) : 0;
+  server->mode_reason = record.mode_reason();
+  server->drain_chunks = record.drain_chunks();
+}
+
+uint32_t ServerRegistry::DownsLastHour(const ServerInfo& server, int64_t now_ns) {
+  return static_cast<uint32_t>(std::count_if(server.downs_ns.begin(), server.downs_ns.end(), [&](int64_t at) {
+    return now_ns - at < 3600 * kNanosPerSecond;
+  }));
 }
 
 Status ServerRegistry::CheckRegister(const proto::Register& request, const std::string& cluster_id,
@@ -83,6 +112,13 @@ Status ServerRegistry::CheckRegister(const proto::Register& request, const std::
                   "the chunkserver says it is cs" + std::to_string(request.server()) + " with uuid " +
                       request.server_uuid() +
                       ", which this master has not recorded; its data belongs elsewhere");
+  }
+  if (*known != nullptr && (*known)->mode == proto::SERVER_REMOVED) {
+    return Status(
+        StatusCode::kWrongCluster,
+        ToString((*known)->id) + " was removed from the cluster" +
+            ((*known)->mode_reason.empty() ? "" : " (" + (*known)->mode_reason + ")") +
+            "; to use the machine again, start it with empty data directories: it joins as a new server");
   }
   if (*known != nullptr && (*known)->up && (*known)->incarnation != request.incarnation() &&
       now_ns - (*known)->heard_ns < options_.silence_ns) {
@@ -133,6 +169,8 @@ void ServerRegistry::MarkDown(ServerInfo& server, int64_t now_ns) {
   server.up = false;
   server.reported = false;
   server.down_since_ns = now_ns;
+  server.downs_ns.push_back(now_ns);
+  if (server.downs_ns.size() > kMaxDowns) server.downs_ns.pop_front();
   ++version_;
 }
 
@@ -169,6 +207,12 @@ uint32_t ServerRegistry::up() const {
       std::count_if(servers_.begin(), servers_.end(), [](const auto& entry) { return entry.second.up; }));
 }
 
+uint32_t ServerRegistry::known() const {
+  return static_cast<uint32_t>(std::count_if(servers_.begin(), servers_.end(), [](const auto& entry) {
+    return entry.second.mode != proto::SERVER_REMOVED;
+  }));
+}
+
 std::string ServerRegistry::Describe(ServerId id) const {
   const ServerInfo* server = Find(id);
   return server == nullptr ? ToString(id) : ToString(id) + " (" + server->address + ")";
@@ -184,10 +228,13 @@ std::string ServerRegistry::DownReason(ServerId id, int64_t now_ns) const {
 std::vector<PlacementServer> ServerRegistry::ForPlacement(const std::string& storage_class) const {
   std::vector<PlacementServer> result;
   for (const auto& [id, server] : servers_) {
+    if (server.mode == proto::SERVER_REMOVED) continue;
     const uint64_t free = server.free_bytes(storage_class);
     result.push_back({.server = id,
                       .up = server.up,
                       .full = free == 0,
+                      .accepting = server.mode == proto::SERVER_IN_SERVICE && !server.in_maintenance(),
+                      .in_class = server.in_class(storage_class),
                       .free_bytes = free,
                       .host_id = server.host_id,
                       .rack = server.rack,
@@ -210,7 +257,9 @@ proto::ServerAddress ServerRegistry::Address(const ServerInfo& server) const {
 
 std::vector<proto::ServerAddress> ServerRegistry::Addresses() const {
   std::vector<proto::ServerAddress> result;
-  for (const auto& [id, server] : servers_) result.push_back(Address(server));
+  for (const auto& [id, server] : servers_) {
+    if (server.mode != proto::SERVER_REMOVED) result.push_back(Address(server));
+  }
   return result;
 }
 
@@ -218,6 +267,7 @@ ClusterSpace ServerRegistry::Space() const {
   // Disks are keyed by machine and file system; without a file system id each disk counts by itself.
   std::map<std::string, ClusterSpace> by_file_system;
   for (const auto& [id, server] : servers_) {
+    if (server.mode == proto::SERVER_REMOVED) continue;
     for (const proto::DiskInfo& disk : server.disks) {
       if (disk.failed()) continue;
       const std::string key = disk.file_system_id().empty() ? "disk/" + disk.disk_uuid()

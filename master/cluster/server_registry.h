@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 #include "common/status.h"
 #include "master/cluster/placement.h"
 #include "proto/cairn/cluster.pb.h"
+#include "proto/cairn/state.pb.h"
 
 namespace cairn::master {
 
@@ -40,9 +42,18 @@ struct ServerInfo {
   uint32_t load = 0;          // 0..1000
   std::vector<proto::DiskInfo> disks;
   std::shared_ptr<ServerChannel> channel;
+  // What an administrator decided (recorded).
+  proto::ServerMode mode = proto::SERVER_IN_SERVICE;
+  int64_t mode_since_wall_ns = 0;
+  int64_t maintenance_until_wall_ns = 0;  // 0: none
+  std::string mode_reason;
+  uint64_t drain_chunks = 0;
+  std::deque<int64_t> downs_ns;  // when it went down, within the last hour; bounded
 
+  bool in_maintenance() const { return maintenance_until_wall_ns != 0; }
   bool full() const;                                            // no disk has space above its reserve
   uint64_t free_bytes(const std::string& storage_class) const;  // above the reserve, of disks that work
+  bool in_class(const std::string& storage_class) const;         // some disk of it carries the tag
   uint64_t chunks() const;
 };
 
@@ -61,8 +72,9 @@ class ServerRegistry {
   explicit ServerRegistry(const Options& options) : options_(options) {}
 
   // A server from the recorded state at start.
-  void AddKnown(ServerId id, std::string uuid, std::string address, std::string zone, std::string rack,
-                std::string host_id, int64_t now_ns);
+  void AddKnown(ServerId id, const proto::ServerRecord& record, int64_t now_ns);
+  // The record's mode, maintenance and reason apply from now on.
+  void SetMode(ServerId id, const proto::ServerRecord& record);
 
   // May this registration be accepted? kWrongCluster, kVersionMismatch, kInvalidArgument, or kAlreadyExists
   // when the same server is connected from another process that is alive. *known is the server meant, nullptr
@@ -74,6 +86,8 @@ class ServerRegistry {
                                         std::shared_ptr<ServerChannel> channel, int64_t now_ns);
   void Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns, int64_t wall_ns);
   void MarkDown(ServerInfo& server, int64_t now_ns);
+  // How often it went down within the last hour.
+  static uint32_t DownsLastHour(const ServerInfo& server, int64_t now_ns);
   // Up servers that were silent for too long.
   std::vector<ServerId> Silent(int64_t now_ns) const;
 
@@ -83,6 +97,7 @@ class ServerRegistry {
   const std::map<ServerId, ServerInfo>& all() const { return servers_; }
   bool IsUp(ServerId id) const;
   uint32_t up() const;
+  uint32_t known() const;  // without those that were removed
 
   // "cs2 (10.0.0.2:9410)" for messages.
   std::string Describe(ServerId id) const;

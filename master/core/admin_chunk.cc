@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "common/log.h"
+#include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
 #include "master/core/admin.h"
@@ -173,8 +174,10 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
     done(std::move(response));
     return;
   }
-  CAIRN_LOG(Warning, "loss of chunk {} accepted by {}: {}", ToString(chunk), request.operator_(),
-            request.reason());
+  core.events().Add(
+      Severity::kWarning, "loss.accepted",
+      "the loss of the newest data of chunk " + ToString(chunk) + " was accepted: " + request.reason(),
+      {.chunk = chunk, .inode = InodeId(record->inode()), .by = request.operator_()});
   core.history().Add(chunk, core.wall(), "loss accepted by " + request.operator_() + ": " + request.reason());
 
   // Answered when the procedure ends, or after a while with what it still waits for.

@@ -2,15 +2,21 @@
 #include <cstdlib>
 
 #include "master/cluster/erasure.h"
+#include "master/cluster/rebalancer.h"
 #include "master/cluster/repair_manager.h"
+#include "master/cluster/server_keeper.h"
 #include "master/core/admin.h"
 #include "master/state/chunk_queries.h"
+#include "master/state/events.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
 
 constexpr uint64_t kNearFullPercent = 10;  // free
+constexpr uint32_t kFlapping = 3;
+constexpr uint32_t kRecentEvents = 8;
 
 std::string DiskState(const proto::DiskInfo& disk) {
   if (disk.failed()) return "failed";
@@ -18,8 +24,28 @@ std::string DiskState(const proto::DiskInfo& disk) {
   return disk.amnesic() ? "amnesic" : "ok";
 }
 
+std::string ModeOf(Core& core, const ServerInfo& server) {
+  if (server.mode == proto::SERVER_REMOVED) return "removed";
+  if (server.mode == proto::SERVER_DRAINING)
+    return core.server_keeper().Drained(server.id) ? "drained" : "draining";
+  return server.in_maintenance() ? "maintenance" : "in service";
+}
+
 void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* response) {
-  proto::ServerStatus* status = response->add_servers();
+  const bool removed = server.mode == proto::SERVER_REMOVED;
+  proto::ServerStatus* status = removed ? response->add_removed_servers() : response->add_servers();
+  status->set_mode(ModeOf(core, server));
+  status->set_mode_reason(server.mode_reason);
+  if (server.in_maintenance()) {
+    status->set_maintenance_left_ms(static_cast<uint64_t>(
+        std::max<int64_t>(0, server.maintenance_until_wall_ns - core.wall()) / kNanosPerMilli));
+  }
+  status->set_drain_chunks_at_start(server.drain_chunks);
+  status->set_downs_last_hour(ServerRegistry::DownsLastHour(server, core.now()));
+  if (status->downs_last_hour() >= kFlapping && !removed) {
+    response->add_warnings(ToString(server.id) + " went down " + std::to_string(status->downs_last_hour()) +
+                           " times within the last hour");
+  }
   status->set_server(server.id.value());
   status->set_address(server.address);
   status->set_zone(server.zone);
@@ -87,6 +113,26 @@ void FillStatus(Core& core, proto::StatusResponse* response) {
   response->set_repaired_chunks(repair.repaired_chunks);
   response->set_repaired_bytes(repair.repaired_bytes);
   response->set_repaired_bytes_differing(repair.repaired_bytes_differing);
+  for (const auto& [kind, count] : core.request_counts()) {
+    const auto* field = proto::Request::descriptor()->FindFieldByNumber(kind);
+    proto::OperationCount* one = response->add_operations();
+    one->set_name(field == nullptr ? "unknown" : field->name());
+    one->set_count(count);
+  }
+  core.rebalancer().FillStatus(response->mutable_rebalance());
+  const TrashUse trash = TrashUseOf(core.txn());
+  response->set_trash_files(trash.inodes);
+  response->set_trash_bytes(trash.bytes);
+  response->set_chunks_misplaced(repair.misplaced);
+  response->set_moved_chunks(repair.moved_chunks);
+  response->set_moved_bytes(repair.moved_bytes);
+  response->set_copy_bytes_per_second(repair.bytes_per_second);
+  const EventRange range = EventRangeOf(core.txn());
+  const uint64_t after =
+      std::max(range.first, range.next > kRecentEvents ? range.next - kRecentEvents : 1) - 1;
+  for (const NumberedEvent& event : EventsAfter(core.txn(), after, kRecentEvents)) {
+    *response->add_recent_events() = ToProto(event);
+  }
   response->set_sessions(core.sessions().alive());
   response->set_grace_left_ms(static_cast<uint32_t>(core.sessions().GraceLeft(core.now()) / kNanosPerMilli));
   response->set_log_index(core.log_index());
@@ -96,9 +142,10 @@ void FillStatus(Core& core, proto::StatusResponse* response) {
   const uint32_t quorum = policy.ok() ? policy->write_quorum() : 1;
   bool degraded = false;
   for (const auto& [id, server] : core.servers().all()) {
-    if (server.up) continue;
+    if (server.up || server.mode == proto::SERVER_REMOVED) continue;
     degraded = true;
-    response->add_reasons(core.servers().DownReason(id, core.now()) + " (" + server.address + ")");
+    response->add_reasons(core.servers().DownReason(id, core.now()) + " (" + server.address + ")" +
+                          (server.in_maintenance() ? ", in maintenance" : ""));
   }
   auto reason = [&](uint64_t count, const std::string& text) {
     if (count == 0) return;
@@ -108,9 +155,9 @@ void FillStatus(Core& core, proto::StatusResponse* response) {
   reason(repair.damaged, " chunks are damaged and wait for members that hold their data");
   reason(repair.below_quorum, " chunks have fewer current copies than their write quorum");
   reason(repair.below_policy, " chunks have fewer current copies than their policy asks for");
-  if (policy.ok() && core.servers().all().size() < replicas) {
+  if (policy.ok() && core.servers().known() < replicas) {
     degraded = true;
-    response->add_reasons("only " + std::to_string(core.servers().all().size()) +
+    response->add_reasons("only " + std::to_string(core.servers().known()) +
                           " chunkservers are known, the policy asks for " + std::to_string(replicas) +
                           " replicas");
   }
@@ -127,6 +174,21 @@ void FillStatus(Core& core, proto::StatusResponse* response) {
   }
 }
 
+proto::Event ToProto(const NumberedEvent& event) {
+  proto::Event out;
+  out.set_number(event.number);
+  out.set_unix_ms(static_cast<uint64_t>(event.record.when().seconds()) * 1000 +
+                  event.record.when().nanos() / 1'000'000);
+  out.set_severity(event.record.severity());
+  out.set_kind(event.record.kind());
+  out.set_text(event.record.text());
+  out.set_server(event.record.server());
+  out.set_chunk(event.record.chunk());
+  out.set_inode(event.record.inode());
+  out.set_operator_(event.record.operator_());
+  return out;
+}
+
 void FillSessions(Core& core, bool with_leases, proto::SessionsResponse* response) {
   for (const auto& [id, session] : core.sessions().all()) {
     proto::SessionStatus* status = response->add_sessions();
@@ -137,6 +199,7 @@ void FillSessions(Core& core, bool with_leases, proto::SessionsResponse* respons
     status->set_read_leases(core.leases().ReadLeaseCount(id));
     const std::vector<InodeId> writes = core.leases().WriteLeases(id);
     status->set_write_leases(writes.size());
+    status->set_requests(session.requests);
     status->set_open_orphans(HoldsOfSession(core.txn(), id).size());
     if (!with_leases) continue;
     for (InodeId inode : writes) status->add_write_lease_inodes(inode.value());

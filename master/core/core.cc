@@ -6,9 +6,13 @@
 
 #include "common/log.h"
 #include "master/cluster/erasure.h"
+#include "master/cluster/event_log.h"
+#include "master/cluster/rebalancer.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
 #include "master/core/file_locks.h"
+#include "master/cluster/server_keeper.h"
+#include "master/cluster/trash_keeper.h"
 #include "master/core/messages.h"
 #include "master/state/chunk_queries.h"
 
@@ -51,6 +55,10 @@ Core::Core(const CoreOptions& options, MetaStore* store, const Clock* clock)
   audit_ = std::make_unique<ReplicaAudit>(*this);
   file_locks_ = std::make_unique<FileLocks>(*this);
   tail_ = std::make_unique<LogTail>(*this);
+  events_ = std::make_unique<EventLog>(*this);
+  server_keeper_ = std::make_unique<ServerKeeper>(*this);
+  trash_keeper_ = std::make_unique<TrashKeeper>(*this);
+  rebalancer_ = std::make_unique<Rebalancer>(*this);
 }
 
 Core::~Core() = default;
@@ -68,6 +76,10 @@ Status Core::Start() {
   free_bytes_ = store_->free_bytes();
   CAIRN_RETURN_IF_ERROR(ReserveIds(true));
   LoadState();
+  events_->Add(Severity::kInfo, "master.started",
+               "the master started (version " + options_.version + ", " +
+                   std::to_string(servers_.all().size()) + " servers and " +
+                   std::to_string(sessions_.all().size()) + " sessions on record)");
   return CommitRound();
 }
 
@@ -241,6 +253,10 @@ void Core::RunPeriodic() {
   audit_->Tick();
   erasure_->Tick();
   repair_->Tick();
+  server_keeper_->Tick();
+  trash_keeper_->Tick();
+  rebalancer_->Tick();
+  events_->Tick();
 }
 
 Status Core::MutationsAllowed() const {

@@ -47,8 +47,12 @@ namespace cairn::master {
 class DeleteProcedure;
 class Erasure;
 class FileLocks;
+class EventLog;
+class Rebalancer;
 class RepairManager;
 class ReplicaAudit;
+class ServerKeeper;
+class TrashKeeper;
 
 enum class SessionEnd : uint8_t {
   kGoodbye,  // by its client
@@ -96,6 +100,7 @@ class Core {
   InodeQueue& inodes() { return inodes_; }
   SessionRegistry& sessions() { return sessions_; }
   ServerRegistry& servers() { return servers_; }
+  const ServerRegistry& servers() const { return servers_; }
   Commander& commander() { return commander_; }
   IdAllocator& ids() { return *ids_; }
   Timers& timers() { return timers_; }
@@ -105,6 +110,9 @@ class Core {
   Erasure& erasure() { return *erasure_; }
   ReplicaAudit& audit() { return *audit_; }
   FileLocks& file_locks() { return *file_locks_; }
+  EventLog& events() { return *events_; }
+  ServerKeeper& server_keeper() { return *server_keeper_; }
+  Rebalancer& rebalancer() { return *rebalancer_; }
   const std::string& cluster_id() const { return cluster_id_; }
   uint64_t incarnation() const { return incarnation_; }
   uint64_t log_index() const { return log_index_; }
@@ -154,6 +162,10 @@ class Core {
   // The reply that a person sees for an inode through the virtual attribute user.cairn.error.
   void RememberRefusal(InodeId inode, const Status& status);
   std::optional<std::string> RefusalOf(InodeId inode) const;
+
+  // Requests of clients by kind (number of the field in Request), for people.
+  void CountRequest(int kind) { ++request_counts_[kind]; }
+  const std::unordered_map<int, uint64_t>& request_counts() const { return request_counts_; }
 
   // Runs on the core thread as soon as possible; for administration. Any thread.
   bool Post(std::function<void(Core&)> call) { return inbox_.Push(CallEvent{std::move(call)}); }
@@ -211,6 +223,10 @@ class Core {
   std::unique_ptr<ReplicaAudit> audit_;
   std::unique_ptr<FileLocks> file_locks_;
   std::unique_ptr<LogTail> tail_;
+  std::unique_ptr<EventLog> events_;
+  std::unique_ptr<ServerKeeper> server_keeper_;
+  std::unique_ptr<TrashKeeper> trash_keeper_;
+  std::unique_ptr<Rebalancer> rebalancer_;
 
   OperationId next_operation_ = 1;
   std::unordered_map<OperationId, std::unique_ptr<Operation>> operations_;
@@ -225,6 +241,7 @@ class Core {
   std::vector<std::function<void()>> after_commit_;
   std::map<SessionId, std::vector<RecallOrder>> recall_outbox_;
 
+  std::unordered_map<int, uint64_t> request_counts_;
   std::unordered_map<InodeId, std::string> refusals_;
   std::deque<InodeId> refusal_order_;
 };

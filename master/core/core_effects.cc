@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "master/cluster/erasure.h"
+#include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
 #include "master/core/core.h"
@@ -11,6 +12,8 @@
 #include "master/core/reclaim_op.h"
 #include "master/core/recover_op.h"
 #include "master/state/chunk_queries.h"
+#include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -102,20 +105,32 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
   for (ChunkId chunk : effects.chunks_damaged) {
     auto record = ChunkRecordOf(txn_, chunk);
     history_.Add(chunk, wall_ns_, "damaged: " + (record ? record->detail() : std::string()));
+    events_->Add(Severity::kError, "chunk.damaged",
+                 "chunk " + ToString(chunk) + " waits for its members: " + (record ? record->detail() : ""),
+                 {.chunk = chunk, .inode = InodeId(record ? record->inode() : 0)});
   }
   for (ChunkId chunk : effects.chunks_sealed) {
     // Those who confirmed the seal are current, whatever was noted before.
     if (auto record = ChunkRecordOf(txn_, chunk)) {
       for (uint32_t carrier : record->carriers()) audit_->Clear(chunk, ServerId(carrier));
       if (record->carriers_size() >= record->members_size() &&
-          record->members_size() >= static_cast<int>(record->replicas())) {
+          record->members_size() >= static_cast<int>(record->replicas()) && !repair_->Lowering(chunk)) {
         continue;  // all there: nothing to look at
       }
     }
-    repair_->Look(chunk);
+    repair_->OnSealed(chunk);
   }
   for (ChunkId chunk : effects.chunks_configured) repair_->Look(chunk);
   for (InodeId orphan : effects.orphans_released) ReclaimOp::Ensure(*this, orphan);
+  for (InodeId changed : effects.policies_changed) {
+    auto policy = EffectivePolicy(txn_, changed);
+    events_->Add(Severity::kInfo, "policy.changed",
+                 "the policy of " + PathOf(txn_, changed) + " is now " +
+                     (policy.ok() ? std::to_string(policy->replicas()) + " replicas, write quorum " +
+                                        std::to_string(policy->write_quorum())
+                                  : policy.status().message()),
+                 {.inode = changed, .by = "uid " + std::to_string(command.credentials().uid())});
+  }
   if (!effects.policies_changed.empty()) repair_->StartScan();
 }
 
@@ -161,7 +176,8 @@ void Core::EndSession(Session& session, SessionEnd end, const std::string& reaso
   if (end == SessionEnd::kGoodbye) {
     CAIRN_LOG(Info, "session {} ({}) said goodbye", id.value(), session.client_name);
   } else {
-    CAIRN_LOG(Warning, "session {} ({}) ends: {}", id.value(), session.client_name, reason);
+    events_->Add(Severity::kWarning, "session.lost",
+                 "session " + std::to_string(id.value()) + " (" + session.client_name + ") ends: " + reason);
   }
   if (session.channel != nullptr) {
     after_commit_.push_back([channel = session.channel, reason] {
@@ -187,8 +203,7 @@ void Core::EndSession(Session& session, SessionEnd end, const std::string& reaso
 
 void Core::LoadState() {
   for (const ServerEntry& server : AllServers(txn_)) {
-    servers_.AddKnown(server.server, server.record.server_uuid(), server.record.address(),
-                      server.record.zone(), server.record.rack(), server.record.host_id(), now_ns_);
+    servers_.AddKnown(server.server, server.record, now_ns_);
   }
   for (const SessionEntry& entry : AllSessions(txn_)) {
     sessions_.AddMissing(entry.session, entry.record.client_name(), entry.record.host_id());
@@ -227,7 +242,7 @@ void Core::LoadState() {
   for (InodeId after;;) {
     const std::vector<InodeId> page = Orphans(txn_, after, kPage);
     for (InodeId orphan : page) {
-      if (HoldersOf(txn_, orphan).empty()) ReclaimOp::Ensure(*this, orphan);
+      if (!IsHeld(txn_, orphan)) ReclaimOp::Ensure(*this, orphan);
     }
     if (page.size() < kPage) break;
     after = page.back();

@@ -63,6 +63,12 @@ bool MutationOp::BuildCommand(proto::LogCommand* command) const {
     case proto::Request::kSetPolicy:
       *command->mutable_set_policy() = request_.set_policy();
       return true;
+    case proto::Request::kUndelete:
+      *command->mutable_undelete() = request_.undelete();
+      return true;
+    case proto::Request::kTrashPurge:
+      *command->mutable_trash_purge() = request_.trash_purge();
+      return true;
     default:
       return false;
   }
@@ -74,7 +80,8 @@ bool MutationOp::NeedsRecalls() const { return request_.op_case() != proto::Requ
 // Allowed although the master's disk is nearly full: what makes room again.
 bool MutationOp::FreesSpace() const {
   return request_.op_case() == proto::Request::kUnlink || request_.op_case() == proto::Request::kRmdir ||
-         request_.op_case() == proto::Request::kRemoveXattr;
+         request_.op_case() == proto::Request::kRemoveXattr ||
+         request_.op_case() == proto::Request::kTrashPurge;
 }
 
 InodeId MutationOp::ParentForPlacement() const {

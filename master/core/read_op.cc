@@ -4,6 +4,7 @@
 #include "master/core/request_op.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -62,6 +63,12 @@ Progress ReadOp::Try(Core& core) {
       auto policy = GetPolicy(core.txn(), InodeId(request_.get_policy().inode()));
       if (!policy.ok()) return Fail(core, policy.status());
       *reply.mutable_policy() = *std::move(policy);
+      return Reply(core, std::move(reply));
+    }
+    case proto::Request::kTrashList: {
+      auto list = ListTrash(core.txn(), request_.trash_list(), request_.credentials());
+      if (!list.ok()) return Fail(core, list.status());
+      *reply.mutable_trash_list() = *std::move(list);
       return Reply(core, std::move(reply));
     }
     default:
@@ -168,6 +175,7 @@ Progress ReadOp::TryStatFs(Core& core) {
   result->set_total_bytes(space.total_bytes / replicas);
   result->set_free_bytes(space.free_bytes / replicas);
   result->set_available_bytes(space.free_bytes / replicas);
+  result->set_trash_bytes(TrashUseOf(core.txn()).bytes);
   const uint64_t inodes = CountersOf(core.txn()).inodes;
   // Inodes cost metadata only; what is left of the master's disk, at a generous kilobyte each, bounds them.
   const uint64_t inodes_free = core.store().free_bytes() / 1024;

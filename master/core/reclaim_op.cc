@@ -7,6 +7,7 @@
 #include "master/core/reconfigure_op.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -43,7 +44,7 @@ Progress ReclaimOp::Step(Core& core) {
     return Progress::kFinished;
   };
   const auto record = InodeRecordOf(core.txn(), inode_);
-  if (!record || record->nlink() > 0 || !HoldersOf(core.txn(), inode_).empty()) return finish();
+  if (!record || record->nlink() > 0 || IsHeld(core.txn(), inode_)) return finish();
   if (procedure_ != nullptr) {
     switch (procedure_->state()) {
       case DeleteProcedure::State::kPreparing:
@@ -76,6 +77,12 @@ Progress ReclaimOp::Step(Core& core) {
   for (ChunkId chunk : chunks) {
     if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr)
       return RetryLater(core);
+  }
+  if (chunks.empty()) {  // a directory, a symbolic link, an empty file: nothing that needs a quorum
+    proto::LogCommand command;
+    command.set_new_epoch(core.ids().NextEpoch().value());
+    command.mutable_reclaim_inode()->set_inode(inode_.value());
+    return core.Apply(command).ok() ? finish() : RetryLater(core);
   }
   core.inodes().Lock(inode_, id);
   procedure_ = DeleteProcedure::Start(core, chunks, core.options().write_timeout_ms * kNanosPerMilli, id);

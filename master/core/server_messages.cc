@@ -1,4 +1,5 @@
 #include "common/log.h"
+#include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
 #include "master/core/delete_procedure.h"
@@ -72,8 +73,11 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   const bool was_up = !is_new && known->up;
   if (was_up) Down(core, *core.servers_.Find(id), "it registered again");
   core.servers_.Accept(id, request, channel, core.now());
-  CAIRN_LOG(Info, "{} is up at {} ({} disks{})", ToString(id), request.data_address(), request.disks_size(),
-            is_new ? ", new" : "");
+  core.events().Add(Severity::kInfo, is_new ? "server.new" : "server.up",
+                    ToString(id) + (is_new ? " joined at " : " is up at ") + request.data_address() + " (" +
+                        std::to_string(request.disks_size()) +
+                        (request.disks_size() == 1 ? " disk)" : " disks)"),
+                    {.server = id});
 
   proto::MasterToChunkserver message;
   proto::RegisterReply* reply = message.mutable_register_reply();
@@ -113,7 +117,8 @@ void ServerMessages::Closed(Core& core, const std::shared_ptr<ServerChannel>& ch
 void ServerMessages::Down(Core& core, ServerInfo& server, const std::string& reason) {
   if (!server.up) return;
   const ServerId id = server.id;
-  CAIRN_LOG(Warning, "{} is down: {}", core.servers_.Describe(id), reason);
+  core.events().Add(Severity::kWarning, "server.down", core.servers_.Describe(id) + " is down: " + reason,
+                    {.server = id});
   if (server.channel != nullptr) {
     core.after_commit_.push_back([channel = server.channel, reason] {
       channel->Close(Status(StatusCode::kUnavailable, "counted as down: " + reason));

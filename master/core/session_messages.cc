@@ -30,6 +30,8 @@ bool IsMutation(proto::Request::OpCase op) {
     case proto::Request::kWriteBack:
     case proto::Request::kCloseOrphans:
     case proto::Request::kSetPolicy:
+    case proto::Request::kUndelete:
+    case proto::Request::kTrashPurge:
       return true;
     default:
       return false;
@@ -295,6 +297,8 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
     request.mutable_credentials()->clear_groups();
     request.mutable_credentials()->set_groups_known(true);
   }
+  ++session.requests;
+  core.CountRequest(static_cast<int>(request.op_case()));
   const uint64_t number = request.number();
   const OperationId id = core.StartOperation(MakeOperation(core, session.id, std::move(request)));
   session.in_flight[number] = id;

@@ -36,6 +36,7 @@ struct Session {
   std::shared_ptr<SessionChannel> channel;  // null while disconnected
   std::unordered_map<uint64_t, OperationId> in_flight;  // request number -> operation
   uint64_t servers_version = 0;                         // of the server list sent last
+  uint64_t requests = 0;                                // since it connected, for people
 };
 
 class SessionRegistry {

@@ -1,14 +1,20 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <set>
 
 #include "master/cluster/commander.h"
+#include "master/cluster/impact.h"
+#include "master/cluster/rebalancer.h"
 #include "master/core/admin.h"
 #include "master/core/core.h"
 #include "master/core/file_locks.h"
+#include "master/service/admin_worker.h"
 #include "master/service/bidi_stream.h"
 #include "master/service/services.h"
+#include "master/state/chunk_queries.h"
 #include "master/state/fsck.h"
 #include "master/state/state_machine.h"
 // The generated services hide methods of their own bases.
@@ -160,6 +166,128 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     return reactor;
   }
 
+  grpc::ServerUnaryReactor* ChangeServer(grpc::CallbackServerContext* context,
+                                         const proto::ChangeServerRequest* request,
+                                         proto::ChangeServerResponse* response) override {
+    return AskImpact(
+        context,
+        [request, response](Core& core, std::set<ServerId>* gone) {
+          const cairn::Status status = CheckServerChange(core, *request);
+          *response->mutable_status() = ToProto(status);
+          gone->insert(ServerId(request->server()));
+          return status.ok();
+        },
+        response->mutable_impact(),
+        [request, response](Core& core) {
+          const ServerId id(request->server());
+          for (std::string& refusal :
+               Refusals(request->action(), id, core.servers().IsUp(id), response->impact())) {
+            response->add_refusals(std::move(refusal));
+          }
+          if (request->preview()) return;
+          if (response->refusals_size() > 0 && !request->force()) {
+            *response->mutable_status() =
+                ToProto(cairn::Status(StatusCode::kFailedPrecondition, "refused: " + response->refusals(0)));
+            return;
+          }
+          *response->mutable_status() =
+              ToProto(ApplyServerChange(core, *request, response->impact(), response->mutable_outcome()));
+        });
+  }
+
+  grpc::ServerUnaryReactor* WhatIf(grpc::CallbackServerContext* context, const proto::WhatIfRequest* request,
+                                   proto::WhatIfResponse* response) override {
+    return AskImpact(
+        context,
+        [request, response](Core& core, std::set<ServerId>* gone) {
+          const cairn::Status status = ChooseServers(core.servers(), *request, gone);
+          *response->mutable_status() = ToProto(status);
+          return status.ok();
+        },
+        response->mutable_impact(), [](Core&) {});
+  }
+
+  grpc::ServerUnaryReactor* ServerChunks(grpc::CallbackServerContext* context,
+                                         const proto::ServerChunksRequest* request,
+                                         proto::ServerChunksResponse* response) override {
+    return Ask(context, [this, request, response](Core& core, auto finish) {
+      ExplainServerChunks(core, *request, response);
+      if (response->status().code() != 0) return finish();
+      const bool taken = worker_.Post([this, request, response, finish] {
+        const auto snapshot = core_->store().Snapshot();
+        const ServerId server(request->server());
+        constexpr size_t kPage = 2000;
+        for (ChunkId after;;) {
+          const std::vector<ChunkId> page = ChunksOfServer(*snapshot, server, after, kPage);
+          response->set_chunks(response->chunks() + page.size());
+          for (ChunkId chunk : page) {
+            if (auto record = ChunkRecordOf(*snapshot, chunk))
+              response->set_bytes(response->bytes() + record->length());
+          }
+          if (page.size() < kPage) break;
+          after = page.back();
+        }
+        const bool posted = core_->Post([response, finish, server](Core& back) {
+          FinishServerChunks(back, server, response);
+          finish();
+        });
+        if (!posted) finish();
+      });
+      if (!taken) finish();
+    });
+  }
+
+  grpc::ServerUnaryReactor* Rebalance(grpc::CallbackServerContext* context,
+                                      const proto::RebalanceRequest* request,
+                                      proto::RebalanceResponse* response) override {
+    return Ask(context, [this, request, response](Core& core, auto finish) {
+      const auto answer = [request, response](Core& back) {
+        *response->mutable_status() = ToProto(back.rebalancer().Change(*request, response->plan().bytes()));
+        back.rebalancer().FillStatus(response->mutable_state());
+      };
+      if (request->action() != proto::REBALANCE_PLAN && request->action() != proto::REBALANCE_APPLY) {
+        answer(core);
+        return finish();
+      }
+      core.rebalancer().FillStatus(response->mutable_state());
+      auto servers = std::make_shared<const ServerRegistry>(core.servers());
+      const bool taken =
+          worker_.Post([this, request, response, answer, servers, finish, speed = CopySpeed(core)] {
+            *response->mutable_plan() = PlanRebalance(
+                *core_->store().Snapshot(), *servers,
+                request->has_threshold_percent() ? request->threshold_percent() : kPlanThresholdPercent,
+                request->has_bytes_per_second() ? request->bytes_per_second()
+                                                : response->state().bytes_per_second(),
+                speed);
+            if (request->action() == proto::REBALANCE_PLAN) return finish();
+            const bool posted = core_->Post([answer, finish](Core& back) {
+              answer(back);
+              finish();
+            });
+            if (!posted) finish();
+          });
+      if (!taken) finish();
+    });
+  }
+
+  grpc::ServerUnaryReactor* Events(grpc::CallbackServerContext* context, const proto::EventsRequest* request,
+                                   proto::EventsResponse* response) override {
+    const auto snapshot = core_->store().Snapshot();
+    const EventRange range = EventRangeOf(*snapshot);
+    uint64_t after = request->after();
+    if (request->newest() > 0 && range.next > request->newest() + 1)
+      after = std::max<uint64_t>(after, range.next - 1 - request->newest());
+    const uint32_t limit =
+        request->max_events() == 0 ? 1000 : std::min<uint32_t>(request->max_events(), 10'000);
+    for (const NumberedEvent& event : EventsAfter(*snapshot, after, limit))
+      *response->add_events() = ToProto(event);
+    response->set_next(response->events_size() == 0 ? after
+                                                    : response->events(response->events_size() - 1).number());
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
   grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context, const proto::BackupRequest* request,
                                    proto::BackupResponse* response) override {
     auto* reactor = context->DefaultReactor();
@@ -179,6 +307,50 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   }
 
  private:
+  static cairn::Status ChooseServers(const ServerRegistry& servers, const proto::WhatIfRequest& request,
+                                     std::set<ServerId>* gone) {
+    for (uint32_t id : request.servers()) {
+      if (servers.Find(ServerId(id)) == nullptr)
+        return {StatusCode::kNotFound, "there is no server " + ToString(ServerId(id))};
+      gone->insert(ServerId(id));
+    }
+    auto add = [&](const std::string& name, const char* what, auto field) -> cairn::Status {
+      const size_t before = gone->size();
+      for (const auto& [id, server] : servers.all()) {
+        if (server.*field == name && server.mode != proto::SERVER_REMOVED) gone->insert(id);
+      }
+      if (gone->size() > before) return cairn::Status::Ok();
+      return {StatusCode::kNotFound, std::string("no server is in ") + what + " '" + name + "'"};
+    };
+    for (const std::string& rack : request.racks())
+      CAIRN_RETURN_IF_ERROR(add(rack, "rack", &ServerInfo::rack));
+    for (const std::string& zone : request.zones())
+      CAIRN_RETURN_IF_ERROR(add(zone, "zone", &ServerInfo::zone));
+    if (gone->empty()) return {StatusCode::kInvalidArgument, "name servers, racks or zones"};
+    return cairn::Status::Ok();
+  }
+
+  // On the core: `choose` says which servers; beside it: the impact of their absence; on the core again:
+  // `then`.
+  template <typename Choose, typename Then>
+  grpc::ServerUnaryReactor* AskImpact(grpc::CallbackServerContext* context, Choose choose,
+                                      proto::Impact* impact, Then then) {
+    return Ask(context, [this, choose, impact, then](Core& core, auto finish) {
+      auto gone = std::make_shared<std::set<ServerId>>();
+      if (!choose(core, gone.get())) return finish();
+      auto servers = std::make_shared<const ServerRegistry>(core.servers());
+      const bool taken = worker_.Post([this, gone, servers, impact, then, finish, speed = CopySpeed(core)] {
+        *impact = ComputeImpact(*core_->store().Snapshot(), *servers, *gone, speed);
+        const bool posted = core_->Post([then, finish](Core& back) {
+          then(back);
+          finish();
+        });
+        if (!posted) finish();
+      });
+      if (!taken) finish();
+    });
+  }
+
   // Runs `call` on the core thread; it calls `finish` there when the response is complete.
   template <typename Call>
   grpc::ServerUnaryReactor* Ask(grpc::CallbackServerContext* context, Call call) {
@@ -190,6 +362,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
 
   Core* const core_;
   Checks checks_;
+  AdminWorker worker_;
 };
 
 }  // namespace

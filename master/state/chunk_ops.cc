@@ -7,6 +7,7 @@
 #include "common/checksum.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -239,6 +240,7 @@ void ChangeAllocation(Context& c, InodeId inode, uint64_t old_length, uint64_t n
   CAIRN_CHECK(record->allocated_bytes() >= old_bytes, "the space of a file fell below that of its chunks");
   record->set_allocated_bytes(record->allocated_bytes() - old_bytes + new_bytes);
   SaveInode(&c.txn(), inode, *record);
+  if (record->nlink() == 0) CountTrashAnew(c, inode, *record);
 }
 
 void GrantWriteLease(Context& c, InodeId inode, SessionId session, Epoch lease) {

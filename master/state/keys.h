@@ -11,7 +11,7 @@
 //   server-chunks                             server:4 chunk:8
 //   chunk-lists                               list:1 inode:8 chunk:8      (inode 0 except in the list of open
 //   chunks) sessions                                  session:8 results session:8 request:8 session-refs
-//   session:8 kind:1 inode:8 servers                                   server:4 holds inode:8 session:8
+//   session:8 kind:1 inode:8 events event:8 trash 'I' inode:8 | 'E' or 'D' seconds:8 inode:8 servers                                   server:4 holds inode:8 session:8
 //
 // Thread-safety: pure functions.
 #pragma once
@@ -27,6 +27,7 @@ namespace cairn::master::keys {
 // On disk: do not change the values.
 enum class ChunkList : char { kOpen = 'O', kReconfiguring = 'R', kDamaged = 'X', kDeleting = 'D' };
 enum class SessionRef : char { kWriteLease = 'L', kHold = 'H' };
+enum class TrashList : char { kDeleted = 'D', kExpiry = 'E', kInode = 'I' };
 
 // Appends fixed-width numbers and bytes.
 class KeyBuilder {
@@ -76,11 +77,17 @@ inline std::string Ref(SessionId session, SessionRef kind, InodeId inode) {
   return Key(session, static_cast<char>(kind), inode);
 }
 inline std::string Server(ServerId id) { return Key(id); }
+inline std::string Trash(InodeId inode) { return Key(static_cast<char>(TrashList::kInode), inode); }
+inline std::string TrashListed(TrashList list, uint64_t seconds, InodeId inode) {
+  return Key(static_cast<char>(list), seconds, inode);
+}
 inline std::string Hold(InodeId inode, SessionId session) { return Key(inode, session); }
 
 inline constexpr std::string_view kIds = "state/ids";
 inline constexpr std::string_view kCounters = "state/counters";
 inline constexpr std::string_view kAppliedIndex = "state/applied";
+inline constexpr std::string_view kEventRange = "state/events";
+inline constexpr std::string_view kRebalance = "state/rebalance";
 
 // The number at byte `offset` of a key. Precondition: the key is long enough.
 uint64_t NumberAt(std::string_view key, size_t offset);

@@ -1,5 +1,6 @@
 #include "master/state/namespace_ops.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "master/state/chunk_queries.h"
 #include "master/state/permissions.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -40,6 +42,8 @@ void CountSubdirectory(Directory* directory, proto::FileType type, int by) {
 
 Result<Directory> OpenDirectory(const MetaReader& reader, InodeId inode) {
   CAIRN_ASSIGN_OR_RETURN(proto::InodeRecord record, LoadDirectory(reader, inode));
+  if (record.nlink() == 0)  // in the trash: for its users it is gone
+    return Status(StatusCode::kStaleHandle, "directory " + ToString(inode) + " was deleted");
   return Directory{inode, std::move(record)};
 }
 
@@ -167,13 +171,15 @@ void DropName(Context& c, InodeId inode, proto::InodeRecord* record, InodeId dir
     SaveInode(&c.txn(), inode, *record);
     return;
   }
-  c.effects().last_name_gone.push_back(inode);
   // What this session said before about the inode being open is settled by what it says now.
   if (c.session()) RemoveHold(c, inode, c.session());
   if (open_here && c.session()) AddHold(c, inode, c.session());
   for (const proto::SessionOpens& open : c.command().opens()) {
     if (open.inode() == inode.value()) AddHold(c, inode, SessionId(open.session()));
   }
+  // Its holders write back what they have, as for any file that stays.
+  if (KeepInTrash(c, inode, *record, directory, name)) return;
+  c.effects().last_name_gone.push_back(inode);
   if (HoldersOf(c.txn(), inode).empty()) {
     RemoveInode(c, inode, *record, /*deleted_by_quorum=*/true);
     return;
@@ -183,10 +189,21 @@ void DropName(Context& c, InodeId inode, proto::InodeRecord* record, InodeId dir
   c.effects().orphans.push_back(inode);
 }
 
+void SetKept(Context& c, InodeId inode, proto::RemoveResult* result) {
+  result->set_in_trash(inode && InTrash(c.txn(), inode));
+  bool held = !c.effects().orphans.empty();
+  if (result->in_trash()) {
+    const std::vector<SessionId> holders = HoldersOf(c.txn(), inode);
+    held = std::find(holders.begin(), holders.end(), c.session()) != holders.end();
+  }
+  result->set_orphaned(held);
+}
+
 void RemoveInode(Context& c, InodeId inode, const proto::InodeRecord& record, bool deleted_by_quorum) {
   if (IsRegular(record)) DeleteChunks(c, inode, /*first=*/0, deleted_by_quorum);
   EndWriteLease(c, inode);
   for (const SessionId session : HoldersOf(c.txn(), inode)) RemoveHold(c, inode, session);
+  DropFromTrash(c, inode);
   const std::string prefix = keys::Inode(inode);
   if (record.xattrs() > 0) {
     std::vector<std::string> names;

@@ -49,6 +49,9 @@ void MoveLink(Context& c, InodeId inode, proto::InodeRecord* record, InodeId dir
 void DropName(Context& c, InodeId inode, proto::InodeRecord* record, InodeId directory, std::string_view name,
               bool open_here);
 
+// Tells the session that removed a name whether the inode goes on without one: open there, or in the trash.
+void SetKept(Context& c, InodeId inode, proto::RemoveResult* result);
+
 // Takes the inode's record, attributes, policy, chunks, holds and write lease away. deleted_by_quorum: W
 // tombstones of every chunk were confirmed.
 void RemoveInode(Context& c, InodeId inode, const proto::InodeRecord& record, bool deleted_by_quorum);

@@ -7,6 +7,7 @@
 #include "master/state/permissions.h"
 #include "master/state/records.h"
 #include "master/state/state_machine.h"
+#include "master/state/trash.h"
 #include "master/state/xattrs.h"
 
 namespace cairn::master {
@@ -48,11 +49,13 @@ void Inherit(const proto::Policy& source, proto::Policy* policy) {
   if (policy->chunk_bytes() == 0) policy->set_chunk_bytes(source.chunk_bytes());
   if (policy->failure_domain().empty()) policy->set_failure_domain(source.failure_domain());
   if (policy->storage_class().empty()) policy->set_storage_class(source.storage_class());
+  if (!policy->has_trash_seconds() && source.has_trash_seconds())
+    policy->set_trash_seconds(source.trash_seconds());
 }
 
 bool IsComplete(const proto::Policy& policy) {
   return policy.replicas() != 0 && policy.chunk_bytes() != 0 && !policy.failure_domain().empty() &&
-         !policy.storage_class().empty();
+         !policy.storage_class().empty() && policy.has_trash_seconds();
 }
 
 }  // namespace
@@ -173,12 +176,17 @@ Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode) {
   if (LoadCounters(reader).policies() > (root ? 1 : 0)) {
     InodeId at = inode;
     for (int depth = 0; depth < kMaxDepth && at != kRootInode && at && !IsComplete(policy); ++depth) {
-      CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, at));
-      if (IsDirectory(record)) {
+      const Result<proto::InodeRecord> record = LoadInode(reader, at);
+      if (!record.ok()) {
+        if (at == inode) return record.status();
+        break;  // of what is in the trash the directory may be purged already: the root's policy holds then
+      }
+      if (IsDirectory(*record)) {
         if (const auto own = Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(at)))
           Inherit(*own, &policy);
       }
-      at = InodeId(record.parent());
+      const auto trash = record->nlink() == 0 ? TrashRecordOf(reader, at) : std::nullopt;
+      at = InodeId(trash ? trash->parent() : record->parent());
     }
   }
   if (root) Inherit(*root, &policy);

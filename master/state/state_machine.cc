@@ -75,6 +75,16 @@ Status Dispatch(Context& c) {
       return ApplyReclaimInode(c, command.reclaim_inode());
     case proto::LogCommand::kMarkDamaged:
       return ApplyMarkDamaged(c, command.mark_damaged());
+    case proto::LogCommand::kSetServerMode:
+      return ApplySetServerMode(c, command.set_server_mode());
+    case proto::LogCommand::kRecordEvent:
+      return ApplyRecordEvent(c, command.record_event());
+    case proto::LogCommand::kUndelete:
+      return ApplyUndelete(c, command.undelete());
+    case proto::LogCommand::kTrashPurge:
+      return ApplyTrashPurge(c, command.trash_purge());
+    case proto::LogCommand::kSetRebalance:
+      return ApplySetRebalance(c, command.set_rebalance());
     case proto::LogCommand::OP_NOT_SET:
       break;
   }

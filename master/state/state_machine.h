@@ -121,6 +121,7 @@ inline constexpr uint64_t kMaxFileBytes = (1ull << 63) - 1;
 inline constexpr uint64_t kMinChunkBytes = 64ull << 10;
 inline constexpr uint64_t kMaxChunkBytes = 1ull << 30;
 inline constexpr uint32_t kMaxReplicas = 16;
+inline constexpr uint64_t kMaxTrashSeconds = 366ull * 86400;
 // Chunks that one command may announce, and request numbers that may be outstanding in a session.
 inline constexpr uint32_t kMaxAnnounce = 1024;
 inline constexpr uint64_t kMaxOutstandingRequests = 65536;

@@ -54,8 +54,10 @@ enum class Family : uint8_t {
   kPolicies = 15,     // directory -> Policy
   kHolds = 16,        // (inode, session) -> "": open in a session that has no lease
   kOrphans = 17,      // inode -> "": no name left, still open somewhere or waiting to be reclaimed
+  kEvents = 18,       // event number -> EventRecord
+  kTrash = 19,        // (kind, ...) -> deleted files that are kept for a while (keys.h)
 };
-inline constexpr size_t kFamilyCount = 18;
+inline constexpr size_t kFamilyCount = 20;
 // Name of the family on disk and in messages, for example "inodes".
 std::string_view FamilyName(Family family);
 

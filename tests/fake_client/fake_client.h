@@ -48,6 +48,14 @@ class FakeClient final : public client::Client {
   Result<client::SpaceUsage> StatFs(InodeId inode) override;
   Result<client::PolicyPair> GetPolicy(const Caller&, InodeId directory) override;
   Result<client::PolicyPair> SetPolicy(const Caller&, InodeId directory, const client::Policy& own) override;
+  // Nothing is ever in the trash here.
+  Result<std::vector<client::TrashEntry>> ListTrash(const Caller&, InodeId) override {
+    return std::vector<client::TrashEntry>();
+  }
+  Result<Entry> Undelete(const Caller&, InodeId inode, InodeId, const std::string&) override {
+    return Status(StatusCode::kNotFound, "nothing with number " + ToString(inode) + " is in the trash");
+  }
+  Status PurgeTrash(const Caller&, const std::vector<InodeId>&) override { return Status::Ok(); }
 
   Result<Handle> Open(const Caller&, InodeId inode, client::OpenFlags) override;
   bool MayKeepCache(Handle) override { return false; }

@@ -130,16 +130,116 @@ TEST(RepairQueueTest, AFullQueueKeepsTheMostEndangered) {
   EXPECT_EQ(queue.size(), 2u);
 }
 
+ChunkFacts Placed(std::vector<uint32_t> members) {
+  ChunkFacts facts;
+  facts.chunk = ChunkId(1);
+  for (uint32_t id : members) facts.members.push_back({.server = ServerId(id), .carried = true});
+  return facts;
+}
+
+TEST(RepairPlannerTest, ALowerNumberOfReplicasDropsTheWorstMembersAtOnce) {
+  ChunkFacts facts = Chunk({kCurrent, kDown, kCurrent});
+  facts.replicas = 2;
+  facts.wanted_quorum = 2;
+  const RepairPlan plan = Plan(facts, 3, 0, {2});
+  EXPECT_EQ(plan.action, RepairAction::kConfigure);
+  EXPECT_EQ(plan.members, (std::vector<ServerId>{ServerId(1), ServerId(3)}))
+      << "the one that is down goes first";
+  EXPECT_EQ(plan.write_quorum, 2u);
+  facts = Chunk({kCurrent, kStale, kDown});
+  facts.replicas = 2;
+  EXPECT_EQ(Plan(facts, 3, 0, {3}).action, RepairAction::kSyncMember)
+      << "with one good copy nothing is dropped";
+}
+
+TEST(RepairPlannerTest, AHigherNumberOfReplicasAddsOneAndAQuorumFollowsWhenItCanBeReached) {
+  ChunkFacts facts = Placed({1, 2});
+  facts.replicas = 3;
+  facts.write_quorum = 2;
+  facts.wanted_quorum = 3;
+  const RepairPlan plan = Plan(facts, 3, 0);
+  EXPECT_EQ(plan.action, RepairAction::kReplace);
+  EXPECT_EQ(plan.target, ServerId(3));
+  EXPECT_EQ(plan.write_quorum, 3u);
+  facts = Placed({1});
+  facts.replicas = 3;
+  facts.write_quorum = 1;
+  facts.wanted_quorum = 2;
+  const RepairPlan first = Plan(facts, 3, 0);
+  EXPECT_EQ(first.members.size(), 2u);
+  EXPECT_EQ(first.write_quorum, 2u);
+}
+
+TEST(RepairPlannerTest, AnotherWriteQuorumAloneNeedsNoCopy) {
+  ChunkFacts facts = Placed({1, 2, 3});
+  facts.write_quorum = 2;
+  facts.wanted_quorum = 3;
+  const RepairPlan plan = Plan(facts, 3, 0);
+  EXPECT_EQ(plan.action, RepairAction::kConfigure);
+  EXPECT_EQ(plan.members.size(), 3u);
+  EXPECT_EQ(plan.write_quorum, 3u);
+  EXPECT_TRUE(plan.wish);
+  facts.open = true;
+  EXPECT_EQ(Plan(facts, 3, 0).action, RepairAction::kLowerWriter);
+}
+
+TEST(RepairPlannerTest, AMemberThatLeavesIsReplacedCopyFirstAndAfterEverythingThatIsEndangered) {
+  ChunkFacts facts = Placed({1, 2, 3});
+  facts.members[1].leaving = true;
+  auto servers = Servers(4);
+  servers[1].accepting = false;
+  const RepairPlan plan = PlanRepair(facts, servers, {}, 1, 0);
+  EXPECT_EQ(plan.action, RepairAction::kReplace);
+  EXPECT_EQ(plan.members, (std::vector<ServerId>{ServerId(1), ServerId(3), ServerId(4)}));
+  EXPECT_EQ(plan.sources.size(), 3u) << "also the one that leaves may give the bytes";
+  const ChunkFacts stale = Chunk({kCurrent, kStale, kCurrent});
+  EXPECT_GT(RepairQueue::RankOf(plan, facts), RepairQueue::RankOf(Plan(stale, 3, 0), stale));
+  servers[3].accepting = false;
+  const RepairPlan stuck = PlanRepair(facts, servers, {}, 1, 0);
+  EXPECT_EQ(stuck.action, RepairAction::kWait);
+  EXPECT_NE(stuck.reason.find("cs2 is being drained; no other server"), std::string::npos) << stuck.reason;
+  EXPECT_GT(stuck.not_before_ns, 0);
+}
+
+TEST(RepairPlannerTest, MaintenanceStretchesTheGraceAndRemovalEndsIt) {
+  ChunkFacts facts = Chunk({kCurrent, kCurrent, kDown});
+  facts.members[2].away_until_ns = 500 * kSecond;
+  const RepairPlan waits = Plan(facts, 4, 100 * kSecond, {3});
+  EXPECT_EQ(waits.action, RepairAction::kWait);
+  EXPECT_EQ(waits.not_before_ns, 500 * kSecond);
+  EXPECT_NE(waits.reason.find("maintenance"), std::string::npos) << waits.reason;
+  facts.members[2].removed = facts.members[2].leaving = true;
+  EXPECT_EQ(Plan(facts, 4, 1, {3}).action, RepairAction::kReplace);
+}
+
+TEST(RepairPlannerTest, ADoubledFailureDomainAndAWrongStorageClassAreMendedWhenThereIsAPlace) {
+  ChunkFacts facts = Placed({1, 2, 3});
+  facts.domain = FailureDomain::kRack;
+  auto servers = Servers(4);
+  servers[0].rack = servers[1].rack = "A";
+  servers[2].rack = "B";
+  servers[3].rack = "C";
+  const RepairPlan plan = PlanRepair(facts, servers, {}, 1, 0);
+  EXPECT_EQ(plan.action, RepairAction::kReplace);
+  EXPECT_EQ(plan.target, ServerId(4));
+  servers[3].rack = "B";
+  EXPECT_EQ(PlanRepair(facts, servers, {}, 1, 0).action, RepairAction::kWait);
+  facts.domain = FailureDomain::kServer;
+  servers[2].in_class = false;
+  EXPECT_EQ(PlanRepair(facts, servers, {}, 1, 0).members,
+            (std::vector<ServerId>{ServerId(1), ServerId(2), ServerId(4)}));
+}
+
 TEST(RepairLimitsTest, CountPerServerAndForTheCluster) {
   RepairLimits limits(2, 3);
   const std::vector<ServerId> pair = {ServerId(1), ServerId(2)};
-  EXPECT_TRUE(limits.Start(pair));
-  EXPECT_TRUE(limits.Start({ServerId(1), ServerId(3)}));
-  EXPECT_FALSE(limits.Start({ServerId(1), ServerId(4)})) << "server 1 has two";
-  EXPECT_TRUE(limits.Start({ServerId(3), ServerId(4)}));
-  EXPECT_FALSE(limits.Start({ServerId(5), ServerId(6)})) << "the cluster has three";
-  limits.Finish(pair);
-  EXPECT_TRUE(limits.Start({ServerId(5), ServerId(6)}));
+  EXPECT_TRUE(limits.Start(pair, RepairLimits::kFull));
+  EXPECT_TRUE(limits.Start({ServerId(1), ServerId(3)}, RepairLimits::kFull));
+  EXPECT_FALSE(limits.Start({ServerId(1), ServerId(4)}, RepairLimits::kFull)) << "server 1 has two";
+  EXPECT_TRUE(limits.Start({ServerId(3), ServerId(4)}, RepairLimits::kFull));
+  EXPECT_FALSE(limits.Start({ServerId(5), ServerId(6)}, RepairLimits::kFull)) << "the cluster has three";
+  limits.Finish(pair, RepairLimits::kFull);
+  EXPECT_TRUE(limits.Start({ServerId(5), ServerId(6)}, RepairLimits::kFull));
 }
 
 }  // namespace

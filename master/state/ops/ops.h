@@ -38,6 +38,7 @@ Status ApplyCloseOrphans(Context& c, const proto::CloseOrphansOp& op);
 Status ApplyReclaimInode(Context& c, const proto::ReclaimInodeCmd& op);
 // server.cc
 Status ApplyRegisterServer(Context& c, const proto::RegisterServerCmd& op);
+Status ApplySetServerMode(Context& c, const proto::SetServerModeCmd& op);
 Status ApplyReserveIds(Context& c, const proto::ReserveIdsCmd& op);
 // configuration.cc
 Status ApplyBeginReconfiguration(Context& c, const proto::BeginReconfigurationCmd& op);
@@ -46,6 +47,13 @@ Status ApplyReportCarriers(Context& c, const proto::ReportCarriersCmd& op);
 Status ApplyMarkDamaged(Context& c, const proto::MarkDamagedCmd& op);
 Status ApplyAcceptLoss(Context& c, const proto::AcceptLossCmd& op);
 Status ApplyChunkErased(Context& c, const proto::ChunkErasedCmd& op);
+// event.cc
+Status ApplyRecordEvent(Context& c, const proto::RecordEventCmd& op);
+// trash.cc
+Status ApplyUndelete(Context& c, const proto::UndeleteOp& op);
+Status ApplyTrashPurge(Context& c, const proto::TrashPurgeOp& op);
+// rebalance.cc
+Status ApplySetRebalance(Context& c, const proto::SetRebalanceCmd& op);
 // policy.cc
 Status ApplySetPolicy(Context& c, const proto::SetPolicyOp& op);
 

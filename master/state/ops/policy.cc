@@ -25,6 +25,10 @@ Status CheckPolicy(const proto::Policy& policy) {
                                               ": a power of two from " + std::to_string(kMinChunkBytes) +
                                               " to " + std::to_string(kMaxChunkBytes) + " is needed"};
   }
+  if (policy.trash_seconds() > kMaxTrashSeconds) {
+    return {StatusCode::kInvalidArgument,
+            "deleted files are kept for at most " + std::to_string(kMaxTrashSeconds / 86400) + " days"};
+  }
   const std::string& domain = policy.failure_domain();
   if (!domain.empty() && domain != "server" && domain != "rack" && domain != "zone") {
     return {StatusCode::kInvalidArgument, "failure domain '" + domain + "': server, rack or zone are known"};
@@ -34,7 +38,7 @@ Status CheckPolicy(const proto::Policy& policy) {
 
 bool IsEmpty(const proto::Policy& policy) {
   return policy.replicas() == 0 && policy.write_quorum() == 0 && policy.chunk_bytes() == 0 &&
-         policy.failure_domain().empty() && policy.storage_class().empty();
+         policy.failure_domain().empty() && policy.storage_class().empty() && !policy.has_trash_seconds();
 }
 
 }  // namespace

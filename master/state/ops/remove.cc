@@ -3,6 +3,7 @@
 #include "master/state/ops/ops.h"
 #include "master/state/permissions.h"
 #include "master/state/queries.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -39,7 +40,7 @@ Status ApplyUnlink(Context& c, const proto::UnlinkOp& op) {
   proto::RemoveResult* result = c.reply().mutable_remove();
   *result->mutable_parent_attr() = ToAttr(victim.parent.inode, victim.parent.record);
   *result->mutable_inode_attr() = ToAttr(inode, victim.record);
-  result->set_orphaned(!c.effects().orphans.empty());
+  SetKept(c, inode, result);
   return Status::Ok();
 }
 
@@ -57,7 +58,9 @@ Status ApplyRmdir(Context& c, const proto::RmdirOp& op) {
   SaveDirectory(c, victim.parent);
   victim.record.set_nlink(0);
   c.Touch(&victim.record);
-  RemoveInode(c, inode, victim.record, /*deleted_by_quorum=*/false);
+  // With what is in the trash below it, an undelete of a tree finds the directory as it was.
+  if (!KeepInTrash(c, inode, victim.record, victim.parent.inode, op.name()))
+    RemoveInode(c, inode, victim.record, /*deleted_by_quorum=*/false);
   c.effects().directories.push_back(inode);
   proto::RemoveResult* result = c.reply().mutable_remove();
   *result->mutable_parent_attr() = ToAttr(victim.parent.inode, victim.parent.record);

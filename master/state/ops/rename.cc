@@ -187,7 +187,7 @@ class Rename {
     *result->mutable_new_parent_attr() = ToAttr(to().inode, to().record);
     *result->mutable_inode_attr() = ToAttr(source_.inode(), source_.record);
     if (target_) *result->mutable_replaced_attr() = ToAttr(target_->inode(), target_->record);
-    result->set_orphaned(!c_.effects().orphans.empty());
+    SetKept(c_, target_ ? target_->inode() : InodeId{}, result);
   }
 
   Context& c_;

@@ -33,6 +33,27 @@ Status ApplyRegisterServer(Context& c, const proto::RegisterServerCmd& op) {
   return Status::Ok();
 }
 
+Status ApplySetServerMode(Context& c, const proto::SetServerModeCmd& op) {
+  const ServerId server(op.server());
+  const std::string key = keys::Server(server);
+  std::optional<proto::ServerRecord> record = Load<proto::ServerRecord>(c.txn(), Family::kServers, key);
+  if (!record) return {StatusCode::kNotFound, "there is no server " + ToString(server)};
+  if (record->mode() == proto::SERVER_REMOVED && op.mode() != proto::SERVER_REMOVED) {
+    return {StatusCode::kFailedPrecondition,
+            ToString(server) + " was removed for good; its machine can join again as a new server"};
+  }
+  if (record->mode() != op.mode()) *record->mutable_mode_since() = c.now();
+  record->set_mode(op.mode());
+  record->set_mode_reason(op.reason());
+  record->set_mode_operator(op.operator_());
+  record->set_drain_chunks(op.drain_chunks());
+  record->clear_maintenance_until();
+  if (op.has_maintenance_until()) *record->mutable_maintenance_until() = op.maintenance_until();
+  Save(&c.txn(), Family::kServers, key, *record);
+  c.effects().servers_changed.push_back(server);
+  return Status::Ok();
+}
+
 Status ApplyReserveIds(Context& c, const proto::ReserveIdsCmd& op) {
   // Limits only rise: what is below one may have been used.
   proto::IdLimits limits = ReservedIds(c.txn());

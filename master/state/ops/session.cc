@@ -6,19 +6,9 @@
 #include "master/state/chunk_queries.h"
 #include "master/state/namespace_ops.h"
 #include "master/state/ops/ops.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
-namespace {
-
-// After a hold went: an inode without a name that nobody holds can be reclaimed.
-void NoteReleased(Context& c, InodeId inode) {
-  if (c.txn().Get(Family::kOrphans, keys::Inode(inode)) && HoldersOf(c.txn(), inode).empty()) {
-    c.effects().orphans_released.push_back(inode);
-  }
-}
-
-}  // namespace
-
 Status ApplyOpenSession(Context& c, const proto::OpenSessionCmd& op) {
   const SessionId session(op.session());
   if (!session) return {StatusCode::kInvalidArgument, "a session needs a number"};
@@ -77,8 +67,8 @@ Status ApplyReclaimInode(Context& c, const proto::ReclaimInodeCmd& op) {
   if (record->nlink() != 0 || !c.txn().Get(Family::kOrphans, keys::Inode(inode))) {
     return {StatusCode::kFailedPrecondition, "inode " + ToString(inode) + " still has a name"};
   }
-  if (!HoldersOf(c.txn(), inode).empty()) {
-    return {StatusCode::kBusy, "inode " + ToString(inode) + " is still open in a session"};
+  if (IsHeld(c.txn(), inode)) {
+    return {StatusCode::kBusy, "inode " + ToString(inode) + " is still open in a session, or in the trash"};
   }
   RemoveInode(c, inode, *record, /*deleted_by_quorum=*/true);
   return Status::Ok();

@@ -1,0 +1,99 @@
+// Which copies to move so that servers fill up evenly. Pure: a snapshot of use in, moves out; the same object plans a preview over
+// a view of the metadata and drives the moves that are carried out.
+//
+//   BalanceModel model(servers, threshold);
+//   while (auto source = model.Source()) {
+//     chunk = next chunk that `source` holds;            // none left: model.Exhausted(source)
+//     if (auto target = model.Target(*source, chunk)) model.Move(*source, *target, chunk.bytes);
+//   }
+//
+// Balanced means: no server is more than `threshold` percent of its capacity above or below what it would hold if all were
+// equally full. Every move brings that closer (the target stays emptier than the source was), so there is an end.
+//
+// Thread-safety: none; one owner.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "master/cluster/placement.h"
+
+namespace cairn::master {
+
+struct BalanceServer {
+  PlacementServer place;  // for all storage classes together
+  uint64_t capacity_bytes = 0;
+  uint64_t used_bytes = 0;
+};
+
+struct BalanceChunk {
+  ChunkId chunk;
+  uint64_t bytes = 0;
+  std::vector<ServerId> members;
+  FailureDomain domain = FailureDomain::kServer;
+  // Servers that may hold it by storage class; empty: all.
+  std::set<ServerId> in_class;
+};
+
+class BalanceModel {
+ public:
+  struct Use {
+    uint64_t capacity = 0;
+    uint64_t before = 0;
+    uint64_t used = 0;
+    uint64_t moves_out = 0;
+    uint64_t moves_in = 0;
+  };
+
+  BalanceModel(const std::vector<BalanceServer>& servers, double threshold_percent);
+
+  // The fullest server from which something should go; nullopt: balanced, or nothing more can be done.
+  std::optional<ServerId> Source() const;
+  // Nothing (more) that is on this server can be moved.
+  void Exhausted(ServerId server) { exhausted_.insert(server); }
+  // Where a copy on `source` should go: the emptiest server that is in nobody's way. nullopt: this chunk stays.
+  std::optional<ServerId> Target(ServerId source, const BalanceChunk& chunk) const;
+  void Move(ServerId source, ServerId target, uint64_t bytes);
+  // The move did not take place.
+  void Undo(ServerId source, ServerId target, uint64_t bytes);
+
+  bool Balanced() const;
+  // Fullest minus emptiest, percent of capacity.
+  double SpreadPercent() const;
+  const std::map<ServerId, Use>& use() const { return use_; }
+  // Why it is not balanced although there is no Source(); empty otherwise.
+  std::string LimitedBy() const;
+
+ private:
+  double Ratio(ServerId server) const;
+  double Mean() const { return capacity_ == 0 ? 0 : static_cast<double>(total_) / static_cast<double>(capacity_); }
+
+  const double threshold_;
+  std::map<ServerId, PlacementServer> places_;
+  std::map<ServerId, Use> use_;
+  std::set<ServerId> exhausted_;
+  uint64_t capacity_ = 0;
+  uint64_t total_ = 0;
+};
+
+// How fast moves may go beside the foreground load: the configured rate while servers are idle, less the busier the busiest of
+// them is, never nothing.
+class MoveGovernor {
+ public:
+  // load: of the busiest server, 0..1000. Answers the rate in force.
+  uint64_t Update(uint64_t bytes_per_second, uint32_t load, int64_t now_ns);
+  // May a move start? It is charged in full; what is owed is waited off first.
+  bool MayStart() const { return tokens_ > 0; }
+  void Charge(uint64_t bytes) { tokens_ -= static_cast<double>(bytes); }
+
+ private:
+  double tokens_ = 0;
+  int64_t updated_ns_ = 0;
+};
+
+}  // namespace cairn::master
