@@ -9,6 +9,7 @@
 #include "master/state/keys.h"
 #include "master/state/queries.h"
 #include "master/state/records.h"
+#include "master/state/trash.h"
 
 namespace cairn::master {
 namespace {
@@ -18,7 +19,8 @@ using keys::ChunkList;
 // The families in the order in which they are checked; a cursor is the stage's number and the last key seen.
 constexpr Family kStages[] = {
     Family::kInodes,      Family::kDentries,     Family::kDirIndex,   Family::kLinks,   Family::kChunks,
-    Family::kInodeChunks, Family::kServerChunks, Family::kChunkLists, Family::kOrphans, Family::kHolds};
+    Family::kInodeChunks, Family::kServerChunks, Family::kChunkLists, Family::kOrphans, Family::kHolds,
+    Family::kTrash};
 constexpr size_t kStageCount = std::size(kStages);
 // Deeper than any path that can be named (PATH_MAX); ends the walk if directories form a circle.
 constexpr int kMaxDepth = 4096;
@@ -60,6 +62,8 @@ class Checker {
         return CheckOrphan(InodeId(keys::NumberAt(key, 0)));
       case Family::kHolds:
         return CheckHold(InodeId(keys::NumberAt(key, 0)), SessionId(keys::NumberAt(key, 8)));
+      case Family::kTrash:
+        return CheckTrash(key);
       default:
         return;
     }
@@ -315,6 +319,26 @@ class Checker {
       Report("missing-hold", inode, {},
              "the hold of session " + ToString(session) + " would not end with the session");
     }
+  }
+
+  // What is in the trash is an orphan, and is on both lists that end it.
+  void CheckTrash(std::string_view key) {
+    if (root_ != kRootInode) return;
+    const bool listed = key[0] != static_cast<char>(keys::TrashList::kInode);
+    const InodeId inode(keys::NumberAt(key, listed ? 9 : 1));
+    if (listed) {
+      if (!InTrash(reader_, inode))
+        Report("stray-trash", inode, {}, "it is on a list of the trash but not in it");
+      return;
+    }
+    const auto record = InodeRecordOf(reader_, inode);
+    if (!record || record->nlink() != 0 || !reader_.Get(Family::kOrphans, keys::Inode(inode)))
+      return Report("stray-trash", inode, {},
+                    record ? "it is in the trash but no orphan" : "an entry of the trash without an inode");
+    const auto trash = TrashRecordOf(reader_, inode);
+    const auto seconds = static_cast<uint64_t>(std::max<int64_t>(0, trash->expires().seconds()));
+    if (!reader_.Get(Family::kTrash, keys::TrashListed(keys::TrashList::kExpiry, seconds, inode)))
+      Report("stray-trash", inode, {}, "it is in the trash but would never expire");
   }
 
   const MetaReader& reader_;

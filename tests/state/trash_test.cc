@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 
+#include "master/state/fsck.h"
 #include "tests/state/state_fixture.h"
 
 namespace cairn::master {
@@ -100,6 +101,25 @@ TEST_F(TrashTest, ARenameOverAFileAndARemovedDirectoryAreKept) {
   EXPECT_EQ(fs_.Attr(sub).mode(), 0750u);
   EXPECT_EQ(fs_.Attr(sub).nlink(), 2u);
   EXPECT_EQ(fs_.Attr(kept_).nlink(), 3u);
+}
+
+TEST_F(TrashTest, FsckFindsWhatWouldStayForever) {
+  const InodeId file = fs_.MustCreate(kept_, "file");
+  ASSERT_TRUE(fs_.Unlink(kept_, "file").ok());
+  const auto problems = [&] {
+    auto page = CheckPage(fs_.txn(), kRootInode, "", 10'000);
+    return page.ok() ? page->problems_size() : -1;
+  };
+  EXPECT_EQ(problems(), 0);
+  fs_.txn().Delete(Family::kOrphans, keys::Inode(file));
+  EXPECT_GT(problems(), 0);
+  fs_.txn().Put(Family::kOrphans, keys::Inode(file), "");
+  EXPECT_EQ(problems(), 0);
+  for (InodeId listed : ExpiredTrash(fs_.txn(), INT64_MAX / 2, 1)) {
+    const auto seconds = static_cast<uint64_t>(TrashRecordOf(fs_.txn(), listed)->expires().seconds());
+    fs_.txn().Delete(Family::kTrash, keys::TrashListed(keys::TrashList::kExpiry, seconds, listed));
+  }
+  EXPECT_EQ(problems(), 1);
 }
 
 TEST_F(TrashTest, OwnerAndDeleterMayTakeItOutOthersMayNotEvenSeeIt) {
