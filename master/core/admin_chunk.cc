@@ -90,6 +90,26 @@ void FillAnswer(Core& core, const proto::ChunkRecord& record, const CommandOutco
   if (noted != nullptr && replica->detail().empty()) replica->set_detail(noted->detail);
 }
 
+// Who goes on with the chunk: the members that are up, and others in the place of those that are not. Empty, so that the old ones
+// are waited for, when there are too few servers for the write quorum.
+std::vector<ServerId> MembersAfterLoss(Core& core, const proto::ChunkRecord& record) {
+  PlacementRequest request;
+  request.replicas = std::max<uint32_t>(record.replicas(), record.write_quorum());
+  request.write_quorum = 0;
+  for (uint32_t value : record.members()) {
+    const ServerId member(value);
+    (core.servers().IsUp(member) ? request.keep : request.exclude).push_back(member);
+  }
+  std::string storage_class;
+  if (auto policy = EffectivePolicy(core.txn(), InodeId(record.inode())); policy.ok()) {
+    storage_class = policy->storage_class();
+    if (auto domain = ParseFailureDomain(policy->failure_domain()); domain.ok()) request.domain = *domain;
+  }
+  auto placed = Place(request, core.servers().ForPlacement(storage_class), core.NextSeed());
+  if (!placed.ok() || placed->size() < record.write_quorum()) return {};
+  return *placed;
+}
+
 }  // namespace
 
 void ExplainChunk(Core& core, const proto::ExplainChunkRequest& request,
@@ -196,13 +216,14 @@ void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
   };
   if (ReconfigureOp* running = ReconfigureOp::Running(core, chunk)) {
     running->AddListener(finished);
-    running->DeclareLossAccepted(core);
+    running->DeclareLossAccepted(core, MembersAfterLoss(core, *record));
   } else {
     ReconfigureRequest procedure;
     procedure.chunk = chunk;
     procedure.purpose = record->writer_lease() != 0 ? replication::ReconfigurePurpose::kVanishedWriter
                                                     : replication::ReconfigurePurpose::kRepair;
     procedure.accept_loss = true;
+    procedure.members = MembersAfterLoss(core, *record);
     procedure.reason = "an operator accepted the loss of what no reachable member holds";
     ReconfigureOp::Start(core, std::move(procedure), finished);
   }

@@ -57,8 +57,9 @@ void ReconfigureOp::OnServerUp(Core& core, ServerId server) {
   }
 }
 
-void ReconfigureOp::DeclareLossAccepted(Core& core) {
+void ReconfigureOp::DeclareLossAccepted(Core& core, std::vector<ServerId> members) {
   request_.accept_loss = true;
+  if (!members.empty()) request_.members = std::move(members);
   if (activated_) return;
   procedure_.reset();  // starts again under a fresh epoch, with the operator's word
   core.Wake(id);
@@ -90,6 +91,15 @@ bool ReconfigureOp::Begin(Core& core) {
   input.min_carriers = std::max(request_.min_carriers, input.write_quorum);
   input.purpose = request_.purpose;
   input.accept_loss = request_.accept_loss || record->has_loss();
+  // Removed servers were declared lost. So is, by the operator who accepts the loss now, whoever cannot be asked now (not what an
+  // earlier word on record would mean after a restart, when nobody is up yet).
+  const bool somebody_up = std::any_of(input.old.members.begin(), input.old.members.end(),
+                                       [&](ServerId member) { return core.servers().IsUp(member); });
+  for (ServerId member : input.old.members) {
+    const ServerInfo* server = core.servers().Find(member);
+    const bool removed = server == nullptr || server->mode == proto::SERVER_REMOVED;
+    if (removed || (request_.accept_loss && somebody_up && !server->up)) input.lost.push_back(member);
+  }
 
   proto::LogCommand command;
   auto* begin = command.mutable_begin_reconfiguration();

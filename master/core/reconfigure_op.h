@@ -48,7 +48,8 @@ class ReconfigureOp final : public Operation {
   Progress Step(Core& core) override;
   std::string WaitReason() const override;
   const ReconfigureRequest& request() const { return request_; }
-  void DeclareLossAccepted(Core& core);
+  // members: the new set; empty: as it was.
+  void DeclareLossAccepted(Core& core, std::vector<ServerId> members);
   // Also called when it ended.
   void AddListener(ReconfigureDone done) { done_.push_back(std::move(done)); }
 

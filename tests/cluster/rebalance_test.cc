@@ -159,7 +159,7 @@ TEST(Insight, StatusEventsExplainTopAndSupportBundleTellWhatTheClusterDoes) {
   EXPECT_FALSE(look["clients"].empty());
 
   const std::string bundle = cluster->directory() + "/bundle";
-  const RunResult made = cluster->Cairn({"support-bundle", bundle});
+  const RunResult made = cluster->Cairn({"support-bundle", bundle, "--dir", cluster->directory()});
   ASSERT_EQ(made.exit_code, 0) << made.Both();
   for (const char* name :
        {"status.json", "events.json", "sessions.json", "rebalance-plan.json", "master.log"})
