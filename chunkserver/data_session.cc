@@ -69,6 +69,8 @@ Status DataSession::Handle(FrameConnection& connection, const Frame& frame) {
     }
     case MessageType::kRead:
       return Read(connection, frame);
+    case MessageType::kExtents:
+      return Extents(connection, frame);
     case MessageType::kDigests:
       return Digests(connection, frame);
     case MessageType::kFlush:
@@ -120,6 +122,19 @@ Status DataSession::Digests(FrameConnection& connection, const Frame& frame) {
       },
       [](const Status& status) -> Reply {
         return {wire::Encode(wire::DigestsReply{.status = status}), {}};
+      });
+  return Status::Ok();
+}
+
+Status DataSession::Extents(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(const wire::ExtentsRequest request, wire::DecodeExtentsRequest(frame.meta));
+  RunInPool(
+      connection, frame, wire::kMaxExtents * sizeof(wire::DataRange),
+      [handler = handler_, request]() -> Reply {
+        return {wire::Encode(handler->Extents(request)), {}};
+      },
+      [](const Status& status) -> Reply {
+        return {wire::Encode(wire::ExtentsReply{.status = status}), {}};
       });
   return Status::Ok();
 }

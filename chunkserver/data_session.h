@@ -50,6 +50,7 @@ class DataSession final : public net::FrameConnection::Owner,
   Status Greet(net::FrameConnection& connection, const net::Frame& frame);
   Status Read(net::FrameConnection& connection, const net::Frame& frame);
   Status Digests(net::FrameConnection& connection, const net::Frame& frame);
+  Status Extents(net::FrameConnection& connection, const net::Frame& frame);
   Status Flush(net::FrameConnection& connection, const net::Frame& frame);
   // Runs `work` in the pool and sends what it returns. answer_bytes: how large the answer may get.
   void RunInPool(net::FrameConnection& connection, const net::Frame& frame, size_t answer_bytes,

@@ -285,6 +285,16 @@ Result<std::vector<wire::Digest>> DiskSet::Digests(const wire::DigestsRequest& r
   return store->Digests(request, chunk_length);
 }
 
+Result<wire::ExtentsReply> DiskSet::Extents(const wire::ExtentsRequest& request) const {
+  CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(request.chunk));
+  return store->Extents(request);
+}
+
+Result<uint64_t> DiskSet::AllocatedBytes(ChunkId chunk) const {
+  CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
+  return store->AllocatedBytes(chunk);
+}
+
 Status DiskSet::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) {
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk, /*replace_failed=*/true));
   return store->SyncStart(chunk, epoch, base, length);

@@ -74,6 +74,8 @@ class DiskSet {
   StartedRead StartRead(const wire::ReadRequest& request) const;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const;
+  Result<wire::ExtentsReply> Extents(const wire::ExtentsRequest& request) const;
+  Result<uint64_t> AllocatedBytes(ChunkId chunk) const;
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length);
   Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                    std::span<const uint32_t> checksums);

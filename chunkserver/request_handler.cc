@@ -9,6 +9,15 @@ namespace cairn::chunkserver {
 using replication::MutationKind;
 using replication::ReplicaInfo;
 
+namespace {
+
+// Without an answer of the index the whole length counts.
+uint64_t AllocatedOr(const ReplicaInfo& info, const Result<uint64_t>& allocated) {
+  return allocated.ok() ? *allocated : (info.length + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+}
+
+}  // namespace
+
 RequestHandler::RequestHandler(DiskSet* disks, const ServerIdentity* identity, DamageSink damage)
     : disks_(disks), identity_(identity), damage_(std::move(damage)) {}
 
@@ -122,6 +131,8 @@ wire::BatchReply RequestHandler::Seal(const wire::SealRequest& request) const {
     reply.items[i].info.chunk = request.items[i].chunk;
     reply.items[i].status =
         disks_->Seal(request.items[i].chunk, request.items[i].stamp, &reply.items[i].info);
+    if (reply.items[i].status.ok())
+      reply.items[i].allocated_bytes = AllocatedOr(reply.items[i].info, disks_->AllocatedBytes(request.items[i].chunk));
   }
   return reply;
 }
@@ -167,6 +178,11 @@ wire::DigestsReply RequestHandler::Digests(const wire::DigestsRequest& request) 
   return reply;
 }
 
+wire::ExtentsReply RequestHandler::Extents(const wire::ExtentsRequest& request) const {
+  Result<wire::ExtentsReply> reply = disks_->Extents(request);
+  return reply.ok() ? *std::move(reply) : wire::ExtentsReply{.status = reply.status()};
+}
+
 void RequestHandler::Flush(wire::FlushRequest request, std::function<void(wire::BatchReply)> done) const {
   auto shared = std::make_shared<wire::FlushRequest>(std::move(request));
   disks_->Flush(shared->chunks, [disks = disks_, shared, done = std::move(done)](const Status& flushed) {
@@ -176,6 +192,7 @@ void RequestHandler::Flush(wire::FlushRequest request, std::function<void(wire::
       wire::ReplicaItem& item = reply.items[i];
       item.status = disks->Query(shared->chunks[i], &item.info);
       item.info.chunk = shared->chunks[i];
+      if (item.status.ok()) item.allocated_bytes = AllocatedOr(item.info, disks->AllocatedBytes(shared->chunks[i]));
       if (item.status.ok() && !flushed.ok()) item.status = flushed;
     }
     done(std::move(reply));

@@ -44,6 +44,7 @@ class RequestHandler {
   wire::BatchReply Begin(const wire::BeginRequest& request) const;
   wire::BatchReply Query(const wire::QueryRequest& request) const;
   wire::DigestsReply Digests(const wire::DigestsRequest& request) const;
+  wire::ExtentsReply Extents(const wire::ExtentsRequest& request) const;
   // `done` runs once, on some thread.
   void Flush(wire::FlushRequest request, std::function<void(wire::BatchReply)> done) const;
 

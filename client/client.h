@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,7 +54,7 @@ struct Created {
   Handle handle = Handle::kNone;
 };
 struct CreateMode {
-  uint32_t mode = 0644;    // umask already applied
+  uint32_t mode = 0644;    // Caller.umask is applied to it
   bool exclusive = false;
 };
 
@@ -132,6 +133,8 @@ class Client {
   virtual Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data) = 0;
   // fallocate modes: keep_size (allocate nothing, promise nothing beyond size), punch and zero.
   virtual Status Zero(Handle, uint64_t offset, uint64_t length, bool keep_size) = 0;
+  // lseek(2) with SEEK_DATA (or SEEK_HOLE); nullopt stands for ENXIO.
+  virtual Result<std::optional<uint64_t>> Seek(Handle, uint64_t offset, bool data) = 0;
   // Everything written through this handle is on W replicas (memory); returns and clears the handle's pending error.
   virtual Status Flush(Handle) = 0;
   // As Flush, and durable on W replicas and at the master (data_only: the size too, other attributes not).

@@ -19,6 +19,8 @@ struct Caller {
   // Process whose supplementary groups count (read from /proc when asked for); 0: the groups below.
   int32_t pid = 0;
   std::vector<uint32_t> groups;
+  // Taken from the mode of what is created, unless the directory has a default ACL.
+  uint32_t umask = 0;
 };
 
 enum class FileType : uint8_t { kRegular = 1, kDirectory, kSymlink, kFifo, kSocket, kCharDevice, kBlockDevice };
@@ -60,6 +62,9 @@ struct DirectoryEntry {
   std::optional<Entry> entry;  // with attributes when asked for
 };
 
+// Opaque handle of an open file.
+enum class Handle : uint64_t { kNone = 0 };
+
 struct SetAttributes {
   std::optional<uint32_t> mode, uid, gid;
   std::optional<uint64_t> size;
@@ -67,6 +72,9 @@ struct SetAttributes {
   bool atime_now = false;
   bool mtime_now = false;
   bool kill_priv = false;
+  // ftruncate: the size is changed through this handle, which is open for writing. The right to it was established then, and
+  // holds whatever the mode says now.
+  Handle by_handle = Handle::kNone;
 };
 
 struct SpaceUsage {
@@ -110,9 +118,6 @@ struct TrashEntry {
   TimeSpec expires;
   InodeId parent;  // the directory it was in
 };
-
-// Opaque handle of an open file.
-enum class Handle : uint64_t { kNone = 0 };
 
 enum class LockKind : uint8_t { kUnlock, kShared, kExclusive };
 struct LockRequest {

@@ -1,4 +1,5 @@
 // getattr, setattr, access, statfs.
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "fuse/file_system.h"
@@ -15,21 +16,36 @@ void GetAttr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const auto entry = fs.client().GetAttr(CallerOf(req), fs.ToInode(ino));
+  if (entry.code() == StatusCode::kStaleHandle) {
+    // A directory that was removed here while somebody has it open: fstat(2) shows that it has no name any more.
+    if (const auto gone = fs.removed().Find(fs.ToInode(ino))) {
+      const struct stat attr = ToStat(*gone, ino);
+      fuse_reply_attr(req, &attr, 0);
+      return;
+    }
+  }
   if (!entry.ok()) return fs.ReplyError(req, "getattr", fs.ToInode(ino), entry.status());
   ReplyAttributes(fs, req, *entry);
+}
+
+// A write to a set-id file by somebody else than its owner: the kernel takes the bits away with a change of the mode in the writer's
+// name (nobody else's change of the mode gets here without being the owner's or root's). That is no chmod, and needs no right to one.
+void RecognizeKillPriv(FileSystem& fs, const client::Caller& caller, InodeId inode, client::SetAttributes& change) {
+  if (!change.mode || change.uid || change.gid || caller.uid == 0) return;
+  const auto entry = fs.client().GetAttr(caller, inode);
+  if (!entry.ok() || entry->attr.uid == caller.uid || (entry->attr.mode & ~*change.mode & (S_ISUID | S_ISGID)) == 0) return;
+  change.mode.reset();
+  change.kill_priv = true;
 }
 
 void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse_file_info* file) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
-  client::Caller caller = CallerOf(req);
-  const client::SetAttributes change = ToSetAttributes(*attr, to_set);
-  // ftruncate: the right to write was established when the file was opened; it holds although the file's mode
-  // may forbid opening it now (a file created with mode 0444). The kernel let only a handle open for writing
-  // come here.
-  const bool by_handle =
-      file != nullptr && change.size.has_value() && !change.mode && !change.uid && !change.gid;
-  if (by_handle) caller = client::Caller{};
+  client::SetAttributes change = ToSetAttributes(*attr, to_set);
+  // The kernel lets only a handle that is open for writing come here.
+  if (file != nullptr && change.size) change.by_handle = static_cast<client::Handle>(file->fh);
+  const client::Caller caller = CallerOf(req);
+  RecognizeKillPriv(fs, caller, fs.ToInode(ino), change);
   const auto entry = fs.client().SetAttr(caller, fs.ToInode(ino), change);
   if (!entry.ok()) return fs.ReplyError(req, "setattr", fs.ToInode(ino), entry.status());
   ReplyAttributes(fs, req, *entry);

@@ -79,7 +79,7 @@ double ToSeconds(int64_t nanos) { return nanos <= 0 ? 0.0 : static_cast<double>(
 
 client::Caller CallerOf(fuse_req_t req) {
   const fuse_ctx* context = fuse_req_ctx(req);
-  return {.uid = context->uid, .gid = context->gid, .pid = context->pid, .groups = {}};
+  return {.uid = context->uid, .gid = context->gid, .pid = context->pid, .groups = {}, .umask = context->umask};
 }
 
 client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set) {

@@ -17,6 +17,10 @@ void Init(void* user_data, fuse_conn_info* connection) {
   want(FUSE_CAP_EXPLICIT_INVAL_DATA, true);
   // Write-behind is the client's, under a write lease.
   want(FUSE_CAP_WRITEBACK_CACHE, false);
+  // The kernel asks for ACLs and decides by them as on a local file system (it implies default_permissions); the master decides
+  // again. The umask is left to the master, which alone knows whether a default ACL takes its place.
+  want(FUSE_CAP_POSIX_ACL, true);
+  want(FUSE_CAP_DONT_MASK, true);
   want(FUSE_CAP_PARALLEL_DIROPS, true);
   want(FUSE_CAP_READDIRPLUS, true);
   want(FUSE_CAP_READDIRPLUS_AUTO, true);

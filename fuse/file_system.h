@@ -15,6 +15,7 @@
 #include "fuse/interrupted_locks.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/lookup_counts.h"
+#include "fuse/removed_directories.h"
 #include "fuse/requests_in_progress.h"
 
 namespace cairn::fuse {
@@ -40,6 +41,7 @@ class FileSystem {
   client::Client& client() { return client_; }
   ErrorLog& errors() { return errors_; }
   LookupCounts& counts() { return counts_; }
+  RemovedDirectories& removed() { return removed_; }
   KernelCache& kernel_cache() { return kernel_cache_; }
   RequestsInProgress& requests() { return requests_; }
   InterruptedLocks& interrupted_locks() { return interrupted_locks_; }
@@ -63,6 +65,7 @@ class FileSystem {
   const FileSystemOptions options_;
   ErrorLog errors_;
   LookupCounts counts_;
+  RemovedDirectories removed_;
   std::atomic<bool> initialized_{false};
   RequestsInProgress requests_;
   InterruptedLocks interrupted_locks_;

@@ -1,9 +1,9 @@
-// create, open, read, write, flush, release, fsync, fallocate.
+// create, open, read, write, flush, release, fsync, fallocate, lseek.
 //
-// lseek(SEEK_DATA, SEEK_HOLE) and copy_file_range are left unanswered on purpose: the kernel then falls back
-// to treating the whole file as data, and to copying through the page cache.
+// copy_file_range is left unanswered on purpose: the kernel then copies through the page cache.
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -111,14 +111,14 @@ void Fsync(fuse_req_t req, fuse_ino_t ino, int data_only, fuse_file_info* file) 
 
 // Growing without data: a hole. Nothing is reserved on the chunkservers; a full cluster is reported by write
 // and close.
-Status Extend(FileSystem& fs, InodeId inode, uint64_t size) {
-  const client::Caller by_handle;  // see SetAttr
-  CAIRN_ASSIGN_OR_RETURN(const client::Entry entry, fs.client().GetAttr(by_handle, inode));
+Status Extend(FileSystem& fs, const client::Caller& caller, InodeId inode, client::Handle handle, uint64_t size) {
+  CAIRN_ASSIGN_OR_RETURN(const client::Entry entry, fs.client().GetAttr(caller, inode));
   // The kernel holds the inode's lock, so that no other writer of this mount grows the file in between.
   if (entry.attr.size >= size) return Status::Ok();
   client::SetAttributes change;
   change.size = size;
-  return fs.client().SetAttr(by_handle, inode, change).status();
+  change.by_handle = handle;
+  return fs.client().SetAttr(caller, inode, change).status();
 }
 
 void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length, fuse_file_info* file) {
@@ -130,7 +130,7 @@ void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
   Status status;
   switch (mode) {
     case 0:
-      status = Extend(fs, inode, from + bytes);
+      status = Extend(fs, CallerOf(req), inode, HandleOf(file), from + bytes);
       break;
     case FALLOC_FL_KEEP_SIZE:
       break;
@@ -147,6 +147,22 @@ void Fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len
   fs.ReplyStatus(req, "fallocate", inode, status);
 }
 
+void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_info* file) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  if (offset < 0) {
+    fuse_reply_err(req, ENXIO);
+    return;
+  }
+  const auto found = fs.client().Seek(HandleOf(file), static_cast<uint64_t>(offset), whence == SEEK_DATA);
+  if (!found.ok()) return fs.ReplyError(req, "lseek", fs.ToInode(ino), found.status());
+  if (found->has_value()) {
+    fuse_reply_lseek(req, static_cast<off_t>(**found));
+  } else {
+    fuse_reply_err(req, ENXIO);
+  }
+}
+
 }  // namespace
 
 void AddFileOperations(fuse_lowlevel_ops& ops) {
@@ -158,6 +174,7 @@ void AddFileOperations(fuse_lowlevel_ops& ops) {
   ops.release = Release;
   ops.fsync = Fsync;
   ops.fallocate = Fallocate;
+  ops.lseek = Seek;
 }
 
 }  // namespace cairn::fuse

@@ -156,6 +156,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   MountOptions options;
+  options.privileged = geteuid() == 0;
   Status parsed = ParseSource(flags.source, options);
   for (const std::string& list : flags.option_lists) {
     if (parsed.ok()) parsed = ParseOptionList(list, options);

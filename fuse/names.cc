@@ -96,7 +96,12 @@ void Rmdir(fuse_req_t req, fuse_ino_t parent, const char* name) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId directory = fs.ToInode(parent);
-  fs.ReplyStatus(req, "rmdir", directory, fs.client().Rmdir(CallerOf(req), directory, name));
+  const client::Caller caller = CallerOf(req);
+  // Cached, since the kernel has just looked it up.
+  const auto entry = fs.client().Lookup(caller, directory, name);
+  const Status status = fs.client().Rmdir(caller, directory, name);
+  if (status.ok() && entry.ok()) fs.removed().Add(entry->attr);
+  fs.ReplyStatus(req, "rmdir", directory, status);
 }
 
 void Rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,

@@ -136,12 +136,15 @@ std::string LibraryOptions(const MountOptions& options) {
     if (c == ',' || c == '\\') text += '\\';  // libfuse's own escapes
     text += c;
   }
+  // libfuse takes nosuid and nodev for granted, as is right for an ordinary user.
+  if (options.privileged) text += ",suid,dev";
   for (const std::string& option : options.kernel_options) text += "," + option;
   return text;
 }
 
 const char* OptionHelp() {
   return R"(Options for -o (as in fstab):
+  (mounted by root: suid, dev; otherwise nosuid, nodev)
   ro, rw, allow_other, allow_root, noatime, nosuid, nodev, noexec, sync, dirsync, auto_unmount   as for any file system
   subdir=/DIR                mount a directory of the cluster
   names=cached|uncached      may the kernel cache names under leases (default cached)

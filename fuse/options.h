@@ -17,6 +17,7 @@ struct MountOptions {
   std::string mountpoint;                   // absolute
   std::string subdirectory;                 // of the cluster, shown as the root; empty: all of it
   std::vector<std::string> kernel_options;  // for libfuse: ro, allow_other, noatime, ...
+  bool privileged = false;  // root mounts: set-id programs and devices work unless nosuid, nodev
   bool cache_names = true;
   unsigned threads = 128;          // requests served at the same time
   unsigned read_ahead_kib = 2048;  // the kernel's; 0: leave as it is

@@ -8,13 +8,10 @@
 namespace cairn::fuse {
 namespace {
 
+constexpr std::string_view kCapability = "security.capability";
 constexpr std::string_view kErrorName = "user.cairn.error";
 // Of the mount's root: what this mount has asked for since it started, as JSON.
 constexpr std::string_view kStatsName = "user.cairn.stats";
-
-// POSIX ACLs would have to be enforced by the master as well; until they are, setting one must not seem to
-// work.
-bool IsAcl(std::string_view name) { return name.starts_with("system.posix_acl_"); }
 
 std::string StatsJson(const client::ClientStats& stats) {
   std::string json = "{";
@@ -46,10 +43,6 @@ void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId inode = fs.ToInode(ino);
-  if (IsAcl(name)) {
-    fuse_reply_err(req, EOPNOTSUPP);
-    return;
-  }
   if (name == kStatsName && ino == FUSE_ROOT_ID) return ReplyValue(req, StatsJson(fs.client().Stats()), size);
   if (name == kErrorName) {
     // What failed here; otherwise what the master refused, to whomever.
@@ -74,10 +67,6 @@ void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId inode = fs.ToInode(ino);
-  if (IsAcl(name)) {
-    fuse_reply_err(req, EOPNOTSUPP);
-    return;
-  }
   if (name == kErrorName || name == kStatsName) {
     fuse_reply_err(req, EPERM);
     return;
@@ -96,7 +85,15 @@ void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
     fuse_reply_err(req, 0);
     return;
   }
-  fs.ReplyStatus(req, "removexattr", inode, fs.client().RemoveXattr(CallerOf(req), inode, name));
+  const client::Caller caller = CallerOf(req);
+  if (name == kCapability && caller.uid != 0) {
+    // The kernel, because this caller writes to the file; it lets nobody without privilege remove it otherwise.
+    client::SetAttributes change;
+    change.kill_priv = true;
+    fs.ReplyStatus(req, "removexattr", inode, fs.client().SetAttr(caller, inode, change).status());
+    return;
+  }
+  fs.ReplyStatus(req, "removexattr", inode, fs.client().RemoveXattr(caller, inode, name));
 }
 
 }  // namespace

@@ -123,6 +123,11 @@ class ChunkStore {
   virtual Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                                     uint64_t* chunk_length) const = 0;
 
+  // Ranges that hold data, from request.offset on; see wire::ExtentsReply (the status is the result's).
+  virtual Result<wire::ExtentsReply> Extents(const wire::ExtentsRequest& request) const = 0;
+  // What the holes of the chunk leave of its length, in whole blocks.
+  virtual Result<uint64_t> AllocatedBytes(ChunkId chunk) const = 0;
+
   // Returns when everything applied before the call is on disk; concurrent callers share one data sync.
   virtual Status Flush() = 0;
 

@@ -60,6 +60,8 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   StartedRead StartRead(const wire::ReadRequest& request) const override;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const override;
+  Result<wire::ExtentsReply> Extents(const wire::ExtentsRequest& request) const override;
+  Result<uint64_t> AllocatedBytes(ChunkId chunk) const override;
   Status Flush() override;
 
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) override;

@@ -248,4 +248,38 @@ Result<std::vector<wire::Digest>> LogChunkStore::Digests(const wire::DigestsRequ
   return digests;
 }
 
+Result<wire::ExtentsReply> LogChunkStore::Extents(const wire::ExtentsRequest& request) const {
+  auto view = index_->Look(request.chunk, request.offset / kBlockBytes, UINT64_MAX);
+  if (!view.ok()) return IndexError(view.status());
+  if (!Visible(view->entry)) return NotHere(request.chunk);
+  const replication::ReplicaState& state = view->entry->state;
+  CAIRN_RETURN_IF_ERROR(CheckRead(state, request.want, request.exact));
+  wire::ExtentsReply reply;
+  reply.chunk_length = state.length;
+  reply.complete_to = state.length;
+  for (const Extent& extent : view->extents) {
+    const uint64_t begin = extent.block * kBlockBytes;
+    const uint64_t end = std::min(extent.end_block() * kBlockBytes, state.length);
+    if (begin >= end) continue;
+    if (!reply.ranges.empty() && reply.ranges.back().offset + reply.ranges.back().length == begin) {
+      reply.ranges.back().length += end - begin;
+    } else if (reply.ranges.size() == wire::kMaxExtents) {
+      reply.complete_to = begin;
+      break;
+    } else {
+      reply.ranges.push_back({begin, end - begin});
+    }
+  }
+  return reply;
+}
+
+Result<uint64_t> LogChunkStore::AllocatedBytes(ChunkId chunk) const {
+  auto view = index_->Look(chunk, 0, UINT64_MAX);
+  if (!view.ok()) return IndexError(view.status());
+  if (!Visible(view->entry)) return NotHere(chunk);
+  uint64_t blocks = 0;
+  for (const Extent& extent : view->extents) blocks += extent.end_block() - extent.block;
+  return blocks * kBlockBytes;
+}
+
 }  // namespace cairn::chunkserver

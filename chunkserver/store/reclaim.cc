@@ -22,7 +22,7 @@ constexpr uint64_t kMinActiveBytes = 1ull << 20;  // a smaller active segment is
 constexpr size_t kQuarantinesPerCall = 4096;
 constexpr uint64_t kMovePartBytes = 1ull << 20;
 
-Result<uint64_t> AllocatedBytes(const SegmentFile& file) {
+Result<uint64_t> BytesOnDisk(const SegmentFile& file) {
   struct stat stat {};
   if (fstat(file.fd(), &stat) != 0) return ErrnoStatus(errno, "stat " + file.path());
   return static_cast<uint64_t>(stat.st_blocks) * 512;
@@ -61,7 +61,7 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     CAIRN_ASSIGN_OR_RETURN(const bool empty, IsEmpty(number));
     if (!empty) continue;  // something in it could not be read
     CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t allocated, AllocatedBytes(*file));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t allocated, BytesOnDisk(*file));
     std::lock_guard lock(mu_);
     CAIRN_RETURN_IF_ERROR(log_->Remove(number));
     if (Status forgotten = index_->ForgetSegment(number); !forgotten.ok()) return IndexError(forgotten);
@@ -73,9 +73,9 @@ Result<uint64_t> LogChunkStore::Reclaim() {
   if (removed) CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
   for (const auto& [number, ranges] : holes) {
     CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t before, AllocatedBytes(*file));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t before, BytesOnDisk(*file));
     for (const auto& [begin, end] : ranges) CAIRN_RETURN_IF_ERROR(log_->Punch(number, begin, end).status());
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t after, AllocatedBytes(*file));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t after, BytesOnDisk(*file));
     given_back += before - std::min(before, after);
   }
   if (!stopped.ok() && given_back == 0) return stopped;

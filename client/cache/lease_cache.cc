@@ -121,11 +121,12 @@ int64_t LeaseCache::NegativeValidNanos(InodeId parent) {
   return std::max<int64_t>(0, std::min(valid_until_ns_() - now, kNameExposureNanos));
 }
 
-void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime) {
+void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime, int64_t allocated_change) {
   std::lock_guard lock(mu_);
   Node* node = HeldLocked(inode);
   if (node == nullptr || !node->has_attr) return;
-  if (node->attr.size != size) node->attr.blocks_512 = (size + 4095) / 4096 * 8;
+  const int64_t blocks = static_cast<int64_t>(node->attr.blocks_512) + allocated_change / 512;
+  node->attr.blocks_512 = static_cast<uint64_t>(std::max<int64_t>(blocks, 0));
   node->attr.size = size;
   if (mtime) node->attr.mtime = node->attr.ctime = *mtime;
 }

@@ -96,7 +96,8 @@ class LeaseCache {
   void ApplyReply(const proto::Request& request, const proto::Reply& reply);
 
   // The holder of the write lease changed the file locally, or told the master about it.
-  void SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime);
+  // allocated_change: bytes that its space grows by.
+  void SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime, int64_t allocated_change);
   // The lease `number` goes on as a read lease.
   void Lower(InodeId inode, uint64_t number);
 

@@ -32,6 +32,10 @@ struct ChunkState {
   std::unique_ptr<replication::ChunkWriter> writer;
   uint64_t length = 0;  // of the chunk once the whole log is applied; valid with a writer or a known place
 
+  // Bytes of it that take space: what the replicas said last, and what was written since counted as new. place.allocated_bytes is
+  // what the master counts.
+  uint64_t allocated = 0;
+
   uint64_t last_done_seq = 0;  // of the writer, when it was last looked at
   int64_t last_logged_ns = 0;  // when something was last written to it
   // Being sealed although the lease stays, since when (0: it is not), and its length at the seal: writes may come meanwhile.

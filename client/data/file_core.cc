@@ -159,6 +159,8 @@ void FileCore::InstallPlaceLocked(ChunkPlace place) {
   const Stamp held = place.sealed.epoch ? place.sealed : place.config.base;
   if (chunk.held() != held) chunk.sealed_durable = false;
   chunk.length = chunk.log.LengthAfter(place.length);  // writes may have been buffered before it was known
+  if (chunk.log.all_done()) chunk.allocated = place.allocated_bytes;
+  chunk.allocated = std::max(chunk.allocated, place.allocated_bytes);
   chunk.place = std::move(place);
   chunk.place_known = true;
 }

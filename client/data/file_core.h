@@ -52,6 +52,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   uint64_t Size() const;
   TimeSpec Mtime() const;
   uint64_t DirtyBytes() const;
+  int64_t AllocatedChange() const;
+  Result<std::optional<uint64_t>> Seek(uint64_t offset, bool data);
   WriteError LastWriteError() const;
 
   Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer);
@@ -199,6 +201,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // read_path.cc
   Status ReadOnceLocked(Lock& lock, uint64_t offset, std::span<std::byte> buffer);
   Status EnsureLayoutLocked(Lock& lock, uint64_t first, uint64_t last);
+  // One page of the chunks that exist in [first, last]; returns the index up to which all are known.
+  Result<uint64_t> LoadExistingLocked(Lock& lock, uint64_t first, uint64_t last);
+  Status EnsureExistingLocked(Lock& lock, uint64_t first, uint64_t last);
   void ForgetLayoutLocked(uint64_t first, uint64_t last);
   void LoadLayoutAheadLocked(uint64_t index);
   // Where a read of the chunk's replicas finds what this client has to see.
@@ -216,6 +221,12 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void ReadAheadLocked(uint64_t offset, uint64_t length);
   void ArmCacheExpiryLocked();
   void ExpireCache();
+
+  // extents.cc
+  Result<std::optional<uint64_t>> SeekLocked(Lock& lock, uint64_t offset, bool data);
+  Result<wire::ExtentsReply> ExtentsLocked(Lock& lock, const ChunkState& chunk, uint64_t offset);
+  void NoteAllocatedLocked(ChunkState& chunk, uint64_t allocated_bytes);
+  static void NoteSealedLocked(ChunkState& chunk, SealedChunk* seal);
 
   // fetch.cc
   FetchRef StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset, uint32_t length);
@@ -241,6 +252,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   bool closing_ = false;     // FlushAndSeal is under way or done: no more writes under this lease
   Status lost_;              // not ok: the lease is gone although the owner did not detach yet
   uint64_t attachment_ = 0;  // counts attachments, so that late answers are recognized
+  static constexpr uint64_t kNoAttachment = UINT64_MAX;
+  uint64_t whole_layout_of_ = kNoAttachment;  // the attachment under which every chunk that exists was loaded
   // While the master logs a truncation: chunks from here on go. What was placed or sent there now would be
   // lost track of.
   uint64_t shrinking_from_ = kNoIndex;

@@ -25,6 +25,10 @@ class FileDataHandle final : public FileData {
   TimeSpec Mtime() const override { return core_->Mtime(); }
   uint64_t DirtyBytes() const override { return core_->DirtyBytes(); }
   WriteError LastWriteError() const override { return core_->LastWriteError(); }
+  int64_t AllocatedChange() const override { return core_->AllocatedChange(); }
+  Result<std::optional<uint64_t>> Seek(uint64_t offset, bool data) override {
+    return core_->Seek(offset, data);
+  }
   Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) override {
     return core_->Read(offset, buffer);
   }

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct ChunkPlace {
   Stamp sealed;  // readers ask for exactly this; zero: not sealed
   std::vector<ServerId> carriers;
   uint64_t length = 0;
+  uint64_t allocated_bytes = 0;  // of it, without holes, as the master counts it
   bool damaged = false;
   std::string detail;
 };
@@ -48,6 +50,8 @@ struct SealedChunk {
   uint64_t length = 0;
   std::vector<ServerId> carriers;
   bool never_begun = false;
+  uint64_t allocated_bytes = 0;  // of the length, without holes
+  int64_t allocated_change = 0;  // against what the master counted before
 };
 struct DurableChunk {
   ChunkId chunk;
@@ -62,6 +66,12 @@ struct PendingCommit {
   std::vector<DurableChunk> durable;
   bool empty() const { return !size && !mtime && seals.empty() && durable.empty(); }
 };
+// What the seals of a commit add to the space that the master counts, in bytes.
+inline int64_t AllocatedChange(const PendingCommit& commit) {
+  int64_t change = 0;
+  for (const SealedChunk& seal : commit.seals) change += seal.allocated_change;
+  return change;
+}
 
 struct MemberFailure {
   ServerId server;
@@ -77,6 +87,8 @@ class MasterPort {
   virtual Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
                                                    const std::vector<SealedChunk>& seals) = 0;
   virtual Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) = 0;
+  // The first `count` chunks that exist from `first` on, however far apart; fewer: there are no more.
+  virtual Result<std::vector<ChunkPlace>> ExistingChunks(InodeId inode, uint64_t first, uint32_t count) = 0;
   // need_replacement: waits for the new configuration. Otherwise only a report; returns soon.
   virtual Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
                                           const std::vector<MemberFailure>& members,
@@ -147,6 +159,11 @@ class FileData {
   virtual TimeSpec Mtime() const = 0;  // of the last buffered write; zero: none
   virtual uint64_t DirtyBytes() const = 0;
   virtual WriteError LastWriteError() const = 0;
+  // Bytes by which what was written here and is not sealed yet changes the space that the master counts; an upper bound between
+  // two flushes.
+  virtual int64_t AllocatedChange() const = 0;
+  // lseek(2) with SEEK_DATA or SEEK_HOLE from `offset`; nullopt: there is no data, or the offset is at the end or beyond.
+  virtual Result<std::optional<uint64_t>> Seek(uint64_t offset, bool data) = 0;
 
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;

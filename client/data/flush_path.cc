@@ -77,9 +77,11 @@ Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>&
 // The places of all chunks of the file.
 Status FileCore::LoadWholeLayoutLocked(Lock& lock) {
   const uint64_t chunks = (size_ + chunk_bytes_ - 1) / chunk_bytes_;
-  for (uint64_t first = 0; first < chunks; first += kLayoutBatch) {
-    CAIRN_RETURN_IF_ERROR(EnsureLayoutLocked(lock, first, std::min(first + kLayoutBatch, chunks) - 1));
-  }
+  if (chunks == 0 || whole_layout_of_ == attachment_) return Status::Ok();
+  const uint64_t attachment = attachment_;
+  CAIRN_RETURN_IF_ERROR(EnsureExistingLocked(lock, 0, chunks - 1));
+  // Chunks that come later under this attachment are made here.
+  whole_layout_of_ = attachment;
   return Status::Ok();
 }
 
@@ -157,6 +159,7 @@ void FileCore::OnFlushReply(const std::shared_ptr<FlushRound>& round, ServerId s
       if (item.ok()) {
         const uint64_t before = chunk->writer->durable_seq();
         chunk->writer->OnDurable(server, reply->items[i].info);
+        NoteAllocatedLocked(*chunk, reply->items[i].allocated_bytes);
         news = news || chunk->writer->durable_seq() != before;
       } else if (round->early) {
         // The mutations may have been held up where the flush was not.

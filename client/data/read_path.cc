@@ -147,8 +147,43 @@ Status FileCore::EnsureLayoutLocked(Lock& lock, uint64_t first, uint64_t last) {
   return Status::Ok();
 }
 
+// As EnsureLayoutLocked, for ranges of any length: what is not in chunks_ afterwards, or without a place there, is a hole. Costs by
+// the chunks that exist, not by the length of the range.
+Status FileCore::EnsureExistingLocked(Lock& lock, uint64_t first, uint64_t last) {
+  if (last - first < kLayoutBatch) return EnsureLayoutLocked(lock, first, last);
+  while (first <= last) {
+    CAIRN_ASSIGN_OR_RETURN(first, LoadExistingLocked(lock, first, last));
+  }
+  return Status::Ok();
+}
+
+Result<uint64_t> FileCore::LoadExistingLocked(Lock& lock, uint64_t first, uint64_t last) {
+  constexpr uint32_t kPage = 512;
+  for (;;) {
+    const uint64_t attachment = attachment_;
+    const uint64_t shrinks = shrinks_;
+    ++background_;
+    lock.unlock();
+    Result<std::vector<ChunkPlace>> places = context_.master->ExistingChunks(inode_, first, kPage);
+    lock.lock();
+    --background_;
+    changed_.notify_all();
+    if (!places.ok()) return places.status();
+    if (attachment != attachment_)
+      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (shrinks != shrinks_) continue;  // the answer may be of chunks that went: ask again
+    for (const ChunkPlace& place : *places) {
+      if (place.index > last) return last + 1;
+      const auto found = chunks_.find(place.index);
+      if (found == chunks_.end() || !found->second->place_known) InstallPlaceLocked(place);
+    }
+    return places->size() < kPage ? last + 1 : places->back().index + 1;
+  }
+}
+
 // A read failed: the replicas may have moved.
 void FileCore::ForgetLayoutLocked(uint64_t first, uint64_t last) {
+  whole_layout_of_ = kNoAttachment;
   for (auto it = chunks_.lower_bound(first); it != chunks_.end() && it->first <= last; ++it) {
     ChunkState& chunk = *it->second;
     if (chunk.writer == nullptr && !chunk.writable_under(lease_)) chunk.place_known = false;

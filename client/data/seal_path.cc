@@ -79,6 +79,7 @@ void FileCore::OnSealReply(ServerId server, const std::vector<wire::SealItem>& i
     ChunkState* chunk = FindByIdLocked(items[i].chunk);
     if (chunk == nullptr || chunk->writer == nullptr) continue;
     chunk->writer->OnSealReply(server, items[i].stamp, status.ok() ? replies[i].status : status);
+    if (status.ok() && replies[i].status.ok()) NoteAllocatedLocked(*chunk, replies[i].allocated_bytes);
     ReportDropsLocked(*chunk);
     if (chunk->writer->seal_settled() && SealOverdueLocked(*chunk)) FinishIdleSealLocked(*chunk);
   }
@@ -138,6 +139,7 @@ void FileCore::FinishIdleSealLocked(ChunkState& chunk) {
   chunk.log.Release(writer.last_seq());
   retained_bytes_ -= kept - chunk.log.done_bytes();
   seal.length = chunk.sealed_length;
+  NoteSealedLocked(chunk, &seal);
   chunk.sealed_durable = writer.durable_seq() >= writer.last_seq();
   chunk.place.sealed = seal.stamp;
   chunk.place.length = seal.length;
@@ -173,6 +175,7 @@ void FileCore::FinishSealsLocked() {
       seal.stamp = chunk->writer->seal_stamp();
       seal.length = chunk->length;
       seal.carriers = chunk->writer->carriers();
+      NoteSealedLocked(*chunk, &seal);
       chunk->sealed_durable = chunk->writer->durable_seq() >= chunk->writer->last_seq();
       chunk->place.sealed = seal.stamp;
       chunk->place.length = seal.length;

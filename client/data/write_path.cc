@@ -6,6 +6,7 @@
 
 #include "client/data/file_core.h"
 #include "common/check.h"
+#include "common/checksum.h"
 
 namespace cairn::client {
 namespace {
@@ -16,6 +17,10 @@ using replication::MutationKind;
 // enough that the memory stays in the processor's cache.
 constexpr uint64_t kDirtyWindows = 4;
 constexpr size_t kMaxLogged = 4096;
+
+uint64_t WholeBlocks(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
+// What an off_t can hold, and the master records.
+constexpr uint64_t kMaxFileBytes = (uint64_t{1} << 63) - 1;
 // Extents of one chunk that are held back in the hope that they grow.
 constexpr size_t kMaxHeldExtents = 256;
 
@@ -56,7 +61,7 @@ Status FileCore::AdmitWrite(Lock& lock, uint64_t bytes) {
 
 Status FileCore::Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) {
   if (data.empty()) return Status::Ok();
-  if (offset + data.size() < offset || offset + data.size() > uint64_t{1} << 62) {
+  if (offset + data.size() < offset || offset + data.size() > kMaxFileBytes) {
     return Status(StatusCode::kFileTooLarge, "the write ends beyond the largest file size");
   }
   context_.counters->bytes_written += data.size();
@@ -122,8 +127,14 @@ void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, 
   if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
   active_.insert(chunk.index);
   chunk.last_logged_ns = Now();
-  if (kind == MutationKind::kWrite) chunk.length = std::max(chunk.length, offset + length);
-  if (kind == MutationKind::kTruncate) chunk.length = offset;
+  if (kind == MutationKind::kWrite) {
+    chunk.length = std::max(chunk.length, offset + length);
+    chunk.allocated = std::min(WholeBlocks(chunk.length), chunk.allocated + WholeBlocks(length));
+  }
+  if (kind == MutationKind::kTruncate) {
+    chunk.length = offset;
+    chunk.allocated = std::min(WholeBlocks(chunk.length), chunk.allocated);
+  }
   chunk.log.Push(
       {.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++});
 }
@@ -149,19 +160,24 @@ Status FileCore::Zero(uint64_t offset, uint64_t length, TimeSpec now) {
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (offset >= size_) return Status::Ok();
   const uint64_t end = offset + std::min(length, size_ - offset);
-  while (offset < end) {
-    const uint64_t index = offset / chunk_bytes_;
-    const uint64_t in_chunk = offset % chunk_bytes_;
-    const uint64_t n = std::min(end - offset, chunk_bytes_ - in_chunk);
+  const uint64_t last = (end - 1) / chunk_bytes_;
+  CAIRN_RETURN_IF_ERROR(EnsureExistingLocked(lock, offset / chunk_bytes_, last));
+  // A hole may span more chunks than can be counted: only those that are there matter.
+  std::vector<uint64_t> indexes;
+  for (auto it = chunks_.lower_bound(offset / chunk_bytes_); it != chunks_.end() && it->first <= last; ++it)
+    indexes.push_back(it->first);
+  for (const uint64_t index : indexes) {
+    const uint64_t chunk_begin = index * chunk_bytes_;
+    const uint64_t in_chunk = std::max(offset, chunk_begin) - chunk_begin;
+    const uint64_t n = std::min(end - chunk_begin, chunk_bytes_) - in_chunk;
     CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, index));
     ChunkState& chunk = ChunkLocked(index);
     LogDirtyLocked(chunk, true);
     if (in_chunk < chunk.length) {
       LogLocked(chunk, MutationKind::kZero, in_chunk, std::min(n, chunk.length - in_chunk), {});
     }
-    context_.clean_budget->Release(cache_.Invalidate(offset, offset + n));
+    context_.clean_budget->Release(cache_.Invalidate(chunk_begin + in_chunk, chunk_begin + in_chunk + n));
     PumpLocked(chunk);
-    offset += n;
   }
   TouchLocked(now);
   ArmTickLocked();

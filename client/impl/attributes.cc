@@ -1,4 +1,5 @@
 // Attributes, permissions, extended attributes, policies.
+#include <algorithm>
 #include <utility>
 
 #include "client/impl/client_impl.h"
@@ -22,7 +23,8 @@ Attributes ClientImpl::WithBuffered(Attributes attr) const {
     if (file->attached.kind != LeaseKind::kWrite) return attr;
   }
   const uint64_t size = file->data->Size();
-  if (size != attr.size) attr.blocks_512 = (size + 4095) / 4096 * 8;
+  const int64_t blocks = static_cast<int64_t>(attr.blocks_512) + file->data->AllocatedChange() / 512;
+  attr.blocks_512 = static_cast<uint64_t>(std::max<int64_t>(blocks, 0));
   attr.size = size;
   const TimeSpec mtime = file->data->Mtime();
   std::lock_guard lock(file->mu);
@@ -75,14 +77,8 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
     if (entry.attr.type != FileType::kRegular)
       return Status(StatusCode::kInvalidArgument, "not a regular file");
     const FilePtr file = OpenFileEntry(inode, entry.attr.chunk_bytes);
-    bool open_for_write = false;
-    {
-      // A descriptor that is open for writing keeps its right, whatever the mode says now.
-      std::lock_guard lock(handles_mu_);
-      for (const auto& [number, handle] : handles_) {
-        open_for_write |= handle->file == file && handle->flags.write && handle->caller.uid == caller.uid;
-      }
-    }
+    const HandlePtr handle = FindHandle(change.by_handle);
+    const bool open_for_write = handle && handle->file == file && handle->flags.write;
     Status status = open_for_write ? Status::Ok() : Access(caller, inode, kMayWrite);
     if (status.ok()) status = TruncateFile(caller, file, *change.size, open_for_write);
     const Status released = ReleaseFile(file);

@@ -127,6 +127,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   bool MayKeepCache(Handle handle) override;
   Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) override;
   Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data) override;
+  Result<std::optional<uint64_t>> Seek(Handle number, uint64_t offset, bool data) override;
   Status Zero(Handle handle, uint64_t offset, uint64_t length, bool keep_size) override;
   Status Flush(Handle handle) override;
   Status Fsync(Handle handle, bool data_only) override;
@@ -170,6 +171,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
                                            const std::vector<SealedChunk>& seals) override;
   Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) override;
+  Result<std::vector<ChunkPlace>> ExistingChunks(InodeId inode, uint64_t first, uint32_t count) override;
   Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
                                   const std::vector<MemberFailure>& members, bool need_replacement) override;
 

@@ -113,6 +113,20 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
   return status;
 }
 
+Result<std::optional<uint64_t>> ClientImpl::Seek(Handle number, uint64_t offset, bool data) {
+  const HandlePtr handle = FindHandle(number);
+  if (!handle) return BadHandle();
+  const FilePtr& file = handle->file;
+  Result<std::optional<uint64_t>> result = std::optional<uint64_t>();
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    BeforeAttempt(file, attempt);
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
+    result = file->data->Seek(offset, data);
+    if (result.code() != StatusCode::kLeaseLost) return result;
+  }
+  return result;
+}
+
 Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size,
                                 bool open_for_write) {
   Status status;

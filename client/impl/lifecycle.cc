@@ -124,6 +124,7 @@ Result<proto::Reply> ClientImpl::CallAs(const Caller& caller, proto::Request req
   proto::Credentials* credentials = request.mutable_credentials();
   credentials->set_uid(caller.uid);
   credentials->set_gid(caller.gid);
+  credentials->set_umask(caller.umask);
   if (caller.pid == 0 || !caller.groups.empty()) {
     credentials->set_groups_known(true);
     for (const uint32_t group : caller.groups) credentials->add_groups(group);
@@ -175,6 +176,18 @@ Result<std::vector<ChunkPlace>> ClientImpl::Layout(InodeId inode, uint64_t first
   op->set_inode(inode.value());
   op->set_first(first);
   op->set_count(count);
+  CAIRN_ASSIGN_OR_RETURN(const proto::Reply reply, CallSystem(std::move(request)));
+  return FromProto(reply.layout().chunks());
+}
+
+Result<std::vector<ChunkPlace>> ClientImpl::ExistingChunks(InodeId inode, uint64_t first,
+                                                           uint32_t count) {
+  proto::Request request;
+  proto::LayoutOp* op = request.mutable_layout();
+  op->set_inode(inode.value());
+  op->set_first(first);
+  op->set_count(count);
+  op->set_existing(true);
   CAIRN_ASSIGN_OR_RETURN(const proto::Reply reply, CallSystem(std::move(request)));
   return FromProto(reply.layout().chunks());
 }

@@ -177,7 +177,7 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
       FillCommit(commit, out);
       out->set_keep(keep_read ? proto::LEASE_READ : proto::LEASE_NONE);
       out->set_still_open(still_open);
-      cache_->SetWritten(file->inode, file->data->Size(), commit.mtime);
+      cache_->SetWritten(file->inode, file->data->Size(), commit.mtime, AllocatedChange(commit));
     }
     if (covered) {
       file->data->Detach();

@@ -88,7 +88,7 @@ proto::Request ClientImpl::CommitRequest(const std::vector<CommitItem>& items) {
                      : item.keep == LeaseKind::kRead ? proto::LEASE_READ
                                                      : proto::LEASE_NONE);
     commit->set_still_open(item.still_open);
-    cache_->SetWritten(item.file->inode, item.file->data->Size(), item.commit.mtime);
+    cache_->SetWritten(item.file->inode, item.file->data->Size(), item.commit.mtime, AllocatedChange(item.commit));
   }
   request.mutable_credentials()->set_groups_known(true);
   return request;

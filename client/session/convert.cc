@@ -92,6 +92,7 @@ ChunkPlace FromProto(const proto::ChunkLayout& layout) {
   place.sealed = FromProto(layout.sealed());
   for (const uint32_t carrier : layout.carriers()) place.carriers.emplace_back(carrier);
   place.length = layout.length();
+  place.allocated_bytes = layout.allocated_bytes();
   place.damaged = layout.damaged();
   place.detail = layout.detail();
   return place;
@@ -147,6 +148,7 @@ void FillCommit(const PendingCommit& commit, proto::InodeCommit* out) {
     item->set_length(seal.length);
     for (const ServerId carrier : seal.carriers) item->add_carriers(carrier.value());
     item->set_never_begun(seal.never_begun);
+    if (!seal.never_begun) item->set_allocated_bytes(seal.allocated_bytes);
   }
   for (const DurableChunk& durable : commit.durable) {
     proto::ChunkDurable* item = out->add_durable();

@@ -44,6 +44,7 @@ enum class MessageType : uint8_t {
   kQuery = 6,    // ReplicaInfo of a list of chunks
   kDigests = 7,  // 128-bit digests of ranges of a chunk, for sync by difference
   kBegin = 8,    // begin(e, base) on a list of chunks without a mutation
+  kExtents = 9,  // which ranges of a chunk hold data; the rest are holes
 };
 
 struct FrameHeader {

@@ -18,6 +18,7 @@ constexpr uint32_t kMaxChecksums = kMaxDataBytes / kBlockBytes + 1;
 constexpr uint32_t kMaxDigests = 4096;  // 256 MiB in ranges of 64 KiB
 
 constexpr size_t kInfoBytes = 8 + 8 + 16 + 16 + 8 + 8 + 8 + 1;
+constexpr size_t kItemBytes = 4 + kInfoBytes + 8;  // with an empty message
 constexpr uint8_t kInfoAmnesic = 1;
 constexpr uint8_t kInfoCorrupt = 2;
 
@@ -281,17 +282,18 @@ Result<QueryRequest> DecodeQueryRequest(std::span<const std::byte> meta) {
 }
 
 Bytes Encode(const BatchReply& m) {
-  Writer to(64 + m.items.size() * (kInfoBytes + 4));
+  Writer to(64 + m.items.size() * (kItemBytes));
   to.PutStatus(m.status);
   to.Put(static_cast<uint32_t>(m.items.size()));
   // A full batch of long explanations must still fit into a frame, so they share the room.
   constexpr size_t kRoom = kMaxMetaBytes - UINT16_MAX - 64;
   const size_t item_room = m.items.empty() ? 0 : kRoom / m.items.size();
-  const size_t message_bytes = item_room > kInfoBytes + 4 ? item_room - kInfoBytes - 4 : 0;
+  const size_t message_bytes = item_room > kItemBytes ? item_room - kItemBytes : 0;
   for (const ReplicaItem& item : m.items) {
     to.Put(static_cast<uint16_t>(item.status.code()));
     to.PutString(std::string_view(item.status.message()).substr(0, message_bytes));
     PutInfo(to, item.info);
+    to.Put(item.allocated_bytes);
   }
   return to.Take();
 }
@@ -300,10 +302,11 @@ Result<BatchReply> DecodeBatchReply(std::span<const std::byte> meta) {
   Reader from(meta, "batch reply");
   BatchReply m;
   m.status = from.GetStatus();
-  m.items.resize(from.GetCount(kMaxBatchItems, kInfoBytes + 4));
+  m.items.resize(from.GetCount(kMaxBatchItems, kItemBytes));
   for (ReplicaItem& item : m.items) {
     item.status = from.GetStatus();
     item.info = GetInfo(from);
+    item.allocated_bytes = from.Get<uint64_t>();
   }
   return Finish(from, std::move(m));
 }
@@ -349,6 +352,61 @@ Result<DigestsReply> DecodeDigestsReply(std::span<const std::byte> meta) {
   m.chunk_length = from.Get<uint64_t>();
   m.digests.resize(from.GetCount(kMaxDigests, sizeof(Digest)));
   for (Digest& digest : m.digests) from.GetBytes(digest.data(), digest.size());
+  return Finish(from, std::move(m));
+}
+
+Bytes Encode(const ExtentsRequest& m) {
+  Writer to;
+  to.Put(m.chunk.value());
+  to.PutStamp(m.want);
+  to.Put(static_cast<uint8_t>(m.exact));
+  to.Put(m.offset);
+  return to.Take();
+}
+
+Result<ExtentsRequest> DecodeExtentsRequest(std::span<const std::byte> meta) {
+  Reader from(meta, "extents request");
+  ExtentsRequest m;
+  m.chunk = ChunkId{from.Get<uint64_t>()};
+  m.want = from.GetStamp();
+  const auto exact = from.Get<uint8_t>();
+  if (exact > 1) from.Fail("not a truth value");
+  m.exact = exact == 1;
+  m.offset = from.Get<uint64_t>();
+  return Finish(from, m);
+}
+
+Bytes Encode(const ExtentsReply& m) {
+  Writer to(64 + m.ranges.size() * 16);
+  to.PutStatus(m.status);
+  to.Put(m.chunk_length);
+  to.Put(m.complete_to);
+  to.Put(static_cast<uint32_t>(m.ranges.size()));
+  for (const DataRange& range : m.ranges) {
+    to.Put(range.offset);
+    to.Put(range.length);
+  }
+  return to.Take();
+}
+
+Result<ExtentsReply> DecodeExtentsReply(std::span<const std::byte> meta) {
+  Reader from(meta, "extents reply");
+  ExtentsReply m;
+  m.status = from.GetStatus();
+  m.chunk_length = from.Get<uint64_t>();
+  m.complete_to = from.Get<uint64_t>();
+  m.ranges.resize(from.GetCount(kMaxExtents, 16));
+  uint64_t end = 0;
+  for (DataRange& range : m.ranges) {
+    range.offset = from.Get<uint64_t>();
+    range.length = from.Get<uint64_t>();
+    if (range.length == 0 || range.offset < end || range.length > UINT64_MAX - range.offset ||
+        range.offset + range.length > m.chunk_length) {
+      from.Fail("ranges out of order or outside of the chunk");
+      break;
+    }
+    end = range.offset + range.length;
+  }
   return Finish(from, std::move(m));
 }
 

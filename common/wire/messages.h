@@ -76,6 +76,7 @@ struct QueryRequest { std::vector<ChunkId> chunks; };
 struct ReplicaItem {
   Status status;
   replication::ReplicaInfo info;
+  uint64_t allocated_bytes = 0;     // kFlush and kSeal: what the holes leave of the length, in whole blocks
 };
 struct BatchReply {
   Status status;                    // of the request as a whole (malformed, over limits)
@@ -88,6 +89,23 @@ struct DigestsReply {
   Status status;
   uint64_t chunk_length = 0;
   std::vector<Digest> digests;
+};
+
+inline constexpr uint32_t kMaxExtents = 4096;
+struct ExtentsRequest {
+  ChunkId chunk;
+  Stamp want;
+  bool exact = true;      // see replication::CheckRead
+  uint64_t offset = 0;    // ranges that end at or before it are left out
+};
+struct DataRange { uint64_t offset = 0; uint64_t length = 0; bool operator==(const DataRange&) const = default; };
+// Ranges in order, apart from each other, within the chunk's length; what lies between is a hole. More than kMaxExtents are left
+// out: all is told up to complete_to.
+struct ExtentsReply {
+  Status status;
+  uint64_t chunk_length = 0;
+  uint64_t complete_to = 0;
+  std::vector<DataRange> ranges;
 };
 
 using Bytes = std::vector<std::byte>;
@@ -104,5 +122,7 @@ Bytes Encode(const QueryRequest&);    Result<QueryRequest> DecodeQueryRequest(st
 Bytes Encode(const BatchReply&);      Result<BatchReply> DecodeBatchReply(std::span<const std::byte> meta);
 Bytes Encode(const DigestsRequest&);  Result<DigestsRequest> DecodeDigestsRequest(std::span<const std::byte> meta);
 Bytes Encode(const DigestsReply&);    Result<DigestsReply> DecodeDigestsReply(std::span<const std::byte> meta);
+Bytes Encode(const ExtentsRequest&);  Result<ExtentsRequest> DecodeExtentsRequest(std::span<const std::byte> meta);
+Bytes Encode(const ExtentsReply&);    Result<ExtentsReply> DecodeExtentsReply(std::span<const std::byte> meta);
 
 }  // namespace cairn::wire

@@ -73,7 +73,6 @@ Progress LeaseRequestOp::GrantWrite(Core& core, InodeId inode) {
     truncate.mutable_set_attr()->set_inode(inode.value());
     truncate.mutable_set_attr()->set_size(0);
     truncate.mutable_set_attr()->set_mtime_now(true);
-    truncate.mutable_set_attr()->set_kill_priv(true);
     ApplyResult preview = core.Preview(truncate);  // permission first, so that a refusal grants nothing
     if (!preview.ok()) return Reply(core, std::move(preview.reply));
   }
@@ -131,7 +130,11 @@ Progress LeaseRequestOp::Answer(Core& core, InodeId inode) {
     lease->set_mode(static_cast<proto::LeaseMode>(held->mode));
     lease->set_number(held->number.value());
   }
-  auto layout = Layout(core.txn(), inode, op.first(), op.count());
+  proto::LayoutOp wanted;
+  wanted.set_inode(inode.value());
+  wanted.set_first(op.first());
+  wanted.set_count(op.count());
+  auto layout = Layout(core.txn(), wanted);
   if (layout.ok()) {
     *reply.mutable_layout() = *std::move(layout);
   } else {  // a directory has attributes only

@@ -130,7 +130,7 @@ Progress ReadOp::TryReadDir(Core& core) {
 Progress ReadOp::TryLayout(Core& core) {
   const InodeId inode(request_.layout().inode());
   if (!core.OthersAtMost(inode, session, LeaseMode::kRead, false, id)) return Progress::kWaiting;
-  auto layout = Layout(core.txn(), inode, request_.layout().first(), request_.layout().count());
+  auto layout = Layout(core.txn(), request_.layout());
   if (!layout.ok()) return Fail(core, layout.status());
   proto::Reply reply;
   *reply.mutable_layout() = *std::move(layout);

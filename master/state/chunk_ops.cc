@@ -207,7 +207,7 @@ uint64_t DeleteChunks(Context& c, InodeId inode, uint64_t first, bool deleted_by
     std::optional<proto::ChunkRecord> record = LoadChunk(c.txn(), at.chunk);
     CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
     const proto::ChunkRecord before = *record;
-    allocated += AllocatedBytes(record->length());
+    allocated += AllocatedBytes(*record);
     record->set_state(proto::CHUNK_DELETING);
     // Erasing names this epoch: above whatever the writer may still send under its lease.
     if (c.NewEpoch() > Epoch(record->epoch())) record->set_epoch(c.NewEpoch().value());
@@ -229,11 +229,9 @@ uint64_t DeleteChunks(Context& c, InodeId inode, uint64_t first, bool deleted_by
   return allocated;
 }
 
-uint64_t AllocatedBytes(uint64_t length) { return (length + kBlockBytes - 1) / kBlockBytes * kBlockBytes; }
-
-void ChangeAllocation(Context& c, InodeId inode, uint64_t old_length, uint64_t new_length) {
-  const uint64_t old_bytes = AllocatedBytes(old_length);
-  const uint64_t new_bytes = AllocatedBytes(new_length);
+void ChangeAllocation(Context& c, InodeId inode, const proto::ChunkRecord& before, const proto::ChunkRecord& after) {
+  const uint64_t old_bytes = AllocatedBytes(before);
+  const uint64_t new_bytes = AllocatedBytes(after);
   if (old_bytes == new_bytes) return;
   Result<proto::InodeRecord> record = LoadInode(c.txn(), inode);
   if (!record.ok()) return;

@@ -29,10 +29,8 @@ Status AnnounceChunks(Context& c, InodeId inode, const proto::InodeRecord& recor
 // allocated.
 uint64_t DeleteChunks(Context& c, InodeId inode, uint64_t first, bool deleted_by_quorum);
 
-// The length of a chunk as it counts for the space of its file.
-uint64_t AllocatedBytes(uint64_t length);
-// Corrects the inode's space for a chunk whose recorded length changed. Loads and saves the inode.
-void ChangeAllocation(Context& c, InodeId inode, uint64_t old_length, uint64_t new_length);
+// Corrects the inode's space for a chunk whose recorded length or holes changed. Loads and saves the inode.
+void ChangeAllocation(Context& c, InodeId inode, const proto::ChunkRecord& before, const proto::ChunkRecord& after);
 
 // Grants a write lease; the inode must have none.
 void GrantWriteLease(Context& c, InodeId inode, SessionId session, Epoch lease);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/checksum.h"
 #include "master/state/records.h"
 
 namespace cairn::master {
@@ -67,6 +68,11 @@ uint32_t ReadQuorumOf(const proto::ChunkRecord& record) {
   return static_cast<uint32_t>(record.members_size()) - record.write_quorum() + 1;
 }
 
+uint64_t AllocatedBytes(const proto::ChunkRecord& record) {
+  const uint64_t whole = (record.length() + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  return record.has_allocated_bytes() ? std::min(record.allocated_bytes(), whole) : whole;
+}
+
 proto::ChunkLayout LayoutOf(ChunkId chunk, const proto::ChunkRecord& record) {
   proto::ChunkLayout layout;
   layout.set_index(record.index());
@@ -81,6 +87,7 @@ proto::ChunkLayout LayoutOf(ChunkId chunk, const proto::ChunkRecord& record) {
     *layout.mutable_carriers() = record.carriers();
   }
   layout.set_length(record.length());
+  layout.set_allocated_bytes(AllocatedBytes(record));
   layout.set_damaged(record.state() == proto::CHUNK_DAMAGED);
   if (layout.damaged()) layout.set_detail(record.detail());
   return layout;

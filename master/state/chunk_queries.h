@@ -23,6 +23,8 @@ std::optional<proto::ChunkRecord> ChunkRecordOf(const MetaReader& reader, ChunkI
 replication::Configuration ConfigurationOf(const proto::ChunkRecord& record);
 // R of the governing configuration: members - W + 1.
 uint32_t ReadQuorumOf(const proto::ChunkRecord& record);
+// What the chunk counts for the space of its file.
+uint64_t AllocatedBytes(const proto::ChunkRecord& record);
 // As clients see it.
 proto::ChunkLayout LayoutOf(ChunkId chunk, const proto::ChunkRecord& record);
 // "open", "sealed", "recovering", "damaged", "deleting".

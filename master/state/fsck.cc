@@ -159,7 +159,7 @@ class Checker {
       const ChunkId chunk(keys::NumberAt(it->value(), 0));
       const auto chunk_record = LoadChunk(reader_, chunk);
       if (!chunk_record) continue;  // said by the stage of inode-chunks
-      allocated += AllocatedBytes(chunk_record->length());
+      allocated += AllocatedBytes(*chunk_record);
       const bool written = chunk_record->state() == proto::CHUNK_SEALED && chunk_record->length() > 0;
       if (written && record.chunk_bytes() != 0 &&
           index >= (record.size() + record.chunk_bytes() - 1) / record.chunk_bytes()) {

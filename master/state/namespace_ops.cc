@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "master/state/acl.h"
 #include "master/state/chunk_ops.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/permissions.h"
@@ -86,6 +87,16 @@ Result<std::pair<InodeId, proto::InodeRecord>> NewInode(Context& c, Directory* p
   mode &= 07777;
   proto::InodeRecord record;
   record.set_type(type);
+  if (type == proto::SYMLINK) {
+    // Its mode means nothing and is always 0777.
+  } else if (const std::string& inherited = parent->record.default_acl(); !inherited.empty()) {
+    InheritedAcl acl = InheritAcl(inherited, mode);
+    mode = acl.mode;
+    record.set_access_acl(std::move(acl.access));
+    if (type == proto::DIRECTORY) record.set_default_acl(inherited);
+  } else {
+    mode &= ~(c.caller().umask() & 0777);
+  }
   record.set_uid(c.caller().uid());
   record.set_gid(c.caller().gid());
   const proto::InodeRecord& directory = parent->record;

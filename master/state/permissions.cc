@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "master/state/acl.h"
 #include "master/state/queries.h"
 
 namespace cairn::master {
@@ -29,6 +30,8 @@ Status CheckMode(const proto::InodeRecord& inode, const proto::Credentials& call
     return (mask & kMayExecute) == 0 || may_execute ? Status::Ok() : denied();
   }
   if (caller.uid() == inode.uid()) return (mode >> 6 & mask) == mask ? Status::Ok() : denied();
+  // With group bits of zero the mask leaves nothing to grant, and Linux goes by the mode alone.
+  if (!inode.access_acl().empty() && (mode & 0070) != 0) return CheckByAcl(inode, caller, mask);
   const bool as_group = (mode >> 3 & mask) == mask;
   const bool as_other = (mode & mask) == mask;
   if (as_group == as_other) return as_group ? Status::Ok() : denied();

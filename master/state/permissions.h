@@ -20,7 +20,7 @@ Membership InGroup(const proto::Credentials& caller, uint32_t gid);
 // What to answer when membership is unknown and decides.
 Status NeedGroups();
 
-// The permission bits for `mask` (kMayRead | kMayWrite | kMayExecute). kAccessDenied otherwise.
+// Permission bits and access ACL for `mask` (kMayRead | kMayWrite | kMayExecute). kAccessDenied otherwise.
 Status CheckMode(const proto::InodeRecord& inode, const proto::Credentials& caller, uint32_t mask);
 inline bool IsRoot(const proto::Credentials& caller) { return caller.uid() == 0; }
 inline bool IsOwnerOrRoot(const proto::InodeRecord& inode, const proto::Credentials& caller) {

@@ -20,10 +20,11 @@ constexpr uint32_t kMaxReadDirEntries = 4096;
 // Deeper than any path can be; a longer walk towards the root means a cycle.
 constexpr int kMaxDepth = 1 << 20;
 
-void AddLayout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count,
+// sparse: count only what exists.
+void AddLayout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count, bool sparse,
                google::protobuf::RepeatedPtrField<proto::ChunkLayout>* layouts) {
   for (const ChunkAt& at : ChunksOfInode(reader, inode, first, count)) {
-    if (at.index - first >= count) break;
+    if (!sparse && at.index - first >= count) break;
     const std::optional<proto::ChunkRecord> record = LoadChunk(reader, at.chunk);
     CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
     *layouts->Add() = LayoutOf(at.chunk, *record);
@@ -35,7 +36,7 @@ proto::EntryResult EntryOf(const MetaReader& reader, InodeId inode, const proto:
   proto::EntryResult entry;
   *entry.mutable_attr() = ToAttr(inode, record);
   if (record.type() == proto::SYMLINK) entry.set_symlink_target(record.symlink_target());
-  if (with_layout && IsRegular(record)) AddLayout(reader, inode, 0, kInlineChunks, entry.mutable_layout());
+  if (with_layout && IsRegular(record)) AddLayout(reader, inode, 0, kInlineChunks, false, entry.mutable_layout());
   return entry;
 }
 
@@ -114,7 +115,7 @@ Result<proto::ReadDirResult> ReadDir(const MetaReader& reader, const proto::Read
     if (!inode.ok()) continue;  // fsck reports it; the listing shows the name
     *entry->mutable_attr() = ToAttr(InodeId(index.inode()), *inode);
     if (op.want_layout() && IsRegular(*inode))
-      AddLayout(reader, InodeId(index.inode()), 0, 1, entry->mutable_layout());
+      AddLayout(reader, InodeId(index.inode()), 0, 1, false, entry->mutable_layout());
   }
   result.set_end(!it->Valid());
   return result;
@@ -134,7 +135,12 @@ Result<std::string> GetXattr(const MetaReader& reader, const proto::GetXattrOp& 
   CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
   CAIRN_RETURN_IF_ERROR(CheckXattrRead(record, caller, op.name()));
   std::optional<std::string> value;
-  if (record.xattrs() > 0) value = reader.Get(Family::kXattrs, keys::Xattr(inode, op.name()));
+  if (IsAcl(op.name())) {
+    const std::string& acl = op.name() == kAccessAcl ? record.access_acl() : record.default_acl();
+    if (!acl.empty()) value = acl;
+  } else if (record.xattrs() > 0) {
+    value = reader.Get(Family::kXattrs, keys::Xattr(inode, op.name()));
+  }
   if (!value) return Status(StatusCode::kNoAttribute, "no attribute '" + op.name() + "'");
   return *std::move(value);
 }
@@ -143,6 +149,8 @@ Result<proto::ListXattrResult> ListXattr(const MetaReader& reader, InodeId inode
                                          const proto::Credentials& caller) {
   CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
   proto::ListXattrResult result;
+  if (!record.access_acl().empty()) result.add_names(std::string(kAccessAcl));
+  if (!record.default_acl().empty()) result.add_names(std::string(kDefaultAcl));
   if (record.xattrs() == 0) return result;
   const std::string prefix = keys::Inode(inode);
   for (auto it = reader.Scan(Family::kXattrs, prefix, keys::After(prefix)); it->Valid(); it->Next()) {
@@ -158,14 +166,15 @@ Status CheckAccess(const MetaReader& reader, InodeId inode, uint32_t mask, const
   return CheckMode(record, caller, mask);
 }
 
-Result<proto::LayoutResult> Layout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count) {
+Result<proto::LayoutResult> Layout(const MetaReader& reader, const proto::LayoutOp& op) {
+  const InodeId inode(op.inode());
   CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(reader, inode));
   if (!IsRegular(record))
     return Status(StatusCode::kInvalidArgument, "inode " + ToString(inode) + " is not a regular file");
   proto::LayoutResult result;
   *result.mutable_attr() = ToAttr(inode, record);
-  const uint32_t limit = count == 0 ? kMaxAnnounce : std::min(count, kMaxAnnounce);
-  AddLayout(reader, inode, first, limit, result.mutable_chunks());
+  const uint32_t limit = op.count() == 0 ? kMaxAnnounce : std::min(op.count(), kMaxAnnounce);
+  AddLayout(reader, inode, op.first(), limit, op.existing(), result.mutable_chunks());
   return result;
 }
 

@@ -39,8 +39,9 @@ Result<proto::ListXattrResult> ListXattr(const MetaReader& reader, InodeId inode
                                          const proto::Credentials& caller);
 // `mask`: kMay* bits; 0 asks only whether the inode exists.
 Status CheckAccess(const MetaReader& reader, InodeId inode, uint32_t mask, const proto::Credentials& caller);
-// Chunks [first, first + count) that exist; attributes with them. count 0: to the end, at most kMaxAnnounce.
-Result<proto::LayoutResult> Layout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count);
+// Chunks [first, first + count) that exist; attributes with them. count 0: to the end, at most kMaxAnnounce. existing: `count` of
+// those that exist from `first` on.
+Result<proto::LayoutResult> Layout(const MetaReader& reader, const proto::LayoutOp& op);
 
 // The policy in force for an inode (its own or inherited, complete), and with the own part.
 Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode);

@@ -59,8 +59,8 @@ proto::Attr ToAttr(InodeId inode, const proto::InodeRecord& record) {
   attr.set_blocks_512(record.allocated_bytes() / 512);
   attr.set_generation(record.generation());
   if (IsDirectory(record)) attr.set_parent(record.parent());
-  attr.set_has_acl(record.has_acl());
-  attr.set_has_xattrs(record.xattrs() > 0);
+  attr.set_has_acl(!record.access_acl().empty());
+  attr.set_has_xattrs(record.xattrs() > 0 || attr.has_acl() || !record.default_acl().empty());
   return attr;
 }
 

@@ -272,6 +272,37 @@ Result<std::vector<wire::Digest>> MemoryStore::Digests(const wire::DigestsReques
   return digests;
 }
 
+Result<wire::ExtentsReply> MemoryStore::Extents(const wire::ExtentsRequest& request) const {
+  std::lock_guard lock(mu_);
+  CAIRN_RETURN_IF_ERROR(CheckDisk());
+  const auto found = replicas_.find(request.chunk);
+  if (found == replicas_.end()) return Status(StatusCode::kUnknownChunk, "not here");
+  const Replica& replica = found->second;
+  CAIRN_RETURN_IF_ERROR(replication::CheckRead(replica.state, request.want, request.exact));
+  wire::ExtentsReply reply;
+  reply.chunk_length = reply.complete_to = replica.state.length;
+  for (uint64_t at = 0; at < replica.state.length; at += kBlockBytes) {
+    const uint64_t bytes = std::min<uint64_t>(kBlockBytes, replica.state.length - at);
+    const auto block = replica.content.bytes.begin() + static_cast<ptrdiff_t>(at);
+    const bool hole = std::all_of(block, block + static_cast<ptrdiff_t>(bytes), [](std::byte b) { return b == std::byte{0}; });
+    if (hole || at + bytes <= request.offset) continue;
+    if (!reply.ranges.empty() && reply.ranges.back().offset + reply.ranges.back().length == at) {
+      reply.ranges.back().length += bytes;
+    } else {
+      reply.ranges.push_back({at, bytes});
+    }
+  }
+  return reply;
+}
+
+Result<uint64_t> MemoryStore::AllocatedBytes(ChunkId chunk) const {
+  std::lock_guard lock(mu_);
+  const auto found = replicas_.find(chunk);
+  if (found == replicas_.end()) return Status(StatusCode::kUnknownChunk, "not here");
+  const uint64_t length = found->second.state.length;
+  return length == 0 ? 0 : BlocksTouched(0, length) * kBlockBytes;
+}
+
 Status MemoryStore::Flush() {
   std::unique_lock lock(mu_);
   ++flushes_waiting_;

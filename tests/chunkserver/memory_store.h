@@ -53,6 +53,8 @@ class MemoryStore final : public ChunkStore {
   Result<ReadData> Read(const wire::ReadRequest& request, bool verify) const override;
   Result<std::vector<wire::Digest>> Digests(const wire::DigestsRequest& request,
                                             uint64_t* chunk_length) const override;
+  Result<wire::ExtentsReply> Extents(const wire::ExtentsRequest& request) const override;
+  Result<uint64_t> AllocatedBytes(ChunkId chunk) const override;
   Status Flush() override;
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) override;
   Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,

@@ -102,6 +102,12 @@ class FakeFileData final : public FileData {
     ChangedLocked(now);
     return Status::Ok();
   }
+  int64_t AllocatedChange() const override { return 0; }
+  Result<std::optional<uint64_t>> Seek(uint64_t offset, bool data) override {
+    std::lock_guard lock(mu_);
+    if (offset >= size_) return std::optional<uint64_t>();
+    return std::optional(data ? offset : size_);
+  }
   Status Zero(uint64_t offset, uint64_t length, TimeSpec) override {
     std::lock_guard lock(mu_);
     LoadLocked();

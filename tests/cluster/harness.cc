@@ -329,14 +329,19 @@ std::vector<std::string> LocalCluster::ServerAddresses() const {
   return addresses;
 }
 
-std::string LocalCluster::AddMount() {
+std::string LocalCluster::AddMount(const std::string& options) {
   const std::string mountpoint = directory_ + "/mnt" + std::to_string(extra_mounts_.size() + 2);
   fs::create_directories(mountpoint);
   const std::string pid_file = mountpoint + ".pid";
-  const RunResult result =
-      RunProgram({Binary("cairn-mount"), MasterAddress(), mountpoint, "--pid-file", pid_file, "--log-file",
-                  directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"},
-                 {}, 60);
+  std::vector<std::string> command = {Binary("cairn-mount"),
+                                      MasterAddress(),
+                                      mountpoint,
+                                      "--pid-file",
+                                      pid_file,
+                                      "--log-file",
+                                      directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"};
+  if (!options.empty()) command.insert(command.end(), {"-o", options});
+  const RunResult result = RunProgram(command, {}, 60);
   EXPECT_EQ(result.exit_code, 0) << result.Both();
   extra_mounts_.push_back({mountpoint, ReadPid(pid_file)});
   EXPECT_GT(extra_mounts_.back().pid, 0) << "no pid file " << pid_file;

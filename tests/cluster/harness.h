@@ -73,7 +73,7 @@ class LocalCluster {
 
   // Another mount of the same cluster; returns its mount point. Pid of the mount process:
   // MountPid(mountpoint).
-  std::string AddMount();
+  std::string AddMount(const std::string& options = "");  // as after -o
   pid_t MountPid(const std::string& mountpoint) const;
   void KillMount(const std::string& mountpoint);  // SIGKILL, then lazily unmounts the dead mount point
 

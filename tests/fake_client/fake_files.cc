@@ -79,6 +79,18 @@ Result<uint64_t> FakeClient::Write(Handle handle, uint64_t offset, std::span<con
   return offset;
 }
 
+Result<std::optional<uint64_t>> FakeClient::Seek(Handle handle, uint64_t offset, bool data) {
+  std::unique_lock lock(cluster_->mu_);
+  CAIRN_RETURN_IF_ERROR(cluster_->Enter(lock, "seek"));
+  CAIRN_ASSIGN_OR_RETURN(const OpenFile file, FindHandle(handle));
+  const FakeInode& inode = cluster_->inodes_.at(file.inode);
+  const uint64_t size = inode.attr.size;
+  for (uint64_t at = offset; at < size; at = (at / kFakeBlockBytes + 1) * kFakeBlockBytes) {
+    if (inode.blocks.contains(at / kFakeBlockBytes) == data) return std::optional(at);
+  }
+  return data || offset >= size ? std::optional<uint64_t>() : std::optional(size);
+}
+
 Status FakeClient::Zero(Handle handle, uint64_t offset, uint64_t length, bool keep_size) {
   std::unique_lock lock(cluster_->mu_);
   CAIRN_RETURN_IF_ERROR(cluster_->Enter(lock, "zero"));

@@ -36,6 +36,8 @@ TEST(MountOptionsTest, OptionsOfFstabAreUnderstood) {
   EXPECT_FALSE(options.cache_names);
   EXPECT_EQ(LibraryOptions(options),
             "default_permissions,subtype=cairn,fsname=cairn://h:9400/a\\\\b,rw,allow_other,noatime");
+  options.privileged = true;
+  EXPECT_NE(LibraryOptions(options).find(",suid,dev,rw,"), std::string::npos) << "what was asked for comes last";
 }
 
 TEST(MountOptionsTest, UnknownAndMalformedOptionsAreErrors) {

@@ -354,7 +354,7 @@ TEST_F(AttributesTest, AclsAndTheModeFollowEachOther) {
   EXPECT_FALSE(fs_.Attr(file_).has_acl()) << "no more than a mode can say";
   EXPECT_EQ(Mode(), 0751u);
   EXPECT_EQ(CodeOf(fs_.SetXattr(file_, "system.posix_acl_default", acl)), StatusCode::kAccessDenied);
-  for (const std::string& bad : {std::string(), std::string("\2\0\0\0", 4), acl.substr(1), acl + "x",
+  for (const std::string& bad : {std::string(), acl.substr(1), acl + "x",
                                  Acl({{1, 6, kNoId}, {2, 6, 1000}, {4, 4, kNoId}, {32, 0, kNoId}}),
                                  Acl({{1, 9, kNoId}, {4, 4, kNoId}, {32, 0, kNoId}}),
                                  Acl({{4, 4, kNoId}, {1, 6, kNoId}, {32, 0, kNoId}})}) {
@@ -362,6 +362,49 @@ TEST_F(AttributesTest, AclsAndTheModeFollowEachOther) {
   }
   fs_.caller = User(6, 60);
   EXPECT_EQ(CodeOf(fs_.SetXattr(file_, "system.posix_acl_access", acl)), StatusCode::kNotPermitted);
+}
+
+// Whether uid:gid with these groups may do `mask` with the file; "?" when the groups are asked for.
+std::string MayBy(FileSystem& fs, InodeId file, uint32_t uid, uint32_t gid, std::optional<std::vector<uint32_t>> groups,
+                  uint32_t mask) {
+  proto::Credentials caller;
+  caller.set_uid(uid);
+  caller.set_gid(gid);
+  caller.set_groups_known(groups.has_value());
+  for (const uint32_t group : groups.value_or(std::vector<uint32_t>())) caller.add_groups(group);
+  const Status status = CheckAccess(fs.txn(), file, mask, caller);
+  if (status.code() == StatusCode::kNeedGroups) return "?";
+  return status.ok() ? "yes" : "no";
+}
+
+TEST_F(AttributesTest, AccessAclsDecide) {
+  const std::string acl = Acl({{1, 6, kNoId}, {2, 7, 1000}, {4, 4, kNoId}, {8, 7, 70}, {16, 6, kNoId}, {32, 1, kNoId}});
+  ASSERT_TRUE(fs_.SetXattr(file_, "system.posix_acl_access", acl).ok());
+  EXPECT_EQ(MayBy(fs_, file_, 1000, 1, {{}}, kMayRead | kMayWrite), "yes");
+  EXPECT_EQ(MayBy(fs_, file_, 1000, 1, {{}}, kMayExecute), "no") << "the mask";
+  EXPECT_EQ(MayBy(fs_, file_, 1001, 70, {{}}, kMayWrite), "yes");
+  EXPECT_EQ(MayBy(fs_, file_, 1001, 1, {{70}}, kMayWrite), "yes");
+  EXPECT_EQ(MayBy(fs_, file_, 1001, 1, std::nullopt, kMayWrite), "?");
+  EXPECT_EQ(MayBy(fs_, file_, 1001, 1, {{}}, kMayExecute), "yes") << "others have no mask";
+  EXPECT_EQ(MayBy(fs_, file_, 1001, 70, {{}}, kMayExecute), "no") << "a group that denies keeps others from deciding";
+  EXPECT_EQ(MayBy(fs_, file_, 0, 0, {{}}, kMayRead | kMayWrite), "yes");
+  op_.set_mode(0600);
+  ASSERT_EQ(Set(), StatusCode::kOk);
+  EXPECT_EQ(MayBy(fs_, file_, 1000, 1, {{}}, kMayRead), "no") << "chmod took the mask away";
+}
+
+TEST_F(AttributesTest, DefaultAclsAreInheritedInPlaceOfTheUmask) {
+  const std::string acl = Acl({{1, 7, kNoId}, {2, 7, 1000}, {4, 5, kNoId}, {16, 7, kNoId}, {32, 0, kNoId}});
+  ASSERT_TRUE(fs_.SetXattr(kRootInode, "system.posix_acl_default", acl).ok());
+  fs_.caller.set_umask(077);
+  const InodeId made = FileSystem::InodeOf(fs_.Create(kRootInode, "made", 0640));
+  EXPECT_EQ(fs_.Attr(made).mode(), 0640u);
+  EXPECT_TRUE(fs_.Attr(made).has_acl());
+  EXPECT_EQ(MayBy(fs_, made, 1000, 1, {{}}, kMayRead), "yes");
+  EXPECT_EQ(MayBy(fs_, made, 1000, 1, {{}}, kMayWrite), "no");
+  ASSERT_TRUE(fs_.SetXattr(kRootInode, "system.posix_acl_default", std::string("\2\0\0\0", 4)).ok());
+  const InodeId plain = FileSystem::InodeOf(fs_.Create(kRootInode, "plain", 0644));
+  EXPECT_EQ(fs_.Attr(plain).mode(), 0600u);
 }
 
 }  // namespace

@@ -14,6 +14,14 @@ using testing::UnorderedElementsAre;
 
 constexpr uint64_t kChunk = 64ull << 20;
 
+proto::LayoutOp LayoutOf(InodeId inode, uint64_t first, uint32_t count) {
+  proto::LayoutOp op;
+  op.set_inode(inode.value());
+  op.set_first(first);
+  op.set_count(count);
+  return op;
+}
+
 class ChunkTest : public testing::Test {
  protected:
   // A file under a write lease of kSession with chunk 0 announced.
@@ -104,7 +112,7 @@ TEST_F(ChunkTest, CreateGrantsTheLeaseAndTheFirstChunkInOneStep) {
   EXPECT_EQ(lease->lease.value(), lease_);
   EXPECT_THAT(WriteLeasesOfSession(fs_.txn(), kSession), SizeIs(1));
   EXPECT_EQ(CountersOf(fs_.txn()).chunks, 1u);
-  const auto layout = Layout(fs_.txn(), file_, 0, 4);
+  const auto layout = Layout(fs_.txn(), LayoutOf(file_, 0, 4));
   ASSERT_TRUE(layout.ok());
   EXPECT_EQ(layout->chunks_size(), 1);
   EXPECT_FALSE(layout->chunks(0).has_sealed()) << "readers have nothing exact to ask for";
@@ -167,7 +175,7 @@ TEST_F(ChunkTest, SealRecordsStampCarriersSizeAndSpace) {
   EXPECT_THAT(done.effects.leases_ended, SizeIs(1));
   EXPECT_FALSE(WriteLeaseOf(fs_.txn(), file_));
   EXPECT_THAT(OpenChunks(fs_.txn(), {}, 10), IsEmpty());
-  EXPECT_EQ(Layout(fs_.txn(), file_, 0, 1)->chunks(0).sealed().seq(), 7u);
+  EXPECT_EQ(Layout(fs_.txn(), LayoutOf(file_, 0, 1))->chunks(0).sealed().seq(), 7u);
 }
 
 TEST_F(ChunkTest, SealsThatDoNotFitAreRefused) {
@@ -359,7 +367,7 @@ TEST_F(ChunkTest, AcceptedLossAllowsWhatIsLeft) {
   damage.mutable_mark_damaged()->set_detail("cs1 and cs2 are gone");
   EXPECT_THAT(fs_.Apply(damage).effects.chunks_damaged, ElementsAre(chunk_));
   EXPECT_THAT(DamagedChunks(fs_.txn(), ChunkId(0), 10), ElementsAre(chunk_));
-  EXPECT_TRUE(Layout(fs_.txn(), file_, 0, 1)->chunks(0).damaged());
+  EXPECT_TRUE(Layout(fs_.txn(), LayoutOf(file_, 0, 1))->chunks(0).damaged());
   EXPECT_EQ(CodeOf(fs_.Grant(file_, kSession, 0, 1)), StatusCode::kDamaged);
   EXPECT_FALSE(WriteLeaseOf(fs_.txn(), file_)) << "the refused grant left no lease";
   proto::LogCommand accept = fs_.Command(SessionId(0));

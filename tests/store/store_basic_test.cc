@@ -236,6 +236,26 @@ TEST_F(StoreBasicTest, TheEpochFloorHoldsForAllReplicasAndSurvives) {
   EXPECT_TRUE(Write(chunk_, 0, Pattern(10, 20)).ok());
 }
 
+TEST_F(StoreBasicTest, ExtentsTellDataFromHoles) {
+  ASSERT_TRUE(Write(chunk_, 8192, Pattern(10'000, 1)).ok());
+  ASSERT_TRUE(Write(chunk_, 100'000, Pattern(1, 2)).ok());
+  const auto ask = [&](uint64_t offset) { return store_->Extents({.chunk = chunk_, .want = {}, .exact = false, .offset = offset}); };
+  auto extents = ask(0);
+  ASSERT_TRUE(extents.ok()) << extents.status().ToString();
+  EXPECT_EQ(extents->chunk_length, 100'001u);
+  EXPECT_EQ(extents->complete_to, 100'001u);
+  EXPECT_EQ(extents->ranges, (std::vector<wire::DataRange>{{8192, 12'288}, {98'304, 1'697}}));
+  EXPECT_EQ(ask(30'000)->ranges, (std::vector<wire::DataRange>{{98'304, 1'697}}));
+  EXPECT_EQ(*store_->AllocatedBytes(chunk_), 4u * 4096);
+  ASSERT_TRUE(Zero(chunk_, 8192, 8192).ok());
+  EXPECT_EQ(ask(0)->ranges, (std::vector<wire::DataRange>{{16'384, 4'096}, {98'304, 1'697}}));
+  EXPECT_EQ(*store_->AllocatedBytes(chunk_), 2u * 4096);
+  Reopen();
+  EXPECT_EQ(*store_->AllocatedBytes(chunk_), 2u * 4096);
+  EXPECT_EQ(store_->Extents({.chunk = ChunkId{999}, .want = {}, .exact = false, .offset = 0}).code(), StatusCode::kUnknownChunk);
+  EXPECT_EQ(store_->Extents({.chunk = chunk_, .want = {epoch_, 1}, .exact = true, .offset = 0}).code(), StatusCode::kStaleReplica);
+}
+
 TEST_F(StoreBasicTest, DigestsTellRangesApart) {
   const Bytes data = Pattern(200'000, 21);
   ASSERT_TRUE(Write(chunk_, 0, data).ok());

@@ -163,13 +163,34 @@ TEST(MessagesTest, ListsAreLimited) {
 
 TEST(MessagesTest, BatchReplyRoundTrip) {
   BatchReply m;
-  m.items = {{Status::Ok(), ExampleInfo()}, {Status(StatusCode::kUnknownChunk, "unknown"), {}}};
+  m.items = {{Status::Ok(), ExampleInfo(), 12'288}, {Status(StatusCode::kUnknownChunk, "unknown"), {}}};
   const auto d = DecodeBatchReply(Encode(m));
   ASSERT_TRUE(d.ok()) << d.status().ToString();
   ASSERT_EQ(d->items.size(), 2u);
   EXPECT_TRUE(d->items[0].status.ok());
   EXPECT_EQ(d->items[0].info, ExampleInfo());
+  EXPECT_EQ(d->items[0].allocated_bytes, 12'288u);
   ExpectSame(d->items[1].status, m.items[1].status);
+}
+
+TEST(MessagesTest, ExtentsRoundTripAndRefuseNonsense) {
+  const ExtentsRequest request{.chunk = ChunkId{7}, .want = {Epoch{3}, 9}, .exact = false, .offset = 4096};
+  const auto asked = DecodeExtentsRequest(Encode(request));
+  ASSERT_TRUE(asked.ok()) << asked.status().ToString();
+  EXPECT_EQ(asked->chunk, request.chunk);
+  EXPECT_EQ(asked->want, request.want);
+  EXPECT_FALSE(asked->exact);
+  EXPECT_EQ(asked->offset, 4096u);
+  ExtentsReply reply{.status = Status::Ok(), .chunk_length = 100'000, .complete_to = 100'000, .ranges = {{4096, 8192}, {20'480, 10}}};
+  const auto told = DecodeExtentsReply(Encode(reply));
+  ASSERT_TRUE(told.ok()) << told.status().ToString();
+  EXPECT_EQ(told->chunk_length, 100'000u);
+  EXPECT_EQ(told->ranges, reply.ranges);
+  for (const std::vector<DataRange>& bad : std::vector<std::vector<DataRange>>{
+           {{0, 0}}, {{4096, 10}, {0, 10}}, {{0, 10}, {5, 10}}, {{90'000, 20'000}}, {{UINT64_MAX, 2}}}) {
+    reply.ranges = bad;
+    EXPECT_EQ(DecodeExtentsReply(Encode(reply)).code(), StatusCode::kMalformed);
+  }
 }
 
 TEST(MessagesTest, FullBatchOfLongExplanationsFitsIntoAFrame) {

@@ -128,8 +128,11 @@ void Seal(Context& c, ChunkId chunk, const proto::ChunkRecord& before,
   if (FromProto(record->durable()) > FromProto(record->sealed()))
     *record->mutable_durable() = record->sealed();
   ClearWriter(record);
+  // Which of it are holes is not known here; what was recorded holds as long as nothing was written beyond the seal.
+  if (FromProto(op.base()) != FromProto(before.sealed()) || before.length() != record->length())
+    record->clear_allocated_bytes();
   UpdateChunk(c, chunk, &before, *record);
-  ChangeAllocation(c, InodeId(record->inode()), before.length(), record->length());
+  ChangeAllocation(c, InodeId(record->inode()), before, *record);
   if (op.vanished_writer()) GrowFile(c, *record, LengthForSize(before, op));
   c.effects().chunks_sealed.push_back(chunk);
 }

@@ -1,6 +1,7 @@
 // setattr: chmod, chown, utimes, truncate.
 #include <algorithm>
 
+#include "master/state/acl.h"
 #include "master/state/chunk_ops.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/ops/ops.h"
@@ -40,7 +41,7 @@ Status ChangeOwner(Context& c, const proto::SetAttrOp& op, InodeId inode, proto:
   return Status::Ok();
 }
 
-Status ChangeMode(Context& c, uint32_t mode, InodeId inode, proto::InodeRecord* record) {
+Status ChangeMode(Context& c, uint32_t mode, proto::InodeRecord* record) {
   const proto::Credentials& caller = c.caller();
   if (!IsOwnerOrRoot(*record, caller)) return {StatusCode::kNotPermitted, "only the owner changes the mode"};
   if (record->type() == proto::SYMLINK)
@@ -52,11 +53,7 @@ Status ChangeMode(Context& c, uint32_t mode, InodeId inode, proto::InodeRecord* 
     if (membership == Membership::kNo) mode &= ~kSetGid;
   }
   record->set_mode(mode);
-  if (record->has_acl()) {
-    const std::string key = keys::Xattr(inode, kAccessAcl);
-    const std::optional<std::string> acl = c.txn().Get(Family::kXattrs, key);
-    if (acl && CheckAcl(*acl).ok()) c.txn().Put(Family::kXattrs, key, AclWithMode(*acl, mode));
-  }
+  if (!record->access_acl().empty()) record->set_access_acl(AclWithMode(record->access_acl(), mode));
   return Status::Ok();
 }
 
@@ -137,7 +134,7 @@ Status ApplySetAttr(Context& c, const proto::SetAttrOp& op) {
     DropCapability(c, inode, &record);
   }
   if (op.has_uid() || op.has_gid()) CAIRN_RETURN_IF_ERROR(ChangeOwner(c, op, inode, &record));
-  if (op.has_mode()) CAIRN_RETURN_IF_ERROR(ChangeMode(c, op.mode(), inode, &record));
+  if (op.has_mode()) CAIRN_RETURN_IF_ERROR(ChangeMode(c, op.mode(), &record));
   c.Touch(&record);
   SaveInode(&c.txn(), inode, record);
   c.effects().inodes.push_back(inode);

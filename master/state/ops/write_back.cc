@@ -93,6 +93,11 @@ Status SealChunk(Context& c, InodeId inode, const WriteLease& lease, const proto
   *record.mutable_sealed() = seal.stamp();
   *record.mutable_carriers() = seal.carriers();
   record.set_length(seal.length());
+  if (seal.has_allocated_bytes()) {
+    record.set_allocated_bytes(seal.allocated_bytes());
+  } else {
+    record.clear_allocated_bytes();
+  }
   record.clear_writer_lease();
   record.clear_writer_session();
   record.clear_detail();
@@ -101,7 +106,7 @@ Status SealChunk(Context& c, InodeId inode, const WriteLease& lease, const proto
   record.clear_shrink_length();
   record.clear_shrink_seq();
   UpdateChunk(c, chunk, &before, record);
-  ChangeAllocation(c, inode, before.length(), record.length());
+  ChangeAllocation(c, inode, before, record);
   c.effects().chunks_sealed.push_back(chunk);
   return Status::Ok();
 }

@@ -71,6 +71,16 @@ Result<std::vector<ChunkPlace>> FakeMaster::Layout(InodeId, uint64_t first, uint
   return places;
 }
 
+Result<std::vector<ChunkPlace>> FakeMaster::ExistingChunks(InodeId, uint64_t first, uint32_t count) {
+  std::lock_guard lock(mu_);
+  ++layouts_;
+  std::vector<ChunkPlace> places;
+  for (auto it = chunks_.lower_bound(first); it != chunks_.end() && places.size() < count; ++it) {
+    places.push_back(it->second);
+  }
+  return places;
+}
+
 Result<ChunkPlace> FakeMaster::ChunkTrouble(InodeId, ChunkId chunk, Epoch epoch,
                                             const std::vector<MemberFailure>& members,
                                             bool need_replacement) {

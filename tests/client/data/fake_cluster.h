@@ -29,6 +29,7 @@ class FakeMaster final : public MasterPort {
   Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
                                            const std::vector<SealedChunk>& seals) override;
   Result<std::vector<ChunkPlace>> Layout(InodeId inode, uint64_t first, uint32_t count) override;
+  Result<std::vector<ChunkPlace>> ExistingChunks(InodeId inode, uint64_t first, uint32_t count) override;
   Result<ChunkPlace> ChunkTrouble(InodeId inode, ChunkId chunk, Epoch epoch,
                                   const std::vector<MemberFailure>& members, bool need_replacement) override;
   // What the session side does with a commit.

@@ -483,5 +483,29 @@ TEST(FileDataSeal, DiscardDropsWhatNobodyWillRead) {
   EXPECT_EQ(file->LastWriteError().number, 0u);
 }
 
+// A file of nearly 2^63 bytes with two bytes in it: what is asked for and kept goes by its chunks, not by its length.
+TEST(FileDataWrite, AHugeHoleCostsNothing) {
+  FakeCluster cluster;
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  constexpr uint64_t kHuge = (uint64_t{1} << 63) - 1;
+  ASSERT_TRUE(file->Truncate(kHuge, kNow).ok());
+  const auto byte = Pattern(1, 1);
+  ASSERT_TRUE(file->Write(5, byte, kNow).ok());
+  ASSERT_EQ(file->Write(kHuge - 1, byte, kNow).ToString(), "ok");
+  EXPECT_EQ(file->Write(kHuge, byte, kNow).code(), StatusCode::kFileTooLarge);
+  const int before = cluster.master().layouts();
+  ASSERT_EQ(file->FlushDurable().ToString(), "ok");
+  ASSERT_EQ(file->Zero(4096, kHuge - 8192).ToString(), "ok");
+  ASSERT_EQ(file->FlushDurable().ToString(), "ok");
+  EXPECT_LE(cluster.master().layouts() - before, 6);
+  EXPECT_LE(file->AllocatedChange(), 2 * 4096);
+  std::vector<std::byte> got(4);
+  const Result<size_t> read = file->Read(kHuge / 2, got);
+  ASSERT_TRUE(read.ok()) << read.status().ToString();
+  EXPECT_EQ(got, std::vector<std::byte>(4));
+  ASSERT_EQ(cluster.Release(*file).ToString(), "ok");
+}
+
 }  // namespace
 }  // namespace cairn::client

@@ -1,0 +1,298 @@
+// fallocate(2) in all modes, lseek(SEEK_DATA, SEEK_HOLE), copy_file_range(2).
+#include <linux/falloc.h>
+#include <sys/syscall.h>
+
+#include "tests/posix/posix_test.h"
+
+namespace cairn::posix {
+namespace {
+
+constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+class FallocateTest : public PosixTest {
+ protected:
+  // For modes that a file system may lack: succeeded, or says cleanly that it is not supported.
+  bool Supported(int64_t result) {
+    ++checks;
+    if (result == 0) return true;
+    EXPECT_EQ(ErrnoName(errno), ErrnoName(EOPNOTSUPP));
+    return false;
+  }
+};
+
+TEST_F(FallocateTest, AllocateExtendsAndKeepsData) {
+  MakeFile("f", "content");
+  const int fd = Open("f", O_RDWR);
+  OK(fallocate(fd, 0, 0, 100'000));
+  IS(100'000, Stat("f").st_size);
+  HOLDS(Content("f") == "content" + std::string(99'993, '\0'));
+  OK(fallocate(fd, 0, 0, 10));
+  IS(100'000, Stat("f").st_size);
+  OK(fallocate(fd, 0, 150'000, 10'000));
+  IS(160'000, Stat("f").st_size);
+  OK(posix_fallocate(fd, 0, 170'000));
+  IS(170'000, Stat("f").st_size);
+}
+
+TEST_F(FallocateTest, KeepSizeKeepsTheSize) {
+  MakeFile("f", "content");
+  const int fd = Open("f", O_RDWR);
+  OK(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 1'000'000));
+  IS(7, Stat("f").st_size);
+  IS("content", Content("f"));
+  IS(1, pwrite(fd, "x", 1, 500'000));
+  IS(500'001, Stat("f").st_size);
+}
+
+TEST_F(FallocateTest, PunchMakesZeros) {
+  for (const auto& [from, length] : {std::pair<off_t, off_t>{0, 4'096},
+                                     {4'096, 8'192},
+                                     {100, 50},
+                                     {1'000, 20'000},
+                                     {65'000, 2'000},
+                                     {199'990, 10},
+                                     {199'990, 100'000},
+                                     {0, 1'000'000}}) {
+    SCOPED_TRACE(from);
+    const std::string content = Pattern(4, 200'000);
+    MakeFile("f", content);
+    const int fd = Open("f", O_RDWR);
+    OK(fallocate(fd, kPunch, from, length));
+    std::string expected = content;
+    const size_t end = std::min<size_t>(200'000, static_cast<size_t>(from + length));
+    for (size_t i = static_cast<size_t>(from); i < end; ++i) expected[i] = '\0';
+    HOLDS(Content("f") == expected);
+    IS(200'000, Stat("f").st_size);
+  }
+}
+
+TEST_F(FallocateTest, PunchGivesSpaceBack) {
+  MakeFile("f", Pattern(4, 1 << 20));
+  const int fd = Open("f", O_RDWR);
+  OK(fsync(fd));
+  const blkcnt_t before = Stat("f").st_blocks;
+  OK(fallocate(fd, kPunch, 0, 1 << 19));
+  OK(fsync(fd));
+  HOLDS(Stat("f").st_blocks <= before - 900);
+  OK(fallocate(fd, kPunch, 0, 1 << 20));
+  OK(fsync(fd));
+  HOLDS(Stat("f").st_blocks <= 16);
+}
+
+TEST_F(FallocateTest, ZeroRange) {
+  const std::string content = Pattern(4, 50'000);
+  MakeFile("f", content);
+  const int fd = Open("f", O_RDWR);
+  if (!Supported(fallocate(fd, FALLOC_FL_ZERO_RANGE, 1'000, 10'000))) return;
+  std::string expected = content;
+  std::fill_n(expected.begin() + 1'000, 10'000, '\0');
+  HOLDS(Content("f") == expected);
+  OK(fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 40'000, 100'000));
+  IS(50'000, Stat("f").st_size);
+  std::fill(expected.begin() + 40'000, expected.end(), '\0');
+  HOLDS(Content("f") == expected);
+  OK(fallocate(fd, FALLOC_FL_ZERO_RANGE, 45'000, 15'000));
+  IS(60'000, Stat("f").st_size);
+  expected.resize(60'000, '\0');
+  HOLDS(Content("f") == expected);
+}
+
+TEST_F(FallocateTest, CollapseAndInsertWorkOrAreRefusedCleanly) {
+  const std::string content = Pattern(4, 16'384);
+  MakeFile("f", content);
+  const int fd = Open("f", O_RDWR);
+  if (Supported(fallocate(fd, FALLOC_FL_COLLAPSE_RANGE, 4'096, 4'096))) {
+    HOLDS(Content("f") == content.substr(0, 4'096) + content.substr(8'192));
+  } else {
+    HOLDS(Content("f") == content);
+  }
+  MakeFile("f", content);
+  if (Supported(fallocate(fd, FALLOC_FL_INSERT_RANGE, 4'096, 4'096))) {
+    HOLDS(Content("f") == content.substr(0, 4'096) + std::string(4'096, '\0') + content.substr(4'096));
+  } else {
+    HOLDS(Content("f") == content);
+  }
+}
+
+TEST_F(FallocateTest, Errors) {
+  MakeFile("f", "content");
+  OK(mkdir(P("d"), 0755));
+  OK(mkfifo(P("p"), 0600));
+  const int fd = Open("f", O_RDWR);
+  FAILS(EINVAL, fallocate(fd, 0, 0, 0));
+  FAILS(EINVAL, fallocate(fd, 0, -1, 10));
+  FAILS(EINVAL, fallocate(fd, 0, 0, -1));
+  FAILS(EOPNOTSUPP, fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 10));
+  FAILS(EOPNOTSUPP, fallocate(fd, 0x4000, 0, 10));
+  FAILS(EBADF, fallocate(987654, 0, 0, 10));
+  FAILS(EBADF, fallocate(Open("f", O_RDONLY), 0, 0, 10));
+  FAILS(ESPIPE, fallocate(Open("p", O_RDWR), 0, 0, 10));
+  FAILS_EITHER(EBADF, EISDIR, fallocate(Open("d", O_RDONLY), 0, 0, 10));
+  IS("content", Content("f"));
+}
+
+TEST_F(FallocateTest, AppendOnlyDescriptorsAllocateToo) {
+  MakeFile("f", "content");
+  OK(fallocate(Open("f", O_WRONLY | O_APPEND), 0, 0, 100));
+  IS(100, Stat("f").st_size);
+}
+
+class SeekTest : public PosixTest {};
+
+TEST_F(SeekTest, WithoutHolesTheEndIsTheHole) {
+  MakeFile("f", Pattern(1, 100'000));
+  const int fd = Open("f", O_RDONLY);
+  IS(0, lseek(fd, 0, SEEK_DATA));
+  IS(50'000, lseek(fd, 50'000, SEEK_DATA));
+  IS(100'000, lseek(fd, 0, SEEK_HOLE));
+  IS(100'000, lseek(fd, 99'999, SEEK_HOLE));
+}
+
+TEST_F(SeekTest, BeyondTheEndIsENXIO) {
+  MakeFile("f", "content");
+  MakeFile("empty");
+  const int fd = Open("f", O_RDONLY);
+  FAILS(ENXIO, lseek(fd, 7, SEEK_DATA));
+  FAILS(ENXIO, lseek(fd, 7, SEEK_HOLE));
+  FAILS(ENXIO, lseek(fd, 100, SEEK_DATA));
+  FAILS(ENXIO, lseek(fd, -1, SEEK_DATA));
+  FAILS(ENXIO, lseek(fd, -1, SEEK_HOLE));
+  FAILS(ENXIO, lseek(Open("empty", O_RDONLY), 0, SEEK_DATA));
+}
+
+TEST_F(SeekTest, FindsDataBetweenHoles) {
+  const int fd = Open("f", O_RDWR | O_CREAT);
+  const std::string data = Pattern(2, 65'536);
+  constexpr off_t kFirst = 1 << 20, kSecond = 300 << 20, kSize = 1 << 30;
+  IS(65'536, pwrite(fd, data.data(), data.size(), kFirst));
+  IS(65'536, pwrite(fd, data.data(), data.size(), kSecond));
+  OK(ftruncate(fd, kSize));
+  IS(kFirst, lseek(fd, 0, SEEK_DATA));
+  IS(0, lseek(fd, 0, SEEK_HOLE));
+  IS(kFirst + 65'536, lseek(fd, kFirst, SEEK_HOLE));
+  IS(kFirst + 100, lseek(fd, kFirst + 100, SEEK_DATA));
+  IS(kSecond, lseek(fd, kFirst + 65'536, SEEK_DATA));
+  IS(kSecond + 65'536, lseek(fd, kSecond + 5, SEEK_HOLE));
+  FAILS(ENXIO, lseek(fd, kSecond + 65'536, SEEK_DATA));
+  IS(kSize - 1, lseek(fd, kSize - 1, SEEK_HOLE));
+  // The same from what is on disk.
+  OK(fsync(fd));
+  const int again = Open("f", O_RDONLY);
+  IS(kFirst, lseek(again, 0, SEEK_DATA));
+  IS(kSecond, lseek(again, kFirst + 65'536, SEEK_DATA));
+  IS(kFirst + 65'536, lseek(again, kFirst, SEEK_HOLE));
+}
+
+TEST_F(SeekTest, SeesPunchedHoles) {
+  MakeFile("f", Pattern(2, 1 << 20));
+  const int fd = Open("f", O_RDWR);
+  OK(fallocate(fd, kPunch, 256 << 10, 256 << 10));
+  OK(fsync(fd));
+  IS(256 << 10, lseek(fd, 0, SEEK_HOLE));
+  IS(512 << 10, lseek(fd, 256 << 10, SEEK_DATA));
+  IS(1 << 20, lseek(fd, 512 << 10, SEEK_HOLE));
+}
+
+// Nothing is ever skipped that holds bytes: a copy by SEEK_DATA and SEEK_HOLE is the file.
+TEST_F(SeekTest, ACopyByExtentsIsTheFile) {
+  const int fd = Open("f", O_RDWR | O_CREAT);
+  for (int i = 0; i < 40; ++i) {
+    const std::string data = Pattern(i, 1 + i * 731);
+    IS(static_cast<ssize_t>(data.size()), pwrite(fd, data.data(), data.size(), off_t{i} * i * 40'009));
+  }
+  OK(fallocate(fd, kPunch, 1'000'000, 5'000'000));
+  for (const bool synced : {false, true}) {
+    if (synced) OK(fsync(fd));
+    const off_t size = Stat("f").st_size;
+    std::string copy(static_cast<size_t>(size), '\0');
+    for (off_t at = 0; at < size;) {
+      const off_t data = lseek(fd, at, SEEK_DATA);
+      if (data < 0) break;
+      const off_t hole = lseek(fd, data, SEEK_HOLE);
+      ASSERT_GT(hole, data);
+      HOLDS(pread(fd, copy.data() + data, static_cast<size_t>(hole - data), data) == hole - data);
+      at = hole;
+    }
+    HOLDS(copy == Content("f"));
+  }
+}
+
+class CopyRangeTest : public PosixTest {
+ protected:
+  // Copies everything, however little at a time.
+  void CopyAll(int in, off_t from, int out, off_t to, size_t length) {
+    while (length > 0) {
+      const ssize_t n = copy_file_range(in, &from, out, &to, length, 0);
+      ++checks;
+      ASSERT_GT(n, 0) << std::strerror(errno);
+      length -= static_cast<size_t>(n);
+    }
+  }
+};
+
+TEST_F(CopyRangeTest, CopiesAnyRange) {
+  const std::string content = Pattern(6, 500'000);
+  MakeFile("a", content);
+  const int in = Open("a", O_RDONLY);
+  for (const auto& [from, to, length] : {std::tuple<off_t, off_t, size_t>{0, 0, 500'000},
+                                         {1, 7, 4'096},
+                                         {4'096, 8'192, 65'536},
+                                         {123'457, 3, 300'001},
+                                         {499'999, 0, 1},
+                                         {0, 2'000'000, 100'000}}) {
+    SCOPED_TRACE(from);
+    MakeFile("b", "");
+    const int out = Open("b", O_RDWR);
+    CopyAll(in, from, out, to, length);
+    std::string expected(static_cast<size_t>(to), '\0');
+    expected += content.substr(static_cast<size_t>(from), length);
+    HOLDS(Content("b") == expected);
+  }
+}
+
+TEST_F(CopyRangeTest, EndsAtTheEndAndMovesOffsets) {
+  MakeFile("a", "0123456789");
+  const int in = Open("a", O_RDONLY);
+  const int out = Open("b", O_RDWR | O_CREAT);
+  OK(lseek(in, 4, SEEK_SET));
+  IS(6, copy_file_range(in, nullptr, out, nullptr, 100, 0));
+  IS(10, lseek(in, 0, SEEK_CUR));
+  IS(6, lseek(out, 0, SEEK_CUR));
+  IS(0, copy_file_range(in, nullptr, out, nullptr, 100, 0));
+  IS("456789", Content("b"));
+}
+
+TEST_F(CopyRangeTest, WithinOneFile) {
+  const std::string content = Pattern(6, 100'000);
+  MakeFile("a", content);
+  const int fd = Open("a", O_RDWR);
+  CopyAll(fd, 0, fd, 200'000, 100'000);
+  HOLDS(Content("a") == content + std::string(100'000, '\0') + content);
+  off_t from = 0, to = 50;
+  FAILS(EINVAL, copy_file_range(fd, &from, fd, &to, 100, 0));  // overlap
+}
+
+TEST_F(CopyRangeTest, Errors) {
+  MakeFile("a", "content");
+  MakeFile("b");
+  OK(mkdir(P("d"), 0755));
+  const int a = Open("a", O_RDONLY), b = Open("b", O_RDWR);
+  FAILS(EBADF, copy_file_range(b, nullptr, a, nullptr, 5, 0));
+  FAILS(EBADF, copy_file_range(a, nullptr, Open("b", O_WRONLY | O_APPEND), nullptr, 5, 0));
+  FAILS(EBADF, copy_file_range(Open("b", O_WRONLY), nullptr, b, nullptr, 5, 0));
+  FAILS(EISDIR, copy_file_range(Open("d", O_RDONLY), nullptr, b, nullptr, 5, 0));
+  FAILS(EINVAL, copy_file_range(a, nullptr, b, nullptr, 5, 1));
+  FAILS(EBADF, copy_file_range(987654, nullptr, b, nullptr, 5, 0));
+}
+
+TEST_F(CopyRangeTest, SparseSourcesReadAsZeros) {
+  const int in = Open("a", O_RDWR | O_CREAT);
+  IS(3, pwrite(in, "end", 3, 3'000'000));
+  MakeFile("b", Pattern(1, 3'000'003));
+  const int out = Open("b", O_RDWR);
+  CopyAll(in, 0, out, 0, 3'000'003);
+  HOLDS(Content("b") == std::string(3'000'000, '\0') + "end");
+}
+
+}  // namespace
+}  // namespace cairn::posix
