@@ -496,7 +496,7 @@ TEST(FileDataWrite, AHugeHoleCostsNothing) {
   EXPECT_EQ(file->Write(kHuge, byte, kNow).code(), StatusCode::kFileTooLarge);
   const int before = cluster.master().layouts();
   ASSERT_EQ(file->FlushDurable().ToString(), "ok");
-  ASSERT_EQ(file->Zero(4096, kHuge - 8192).ToString(), "ok");
+  ASSERT_EQ(file->Zero(4096, kHuge - 8192, kNow).ToString(), "ok");
   ASSERT_EQ(file->FlushDurable().ToString(), "ok");
   EXPECT_LE(cluster.master().layouts() - before, 6);
   EXPECT_LE(file->AllocatedChange(), 2 * 4096);
