@@ -33,7 +33,8 @@ void Master::Boot() {
   world_.Start(kMaster);
   next_epoch_ = reserved_;
   work_.clear();
-  sessions_.clear();
+  // That a session has ended is in the log: nobody renews it after a restart.
+  std::erase_if(sessions_, [](const auto& session) { return !session.second.lost; });
   server_heard_at_.clear();
   reported_.clear();
   grace_until_ = world_.now() + kLeaseMs + 200;
@@ -41,7 +42,10 @@ void Master::Boot() {
     Work& work = work_[chunk];
     if (record.open && !record.deleted) {
       work.holders.push_back({record.owner, record.owner_session, record.owner_nonce, Wish::kWrite});
-      sessions_[record.owner] = {record.owner_session, world_.now(), false, false};
+      Session& session = sessions_[record.owner];
+      if (!session.lost || session.number < record.owner_session) {
+        session = {record.owner_session, world_.now(), false, false};
+      }
     }
   }
   Sync();  // what the log holds governs, whether or not the previous master got to act upon it

@@ -394,6 +394,7 @@ TEST_F(AttributesTest, AccessAclsDecide) {
 }
 
 TEST_F(AttributesTest, DefaultAclsAreInheritedInPlaceOfTheUmask) {
+  fs_.caller = User(0, 0);
   const std::string acl = Acl({{1, 7, kNoId}, {2, 7, 1000}, {4, 5, kNoId}, {16, 7, kNoId}, {32, 0, kNoId}});
   ASSERT_TRUE(fs_.SetXattr(kRootInode, "system.posix_acl_default", acl).ok());
   fs_.caller.set_umask(077);
