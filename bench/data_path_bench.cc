@@ -97,6 +97,9 @@ class BenchMaster final : public client::MasterPort {
   Result<std::vector<client::ChunkPlace>> Layout(InodeId, uint64_t, uint32_t) override {
     return std::vector<client::ChunkPlace>{};
   }
+  Result<std::vector<client::ChunkPlace>> ExistingChunks(InodeId, uint64_t, uint32_t) override {
+    return std::vector<client::ChunkPlace>{};
+  }
   Result<client::ChunkPlace> ChunkTrouble(InodeId, ChunkId, Epoch,
                                           const std::vector<client::MemberFailure>& members, bool) override {
     for (const auto& member : members) {

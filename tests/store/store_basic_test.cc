@@ -239,7 +239,9 @@ TEST_F(StoreBasicTest, TheEpochFloorHoldsForAllReplicasAndSurvives) {
 TEST_F(StoreBasicTest, ExtentsTellDataFromHoles) {
   ASSERT_TRUE(Write(chunk_, 8192, Pattern(10'000, 1)).ok());
   ASSERT_TRUE(Write(chunk_, 100'000, Pattern(1, 2)).ok());
-  const auto ask = [&](uint64_t offset) { return store_->Extents({.chunk = chunk_, .want = {}, .exact = false, .offset = offset}); };
+  const auto ask = [&](uint64_t offset) {
+    return store_->Extents({.chunk = chunk_, .want = {epoch_, 1}, .exact = false, .offset = offset});
+  };
   auto extents = ask(0);
   ASSERT_TRUE(extents.ok()) << extents.status().ToString();
   EXPECT_EQ(extents->chunk_length, 100'001u);
@@ -252,8 +254,10 @@ TEST_F(StoreBasicTest, ExtentsTellDataFromHoles) {
   EXPECT_EQ(*store_->AllocatedBytes(chunk_), 2u * 4096);
   Reopen();
   EXPECT_EQ(*store_->AllocatedBytes(chunk_), 2u * 4096);
-  EXPECT_EQ(store_->Extents({.chunk = ChunkId{999}, .want = {}, .exact = false, .offset = 0}).code(), StatusCode::kUnknownChunk);
-  EXPECT_EQ(store_->Extents({.chunk = chunk_, .want = {epoch_, 1}, .exact = true, .offset = 0}).code(), StatusCode::kStaleReplica);
+  EXPECT_EQ(store_->Extents({.chunk = ChunkId{999}, .want = {}, .exact = false, .offset = 0}).code(),
+            StatusCode::kUnknownChunk);
+  EXPECT_EQ(store_->Extents({.chunk = chunk_, .want = {epoch_, 1}, .exact = true, .offset = 0}).code(),
+            StatusCode::kStaleReplica);
 }
 
 TEST_F(StoreBasicTest, DigestsTellRangesApart) {
