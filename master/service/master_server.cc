@@ -6,11 +6,13 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <thread>
 
 #include "common/log.h"
 #include "common/net/buffer_pool.h"
+#include "common/net/control_connection.h"
 #include "common/net/event_loop.h"
 #include "master/core/core.h"
 #include "master/service/service_port.h"
@@ -35,13 +37,14 @@ struct MasterServer::State {
   std::string cluster_id;
   std::thread sync_thread;
   net::BufferPool pool{kIdleReceiveBytes};
-  // The core's thread. It also serves the sessions' sockets: a request is received, carried out and answered without changing
-  // threads.
+  // The core's thread. It also serves the sessions' sockets: a request is received, carried out and answered
+  // without changing threads.
   std::unique_ptr<net::EventLoopThread> core_loop;
   std::unique_ptr<ServicePort> port;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::atomic<bool> round_due{false};
   // Of the core's thread:
+  std::vector<std::weak_ptr<net::ControlConnection>> sessions;
   bool failed = false;
   net::EventLoop::TimerId next_round = 0;
   std::atomic<bool> stopping{false};
@@ -88,7 +91,9 @@ struct MasterServer::State {
   Status Listen(const MasterServerOptions& options) {
     ServicePort::Handlers handlers;
     handlers.session = [this](net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
-      ServeSession(core.get(), core_loop->loop(), &pool, std::move(socket), std::move(peer), std::move(slot));
+      std::erase_if(sessions, [](const auto& session) { return session.expired(); });
+      sessions.push_back(ServeSession(core.get(), core_loop->loop(), &pool, std::move(socket),
+                                      std::move(peer), std::move(slot)));
     };
     handlers.grpc = [this](net::Socket socket) {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
@@ -100,6 +105,19 @@ struct MasterServer::State {
     return port->Start(options.listen);
   }
 
+  // Clients see at once that this master is gone, instead of waiting for their next renewal.
+  void CloseSessions() {
+    std::promise<void> closed;
+    core_loop->loop()->Post([this, &closed] {
+      for (const auto& session : sessions) {
+        if (const auto open = session.lock())
+          open->Close(Status(StatusCode::kUnavailable, "the master shuts down"));
+      }
+      closed.set_value();
+    });
+    closed.get_future().wait();
+  }
+
   void RequestSync() {
     {
       std::lock_guard lock(mu);
@@ -108,12 +126,13 @@ struct MasterServer::State {
     sync_wake.notify_one();
   }
 
-  // Everything in the log is on disk at most one period later, and at once when somebody waits for it. Requests that
-  // come while a sync runs share the next one.
+  // Everything in the log is on disk at most one period later, and at once when somebody waits for it.
+  // Requests that come while a sync runs share the next one.
   void RunSync(int64_t period_ms) {
     std::unique_lock lock(mu);
     while (!stopping) {
-      sync_wake.wait_for(lock, std::chrono::milliseconds(period_ms), [&] { return stopping.load() || sync_wanted; });
+      sync_wake.wait_for(lock, std::chrono::milliseconds(period_ms),
+                         [&] { return stopping.load() || sync_wanted; });
       sync_wanted = false;
       const uint64_t committed = core->committed_index();
       if (committed <= core->durable_index()) continue;
@@ -151,7 +170,8 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   grpc::ServerBuilder builder;
   // Connections come from the port that gRPC shares with the sessions.
   state.acceptor = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   for (auto& service : state.services) builder.RegisterService(service.get());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
@@ -191,6 +211,7 @@ void MasterServer::Stop() {
     state.stopping = true;
   }
   state.sync_wake.notify_all();
+  if (state.core_loop != nullptr) state.CloseSessions();
   state.core->inbox().Close();
   if (state.core_loop != nullptr) state.core_loop->Stop();
   if (state.sync_thread.joinable()) state.sync_thread.join();

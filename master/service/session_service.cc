@@ -14,20 +14,25 @@ class Channel final : public SessionChannel {
  public:
   void Send(proto::MasterMessage message) override {
     std::vector<std::byte> bytes(message.ByteSizeLong());
-    if (message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size()))) connection_->Send(std::move(bytes));
+    if (message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size())))
+      connection_->Send(std::move(bytes));
   }
   void Close(const Status& status) override { connection_->End(status); }
   void Consumed() override { connection_->Consumed(); }
-  void SetConnection(std::shared_ptr<net::ControlConnection> connection) { connection_ = std::move(connection); }
+  void SetConnection(std::shared_ptr<net::ControlConnection> connection) {
+    connection_ = std::move(connection);
+  }
 
  private:
-  std::shared_ptr<net::ControlConnection> connection_;  // forgets its handlers, and with them this, when it is closed
+  std::shared_ptr<net::ControlConnection>
+      connection_;  // forgets its handlers, and with them this, when it is closed
 };
 
 }  // namespace
 
-void ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool, net::Socket socket, std::string peer,
-                  std::shared_ptr<void> slot) {
+std::shared_ptr<net::ControlConnection> ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool,
+                                                     net::Socket socket, std::string peer,
+                                                     std::shared_ptr<void> slot) {
   auto channel = std::make_shared<Channel>();
   net::ControlConnection::Handler handler;
   handler.message = [core, channel](std::span<const std::byte> bytes) {
@@ -38,8 +43,10 @@ void ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool, net::
     core->inbox().Push(SessionMessageEvent{channel, std::move(message)});
   };
   handler.closed = [core, channel] { core->inbox().Push(SessionClosedEvent{channel}); };
-  channel->SetConnection(net::ControlConnection::Start(loop, std::move(socket), std::move(peer), pool, {},
-                                                       std::move(handler), std::move(slot)));
+  auto connection = net::ControlConnection::Start(loop, std::move(socket), std::move(peer), pool, {},
+                                                  std::move(handler), std::move(slot));
+  channel->SetConnection(connection);
+  return connection;
 }
 
 }  // namespace cairn::master

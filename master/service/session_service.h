@@ -10,12 +10,17 @@
 #include "common/net/event_loop.h"
 #include "common/net/socket.h"
 
+namespace cairn::net {
+class ControlConnection;
+}
+
 namespace cairn::master {
 
 class Core;
 
 // Serves one connection until it ends. `core`, `loop` and `pool` outlive it.
-void ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool, net::Socket socket, std::string peer,
-                  std::shared_ptr<void> slot);
+std::shared_ptr<net::ControlConnection> ServeSession(Core* core, net::EventLoop* loop, net::BufferPool* pool,
+                                                     net::Socket socket, std::string peer,
+                                                     std::shared_ptr<void> slot);
 
 }  // namespace cairn::master

@@ -91,7 +91,9 @@ TEST_F(PermissionTest, ADescriptorKeepsTheRightItWasOpenedWith) {
   auto created = client->Create(owner, kRoot, "a", {.mode = 0444}, {.write = true});
   ASSERT_TRUE(created.ok());
   EXPECT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
-  EXPECT_TRUE(client->SetAttr(owner, created->entry.attr.inode, {.size = 2}).ok());
+  // truncate(2) asks for the mode, ftruncate(2) does not.
+  EXPECT_EQ(client->SetAttr(owner, created->entry.attr.inode, {.size = 2}).code(), StatusCode::kAccessDenied);
+  EXPECT_TRUE(client->SetAttr(owner, created->entry.attr.inode, {.size = 2, .by_handle = created->handle}).ok());
   EXPECT_TRUE(client->Close(created->handle).ok());
   EXPECT_EQ(client->SetAttr(owner, created->entry.attr.inode, {.size = 0}).code(), StatusCode::kAccessDenied);
 }
