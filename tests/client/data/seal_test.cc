@@ -79,7 +79,7 @@ TEST(FileDataSeal, WhatIsWrittenWhileTheSealIsUnderWayIsNotLost) {
   const std::vector<std::byte> late = Pattern(6000, 4);
   ASSERT_TRUE(file->Write(0, late, kNow).ok());
   EXPECT_EQ(ReadAll(*file, late.size()), late);
-  ASSERT_TRUE(FakeCluster::Eventually([&] { return cluster.requests(MessageType::kSeal) == 3; }));
+  ASSERT_TRUE(FakeCluster::Eventually([&] { return cluster.requests(MessageType::kSeal) >= 2; }));
   for (int number : {1, 2, 3}) cluster.server(number).Release();
   const Status flushed = file->Flush();
   ASSERT_TRUE(flushed.ok()) << flushed.ToString();
@@ -101,7 +101,7 @@ TEST(FileDataSeal, GivingTheLeaseBackDuringASealWritesWhatCameMeanwhile) {
   const std::vector<std::byte> late = Pattern(4096, 6);
   ASSERT_TRUE(file->Write(0, late, kNow).ok());
   std::thread release([&] {
-    EXPECT_TRUE(FakeCluster::Eventually([&] { return cluster.requests(MessageType::kSeal) == 3; }));
+    EXPECT_TRUE(FakeCluster::Eventually([&] { return cluster.requests(MessageType::kSeal) >= 2; }));
     for (int number : {1, 2, 3}) cluster.server(number).Release();
   });
   const Status released = cluster.Release(*file);
