@@ -10,7 +10,6 @@ namespace cairn::client {
 namespace {
 
 constexpr int64_t kAskTimeoutMs = 5000;
-constexpr int64_t kRetryNanos = 100 * kNanosPerMilli;
 
 struct Answer {
   bool done = false;
@@ -62,7 +61,7 @@ Result<std::optional<uint64_t>> FileCore::Seek(uint64_t offset, bool data) {
       return Status(StatusCode::kNoQuorum, "seeking data or a hole: " + found.status().message());
     }
     if (size_ != 0) ForgetLayoutLocked(offset / chunk_bytes_, (size_ - 1) / chunk_bytes_);
-    if (WaitLocked(lock, std::min(deadline, Now() + kRetryNanos))) {
+    if (PauseLocked(lock, deadline)) {
       return Status(StatusCode::kInterrupted, "interrupted while seeking data or a hole");
     }
   }

@@ -12,6 +12,7 @@
 namespace cairn::client {
 namespace {
 constexpr int64_t kPollNanos = 50 * kNanosPerMilli;
+constexpr int64_t kRetryNanos = 100 * kNanosPerMilli;
 constexpr int64_t kTickMs = 50;
 }  // namespace
 
@@ -247,6 +248,15 @@ bool FileCore::WaitLocked(Lock& lock, int64_t deadline_ns) {
   const bool interrupted = ThreadInterrupted();
   lock.lock();
   return interrupted;
+}
+
+bool FileCore::PauseLocked(Lock& lock, int64_t deadline_ns) {
+  const int64_t until = std::min(deadline_ns, Now() + kRetryNanos);
+  const uint64_t attachment = attachment_;
+  while (Now() < until && !shut_down_ && lost_.ok() && attachment == attachment_) {
+    if (WaitLocked(lock, until)) return true;
+  }
+  return false;
 }
 
 void FileCore::RunLocked(std::function<void()> work) {

@@ -118,6 +118,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // Waits for progress or until `deadline_ns` (at most kPollMs), then tells whether the thread was
   // interrupted.
   bool WaitLocked(Lock& lock, int64_t deadline_ns);
+  // Between two tries of a read: lets time pass, whatever happens to other requests meanwhile (the report of a bad replica
+  // alone is answered at once, and would start the next try). True: the thread was interrupted.
+  bool PauseLocked(Lock& lock, int64_t deadline_ns);
   // Runs `work` on a scheduler thread unless the file is shut down; counted, so that Shutdown can wait.
   void RunLocked(std::function<void()> work);
   void ArmTickLocked();

@@ -16,7 +16,6 @@ constexpr uint64_t kFetchBytes = 1u << 20;
 constexpr uint64_t kLayoutBatch = 16;
 // More gaps than this between buffered writes are read in one piece.
 constexpr size_t kMaxGaps = 4;
-constexpr int64_t kRetryNanos = 100 * kNanosPerMilli;
 constexpr int64_t kCacheIdleMs = 2000;
 
 // What another look at the layout, or a little patience, may cure.
@@ -76,7 +75,7 @@ Result<size_t> FileCore::Read(uint64_t offset, std::span<std::byte> buffer) {
     }
     if (!MayRetry(status.code()) || Now() >= deadline) return FinalError(status);
     ForgetLayoutLocked(offset / chunk_bytes_, (offset + n - 1) / chunk_bytes_);
-    if (WaitLocked(lock, std::min(deadline, Now() + kRetryNanos))) {
+    if (PauseLocked(lock, deadline)) {
       return Status(StatusCode::kInterrupted, "interrupted while reading");
     }
   }
