@@ -3,6 +3,7 @@
 // copy_file_range is left unanswered on purpose: the kernel then copies through the page cache.
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fuse.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,6 +46,18 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   }
 }
 
+// Writers of a file opened with O_DIRECT need not take turns in the kernel: each waits for its own replicas, and ranges that overlap
+// are ordered by the client. The library of this system has no name for that flag, so the reply is made by hand (linux/fuse.h).
+// Shared memory mappings of such a descriptor are refused by the kernel (docs/posix.md).
+int ReplyOpen(fuse_req_t req, const fuse_file_info* file) {
+  const bool direct_writer = (file->flags & O_DIRECT) != 0 && (file->flags & O_ACCMODE) != O_RDONLY;
+  if (!direct_writer) return fuse_reply_open(req, file);
+  fuse_open_out reply{};
+  reply.fh = file->fh;
+  reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | (file->keep_cache != 0 ? FOPEN_KEEP_CACHE : 0);
+  return fuse_reply_buf(req, reinterpret_cast<const char*>(&reply), sizeof reply);
+}
+
 void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
@@ -52,7 +65,7 @@ void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   const auto handle = fs.client().Open(CallerOf(req), inode, ToOpenFlags(file->flags));
   if (!handle.ok()) return fs.ReplyError(req, "open", inode, handle.status());
   SetHandle(fs, file, *handle);
-  if (fuse_reply_open(req, file) != 0) CloseUnclaimed(fs, inode, *handle);
+  if (ReplyOpen(req, file) != 0) CloseUnclaimed(fs, inode, *handle);
 }
 
 // Reused by the requests of one thread: fresh memory is slow to touch for the first time.

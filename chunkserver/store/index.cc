@@ -57,6 +57,8 @@ std::string_view Text(const rocksdb::Slice& slice) { return {slice.data(), slice
 struct Index::Change {
   rocksdb::WriteBatch batch;
   std::map<uint32_t, int64_t> live;  // by segment
+  std::vector<uint64_t> removed;     // extents, by first block
+  std::vector<Extent> put;
   std::optional<ChunkEntry> next;
 };
 
@@ -159,33 +161,48 @@ void Index::Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry) {
   }
 }
 
-void Index::PutExtent(ChunkId chunk, const Extent& extent, Change* change) const {
+void Index::PutExtent(ChunkId chunk, const Extent& extent, Change* change) {
   for (uint64_t block = extent.block; block < extent.end_block(); block += kMaxExtentBlocks) {
-    const Extent part = extent.Slice(block, std::min(block + kMaxExtentBlocks, extent.end_block()));
+    Extent part = extent.Slice(block, std::min(block + kMaxExtentBlocks, extent.end_block()));
     change->batch.Put(keys::ExtentAt(chunk, part.block), EncodeExtent(part));
     change->live[part.at.segment] += part.bytes;
+    change->put.push_back(std::move(part));
   }
 }
 
-Status Index::ReplaceExtents(const Record& record, const ChunkEntry& old, Change* change) const {
+Status Index::ReplaceExtents(const Record& record, const ChunkEntry& old, Change* change) {
   const std::vector<Range> ranges = ReplacedRanges(record);
   if (!ranges.empty() && ranges.front().begin < old.end_block) {
-    CAIRN_ASSIGN_OR_RETURN(const View present, Look(record.chunk, ranges.front().begin, ranges.back().end));
-    for (const Extent& extent : present.extents) {
+    const uint64_t begin = ranges.front().begin;
+    const uint64_t end = ranges.back().end;
+    View present;  // keeps what `touched` points to, unless the hot ones do
+    std::vector<const Extent*> touched;
+    if (const HotExtents::Extents* hot = hot_extents_.Find(record.chunk)) {
+      touched = ExtentsIn(*hot, begin, end);
+    } else {
+      const bool load = end != kAllBlocks && hot_extents_.WorthLoading(record.chunk);
+      CAIRN_ASSIGN_OR_RETURN(present, Look(record.chunk, load ? 0 : begin, load ? kAllBlocks : end));
+      if (load) hot_extents_.Insert(record.chunk, present.extents);
+      for (const Extent& extent : present.extents) {
+        if (extent.end_block() > begin && extent.block < end) touched.push_back(&extent);
+      }
+    }
+    for (const Extent* extent : touched) {
       // What the ranges leave of it; they are in order, so one pass does.
       std::vector<Extent> rest;
-      uint64_t from = extent.block;
-      bool touched = false;
+      uint64_t from = extent->block;
+      bool replaced = false;
       for (const Range& range : ranges) {
-        if (range.end <= extent.block || range.begin >= extent.end_block()) continue;
-        touched = true;
-        if (range.begin > from) rest.push_back(extent.Slice(from, range.begin));
+        if (range.end <= extent->block || range.begin >= extent->end_block()) continue;
+        replaced = true;
+        if (range.begin > from) rest.push_back(extent->Slice(from, range.begin));
         from = std::max(from, range.end);
       }
-      if (!touched) continue;
-      if (from < extent.end_block()) rest.push_back(extent.Slice(from, extent.end_block()));
-      change->batch.Delete(keys::ExtentAt(record.chunk, extent.block));
-      change->live[extent.at.segment] -= extent.bytes;
+      if (!replaced) continue;
+      if (from < extent->end_block()) rest.push_back(extent->Slice(from, extent->end_block()));
+      change->batch.Delete(keys::ExtentAt(record.chunk, extent->block));
+      change->live[extent->at.segment] -= extent->bytes;
+      change->removed.push_back(extent->block);
       for (const Extent& part : rest) PutExtent(record.chunk, part, change);
     }
   }
@@ -193,6 +210,13 @@ Status Index::ReplaceExtents(const Record& record, const ChunkEntry& old, Change
     for (const Extent& extent : record.extents) PutExtent(record.chunk, extent, change);
   }
   return Status::Ok();
+}
+
+void Index::UpdateHotExtents(const Record& record, const Change& change) {
+  if (record.type == RecordType::kMap || record.type == RecordType::kErase) return hot_extents_.Forget(record.chunk);
+  for (const uint64_t block : change.removed) hot_extents_.Erase(record.chunk, block);
+  for (const Extent& extent : change.put) hot_extents_.Put(record.chunk, extent);
+  hot_extents_.Trim(record.chunk);
 }
 
 Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
@@ -241,6 +265,7 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
 
   memory_bytes_ += change.batch.GetDataSize() + kMemoryPerKey * change.batch.Count();
   Remember(chunk, change.next);
+  UpdateHotExtents(record, change);
   views_.Forget(chunk);
   const bool is_visible = change.next && change.next->quarantine_until == 0;
   chunks_ += is_visible && !was_visible ? 1 : 0;

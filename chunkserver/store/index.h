@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "chunkserver/store/chunk_entry.h"
+#include "chunkserver/store/hot_extents.h"
 #include "chunkserver/store/segment_log.h"
 #include "chunkserver/store/view_cache.h"
 #include "common/status.h"
@@ -84,8 +85,9 @@ class Index {
   struct Change;  // of one record: the batch, and what it does to the accounting
   Index(const IndexOptions& options, std::unique_ptr<IndexDb> db);
   Status Load();
-  Status ReplaceExtents(const Record& record, const ChunkEntry& old, Change* change) const;
-  void PutExtent(ChunkId chunk, const Extent& extent, Change* change) const;
+  Status ReplaceExtents(const Record& record, const ChunkEntry& old, Change* change);
+  void UpdateHotExtents(const Record& record, const Change& change);
+  static void PutExtent(ChunkId chunk, const Extent& extent, Change* change);
   void Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry);
   Result<std::optional<std::string>> Get(const std::string& key) const;
 
@@ -112,6 +114,7 @@ class Index {
   };
   std::list<Cached> cached_;  // most recent first
   std::unordered_map<ChunkId, std::list<Cached>::iterator> cache_index_;
+  HotExtents hot_extents_;
 };
 
 }  // namespace cairn::chunkserver

@@ -48,6 +48,11 @@ void FakeCluster::AwaitHeld(const std::string& operation) {
   changed_.wait(lock, [&] { return waiting_[operation] > 0; });
 }
 
+bool FakeCluster::AwaitHeldTogether(const std::string& operation, int count) {
+  std::unique_lock lock(mu_);
+  return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return waiting_[operation] >= count; });
+}
+
 int FakeCluster::Calls(const std::string& operation) {
   const std::lock_guard lock(mu_);
   return calls_[operation];

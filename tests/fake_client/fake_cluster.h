@@ -44,6 +44,8 @@ class FakeCluster {
   void Release(const std::string& operation);
   // Waits until a call of `operation` is held.
   void AwaitHeld(const std::string& operation);
+  // Waits until `count` calls are held at the same time; false when that does not happen within half a minute.
+  bool AwaitHeldTogether(const std::string& operation, int count);
   int Calls(const std::string& operation);
   // Flips a bit of a file's content, as damage that no checksum noticed.
   void Corrupt(InodeId inode, uint64_t offset);

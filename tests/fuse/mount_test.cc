@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <thread>
 
 #include "fuse/mountpoint.h"
@@ -134,6 +135,32 @@ TEST_F(MountTest, BlockedOperationsDoNotStarveOthers) {
   EXPECT_EQ(info.st_size, 17);
   cluster_->Release("read");
   for (std::thread& thread : blocked) thread.join();
+}
+
+// Two programs, or two threads of a database, that write past the page cache into one file.
+TEST_F(MountTest, DirectWritersOfOneFileDoNotTakeTurns) {
+  WriteFile("file", std::string(4 * 4096, 'a'));
+  const int cached = open(Path("file").c_str(), O_RDONLY);
+  std::string got(4096, '\0');
+  ASSERT_EQ(pread(cached, got.data(), got.size(), 4096), 4096);  // its page is in the kernel's cache now
+  close(cached);
+  const int fd = open(Path("file").c_str(), O_WRONLY | O_DIRECT);
+  ASSERT_GE(fd, 0);
+  cluster_->Hold("write");
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 2; ++i) {
+    writers.emplace_back([fd, i] {
+      alignas(4096) char block[4096];
+      std::memset(block, 'b' + i, sizeof block);
+      EXPECT_EQ(pwrite(fd, block, sizeof block, (i + 1) * 4096), 4096);
+    });
+  }
+  EXPECT_TRUE(cluster_->AwaitHeldTogether("write", 2)) << "the second writer waited for the first";
+  cluster_->Release("write");
+  for (std::thread& writer : writers) writer.join();
+  close(fd);
+  EXPECT_TRUE(ReadFile("file") ==
+              std::string(4096, 'a') + std::string(4096, 'b') + std::string(4096, 'c') + std::string(4096, 'a'));
 }
 
 TEST_F(MountTest, CachedNamesAndAttributesGoWhenTheLeaseGoes) {
