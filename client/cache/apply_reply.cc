@@ -117,6 +117,7 @@ void LeaseCache::ForgetNameLocked(uint64_t parent, const std::string& name) {
   if (node == nullptr || !node->directory) return;
   names_ -= node->directory->names.erase(name);
   node->directory->complete = false;
+  node->directory->known_through = 0;
 }
 
 void LeaseCache::DropListingLocked(Directory& directory) {
@@ -220,6 +221,12 @@ void LeaseCache::ApplyListingLocked(const proto::ReadDirOp& op, const proto::Rea
     node->directory = std::make_unique<Directory>();  // empty
   }
   Directory& directory = *node->directory;
+  // Names that were made or removed here since a part was read are among the names: parts that follow one
+  // another from the start to the end have all the others.
+  if (op.cursor() == directory.known_through) {
+    if (!result.entries().empty()) directory.known_through = result.entries().rbegin()->cursor();
+    directory.complete = directory.complete || result.end();
+  }
   const uint64_t tail = directory.listing.empty() ? 0 : directory.listing.back().cursor;
   if (op.cursor() != tail || directory.listing_end) return;  // not the continuation of what is here
   for (const proto::DirEntry& entry : result.entries()) {
@@ -231,7 +238,6 @@ void LeaseCache::ApplyListingLocked(const proto::ReadDirOp& op, const proto::Rea
   }
   names_ += result.entries_size();
   directory.listing_end = result.end();
-  // Names that were made or removed here since are among them; a listing from the start to the end has all the others.
   directory.complete = directory.complete || result.end();
 }
 

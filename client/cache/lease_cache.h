@@ -84,6 +84,16 @@ class LeaseCache {
   std::optional<std::string> SymlinkTarget(InodeId inode);
   // The layout that came with the lease `number`; empty when none did.
   std::vector<ChunkPlace> Layout(InodeId inode, uint64_t number);
+  // A name of the directory was asked for and is not known. A part of the directory that is worth fetching
+  // before the master is asked for the name alone: from the second such name on, and then so rarely that what
+  // is fetched in vain costs no more than the names that were asked for
+  // (docs/decisions/directories-are-fetched-ahead.md). The caller fetches it and calls EndAhead.
+  struct Ahead {
+    uint64_t cursor = 0;
+    uint32_t max_entries = 0;
+  };
+  std::optional<Ahead> BeginAhead(InodeId directory);
+  void EndAhead(InodeId directory);
   // Up to `max` entries after `cursor`; nullopt: not cached, ask the master from `cursor`.
   std::optional<ListingPage> List(InodeId directory, uint64_t cursor, size_t max);
 
@@ -139,6 +149,11 @@ class LeaseCache {
     std::unordered_map<uint64_t, size_t> position;  // cursor -> index of the entry after it
     bool listing_end = false;
     bool complete = false;  // every name there is, is in `names`: what is not there does not exist
+    uint64_t known_through =
+        0;  // names with a cursor up to here are in `names`, whatever was changed here since
+    uint32_t unknown_asked = 0;  // names that were not known, since the last fetch ahead
+    uint32_t fetches_ahead = 0;
+    bool fetching_ahead = false;
     int64_t quiet_from_ns = 0;  // exposes no names before
   };
   struct Node {

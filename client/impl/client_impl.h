@@ -40,6 +40,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -74,7 +75,7 @@ struct ClientParts {
   const DataCounters* counters = nullptr;  // for Stats
   // Runs `work`, whose seals leave together at its end. Empty: they leave as they come.
   std::function<void(const std::function<void()>& work)> gather_seals;
-  std::shared_ptr<void> keep_alive;        // outlives everything that make_data_path's files use
+  std::shared_ptr<void> keep_alive;  // outlives everything that make_data_path's files use
   CacheListener* listener = nullptr;
   const Clock* clock = SystemClock::Get();
   int64_t write_back_ms = 500;    // commits of closed files are gathered for so long
@@ -187,6 +188,10 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Entry EntryOf(InodeId inode, const proto::Attr* fallback);
   Entry NamedEntry(InodeId parent, const std::string& name, InodeId inode, const proto::Attr* fallback);
   Attributes WithBuffered(Attributes attr) const;
+  // What the cache says about a name; empty: nothing.
+  std::optional<Result<Entry>> CachedName(InodeId parent, const std::string& name);
+  // Fetches a part of a directory of which several names were asked for. False: not worth it, or it failed.
+  bool FetchAhead(const Caller& caller, InodeId directory);
   Result<Entry> CachedOrFetched(const Caller& caller, InodeId inode);
   // Checks x (and more) on a directory for an answer from the cache. kAskMaster when the cache cannot tell.
   Verdict CheckCached(InodeId inode, const Caller& caller, uint32_t mask);
@@ -229,7 +234,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);
   Status FlushFile(const FilePtr& file);
   Status SyncFile(const FilePtr& file, const Caller& caller, bool data_only);
-  // The part of a sync that concerns the master: tells it what there is to tell, and waits for its disk where that is needed.
+  // The part of a sync that concerns the master: tells it what there is to tell, and waits for its disk where
+  // that is needed.
   Status SyncMasterFor(const FilePtr& file, bool data_only);
   // Remembers which files a mutation that was answered has changed.
   void NoteChanges(const proto::Request& request, const proto::Reply& reply);
@@ -262,7 +268,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   };
   void WriteBackMain();
   void WriteBackRound(bool everything);
-  // Seals what is idle; sorts the files into those whose lease can be lowered, those to be committed, and those not yet.
+  // Seals what is idle; sorts the files into those whose lease can be lowered, those to be committed, and
+  // those not yet.
   struct Due {
     std::vector<FilePtr> lower;
     std::vector<FilePtr> commit;
@@ -330,7 +337,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   std::condition_variable write_back_wake_;
   // Guarded by write_back_mu_:
   std::unordered_map<InodeId, FilePtr>
-      written_;               // files with a write lease: commits and lowering are due some time
+      written_;                          // files with a write lease: commits and lowering are due some time
   std::vector<InodeId> holds_to_close_;  // the master was told that they are open, and they are not any more
   bool write_back_stop_ = false;
 

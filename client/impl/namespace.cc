@@ -49,25 +49,49 @@ Entry ClientImpl::NamedEntry(InodeId parent, const std::string& name, InodeId in
   return entry;
 }
 
+std::optional<Result<Entry>> ClientImpl::CachedName(InodeId parent, const std::string& name) {
+  InodeId child;
+  switch (cache_->FindName(parent, name, &child)) {
+    case LeaseCache::Name::kAbsent:
+      return Status(StatusCode::kNotFound, name + ": no such file or directory");
+    case LeaseCache::Name::kPresent:
+      if (cache_->Find(child)) {
+        Entry entry = NamedEntry(parent, name, child, nullptr);
+        if (entry.attr.inode == child) return entry;  // otherwise its lease went away just now
+      }
+      return std::nullopt;
+    case LeaseCache::Name::kUnknown:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+bool ClientImpl::FetchAhead(const Caller& caller, InodeId directory) {
+  if (CheckCached(directory, caller, kMayRead) != Verdict::kAllowed) return false;
+  const auto ahead = cache_->BeginAhead(directory);
+  if (!ahead) return false;
+  proto::Request request;
+  proto::ReadDirOp* op = request.mutable_read_dir();
+  op->set_inode(directory.value());
+  op->set_cursor(ahead->cursor);
+  op->set_max_entries(ahead->max_entries);
+  op->set_with_attrs(true);
+  op->set_want_lease(true);
+  op->set_want_layout(true);
+  const auto reply = CallAs(caller, std::move(request));
+  cache_->EndAhead(directory);
+  return reply.ok();  // otherwise the name is asked for as usual, and tells what is wrong
+}
+
 Result<Entry> ClientImpl::Lookup(const Caller& caller, InodeId parent, const std::string& name) {
   CAIRN_RETURN_IF_ERROR(CheckName(name));
   const Verdict verdict =
       name == "." || name == ".." ? Verdict::kAskMaster : CheckCached(parent, caller, kMayExecute);
   if (verdict == Verdict::kDenied) return Denied(parent);
   if (verdict == Verdict::kAllowed) {
-    InodeId child;
-    switch (cache_->FindName(parent, name, &child)) {
-      case LeaseCache::Name::kAbsent:
-        return Status(StatusCode::kNotFound, name + ": no such file or directory");
-      case LeaseCache::Name::kPresent:
-        if (cache_->Find(child)) {
-          Entry entry = NamedEntry(parent, name, child, nullptr);
-          if (entry.attr.inode == child) return entry;  // otherwise its lease went away just now
-        }
-        break;
-      case LeaseCache::Name::kUnknown:
-        break;
-    }
+    auto known = CachedName(parent, name);
+    if (!known && FetchAhead(caller, parent)) known = CachedName(parent, name);
+    if (known) return *std::move(known);
   }
   proto::Request request;
   proto::LookupOp* op = request.mutable_lookup();

@@ -43,7 +43,8 @@ TEST_F(RoundTrips, AFailedLookupUnderTheDirectoryLeaseIsNone) {
   EXPECT_GT(client->NegativeValidNanos(kRoot), 0);
 }
 
-// What a program makes and fills itself it need not be told about: neither that a name is free nor that one is gone.
+// What a program makes and fills itself it need not be told about: neither that a name is free nor that one
+// is gone.
 TEST_F(RoundTrips, ADirectoryMadeHereIsKnownWhole) {
   auto client = Connect();
   ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
@@ -90,7 +91,8 @@ TEST_F(RoundTrips, FsyncIsOneRequestAndNoneWhenTheMasterHasNothingNewToWrite) {
   EXPECT_EQ(master.Count(Op::kWriteBack), 1);
   EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, false).ok()); }), 0) << "nothing changed";
   write(0);
-  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "what recovery must not go below";
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1)
+      << "what recovery must not go below";
   EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, false).ok()); }), 0) << "which told everything";
   write(4096);
   EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "the size changed";
@@ -158,6 +160,80 @@ TEST_F(RoundTrips, AListingIsFetchedAheadAndAnswersLookupsAndStats) {
             }),
             1);
   EXPECT_EQ(seen, 300u);
+}
+
+// A program that looks at one file after another, without listing the directory first.
+TEST_F(RoundTrips, ADirectoryOfWhichSeveralNamesAreAskedForIsFetchedAhead) {
+  for (int i = 0; i < 300; ++i) master.AddFile(1, "f" + std::to_string(i));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Lookup(root, kRoot, "f0").ok()); }), 1);
+  EXPECT_EQ(master.Count(Op::kReadDir), 0) << "one name is no reason to fetch more";
+  EXPECT_LE(Cost([&] {
+              for (int i = 1; i < 300; ++i) {
+                auto entry = client->Lookup(root, kRoot, "f" + std::to_string(i));
+                ASSERT_TRUE(entry.ok());
+                EXPECT_TRUE(client->GetAttr(root, entry->attr.inode).ok());
+              }
+            }),
+            20);
+  EXPECT_EQ(master.Count(Op::kReadDir), 2);
+  EXPECT_EQ(Cost([&] { EXPECT_EQ(client->Lookup(root, kRoot, "absent").code(), StatusCode::kNotFound); }), 0);
+}
+
+TEST_F(RoundTrips, WhatIsFetchedAheadIsBoundedByWhatIsAskedFor) {
+  for (int i = 0; i < 3'000; ++i) master.AddFile(1, "f" + std::to_string(10'000 + i));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_TRUE(client->Lookup(root, kRoot, "f" + std::to_string(12'988 + i)).ok());
+  }
+  EXPECT_EQ(master.Count(Op::kReadDir), 1);
+  EXPECT_LE(client->Stats().leases, 256u + 16u);
+}
+
+TEST_F(RoundTrips, AGuessDisplacesNoLeases) {
+  for (int i = 0; i < 300; ++i) master.AddFile(1, "f" + std::to_string(i));
+  auto client = Connect(nullptr, /*max_leases=*/500);
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(client->Lookup(root, kRoot, "f" + std::to_string(i)).ok());
+  EXPECT_EQ(master.Count(Op::kReadDir), 0);
+}
+
+TEST_F(RoundTrips, WhoMayNotListADirectoryFetchesNothingAhead) {
+  const uint64_t dir = master.AddDirectory(1, "d", 0711);
+  for (int i = 0; i < 20; ++i) master.AddFile(dir, "f" + std::to_string(i));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, InodeId(dir)).ok());
+  const Caller other{.uid = 1000, .gid = 1000};
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(client->Lookup(other, InodeId(dir), "f" + std::to_string(i)).ok());
+  EXPECT_EQ(master.Count(Op::kReadDir), 0);
+}
+
+// Parts of a directory are fetched while this client changes names in it: what it knows at the end is the
+// whole of it.
+TEST_F(RoundTrips, NamesChangedBetweenTwoFetchesAreKnown) {
+  for (int i = 0; i < 300; ++i) master.AddFile(1, "f" + std::to_string(10'000 + i));
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  const auto ask = [&](int i) {
+    return client->Lookup(root, kRoot, "f" + std::to_string(10'000 + i)).code();
+  };
+  EXPECT_EQ(ask(290), StatusCode::kOk);
+  EXPECT_EQ(ask(291), StatusCode::kOk);  // the first 256 are known now
+  ASSERT_EQ(master.Count(Op::kReadDir), 1);
+  ASSERT_TRUE(client->Mkdir(root, kRoot, "z", 0755).ok());
+  ASSERT_TRUE(client->Rename(root, kRoot, "f10299", kRoot, "y", 0).ok());
+  for (int i = 256; i < 290; ++i) EXPECT_EQ(ask(i), StatusCode::kOk);
+  ASSERT_EQ(master.Count(Op::kReadDir), 2);
+  EXPECT_EQ(Cost([&] {
+              EXPECT_EQ(ask(298), StatusCode::kOk);
+              EXPECT_EQ(ask(299), StatusCode::kNotFound);
+              EXPECT_TRUE(client->Lookup(root, kRoot, "z").ok());
+              EXPECT_TRUE(client->Lookup(root, kRoot, "y").ok());
+              EXPECT_EQ(client->Lookup(root, kRoot, "x").code(), StatusCode::kNotFound);
+            }),
+            0);
 }
 
 }  // namespace
