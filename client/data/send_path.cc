@@ -14,10 +14,9 @@ using replication::ChunkWriter;
 using replication::MutationKind;
 using wire::MessageType;
 
-// Sending is held back for members that lag but go on, at most for a second at first and a quarter of the
-// time after.
-constexpr int64_t kPaceFirstNanos = kNanosPerSecond;
-constexpr int64_t kPaceMostNanos = 2 * kNanosPerSecond;
+// Sending is held back for members that lag but go on: at first at most for this part of the write timeout (a
+// second of ten), then for a quarter of the time, saved up to twice that.
+constexpr int64_t kPaceFirstPart = 10;
 constexpr int64_t kPaceShare = 4;
 // A broken connection is tried again after this long.
 constexpr int64_t kReconnectNanos = 100 * kNanosPerMilli;
@@ -167,7 +166,8 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   if (retained_bytes_ > context_.options.laggard_bytes) DropLaggardsLocked();
   if (chunk.log.empty() && chunk.dirty.empty()) active_.erase(chunk.index);
   if (writer.sealing()) SendSealsLocked();
-  // Those who wait want a quorum, room, or to hear that there is none: an answer that changes nothing of that wakes nobody.
+  // Those who wait want a quorum, room, or to hear that there is none: an answer that changes nothing of that
+  // wakes nobody.
   if (progress || writer.below_quorum() || writer.fenced_by_quorum()) changed_.notify_all();
 }
 
@@ -177,15 +177,17 @@ void FileCore::SettleLocked(ChunkState& chunk) {
 // wait for the quorum are never held back.
 bool FileCore::PacedLocked() {
   const int64_t now = Now();
+  const int64_t timeout = context_.options.write_timeout_ms * kNanosPerMilli;
+  const int64_t first = timeout / kPaceFirstPart;
   if (pace_earned_ns_ == 0) {
     pace_earned_ns_ = now;
-    pace_allowance_ns_ = kPaceFirstNanos;
+    pace_allowance_ns_ = first;
   }
-  const int64_t recent = context_.options.write_timeout_ms * kNanosPerMilli / 40;
+  const int64_t recent = timeout / 40;
   const bool wanted = retained_bytes_ > context_.options.laggard_bytes / 2 && flushes_ == 0 &&
                       now - last_release_ns_ < recent;
   if (wanted && paced_since_ns_ == 0) {
-    pace_allowance_ns_ = std::min(kPaceMostNanos, pace_allowance_ns_ + (now - pace_earned_ns_) / kPaceShare);
+    pace_allowance_ns_ = std::min(2 * first, pace_allowance_ns_ + (now - pace_earned_ns_) / kPaceShare);
     pace_earned_ns_ = paced_since_ns_ = now;
   }
   if (wanted && now - paced_since_ns_ < pace_allowance_ns_) return true;

@@ -292,6 +292,8 @@ TEST(FileDataWrite, AServerThatLagsButGoesOnIsWaitedForInsteadOfDropped) {
   options.chunk_bytes = 64 << 10;  // cheap for the fake: its cost grows with the chunk
   options.data.laggard_bytes = 2 * kMiB;
   options.data.window_bytes = 128 << 10;
+  options.data.write_timeout_ms =
+      600'000;  // how long it is waited for is a part of this: no busy machine reaches it
   FakeCluster cluster(options);
   auto file = cluster.NewFile();
   cluster.OpenForWriting(*file);
@@ -483,7 +485,8 @@ TEST(FileDataSeal, DiscardDropsWhatNobodyWillRead) {
   EXPECT_EQ(file->LastWriteError().number, 0u);
 }
 
-// A file of nearly 2^63 bytes with two bytes in it: what is asked for and kept goes by its chunks, not by its length.
+// A file of nearly 2^63 bytes with two bytes in it: what is asked for and kept goes by its chunks, not by its
+// length.
 TEST(FileDataWrite, AHugeHoleCostsNothing) {
   FakeCluster cluster;
   auto file = cluster.NewFile();
