@@ -27,7 +27,7 @@
 namespace cairn::chunkserver {
 
 struct DataServiceOptions {
-  size_t max_connections = 1024;
+  size_t max_connections = 4096;
   size_t max_requests_in_work = 256;    // per connection: reads, digests and flushes not answered yet
   size_t max_answer_bytes = 32u << 20;  // per connection, waiting to be sent or being read
   int64_t greeting_timeout_ms = 10'000;

@@ -60,7 +60,7 @@ struct Flags {
   uint64_t scrub_interval_hours = 24;
   uint64_t sync_mib = 0;
   size_t max_syncs = 4;
-  size_t max_connections = 1024;
+  size_t max_connections = 4096;
   size_t io_threads = 0;
   size_t read_threads = 4;
   DaemonOptions daemon;

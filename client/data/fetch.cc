@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "client/data/file_core.h"
-#include "common/checksum.h"
+#include "client/data/read_reply.h"
 #include "common/log.h"
 
 namespace cairn::client {
@@ -20,17 +20,6 @@ constexpr int64_t kHedgeUsualTimes = 8;
 constexpr uint32_t kMaxHedges = 2;  // two silent replicas of three must not keep a reader from the third
 constexpr int64_t kAskTimeoutMs = 5000;
 constexpr int64_t kSuspectNanos = 5 * kNanosPerSecond;
-
-// Whole blocks from `offset` (aligned); the last one may be cut by the chunk's length and is padded with
-// zeros for its checksum.
-bool ChecksumsMatch(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
-                    std::span<const uint32_t> checksums) {
-  const size_t whole = data.size() / kBlockBytes * kBlockBytes;
-  const size_t whole_blocks = whole / kBlockBytes;
-  if (FirstBadBlock(chunk, offset, data.first(whole), checksums.first(whole_blocks)) >= 0) return false;
-  return whole == data.size() || BlockChecksum(chunk, offset / kBlockBytes + whole_blocks,
-                                               data.subspan(whole)) == checksums[whole_blocks];
-}
 
 }  // namespace
 
@@ -52,6 +41,9 @@ std::vector<ServerId> FileCore::RankLocked(const std::vector<ServerId>& servers,
   }
   return replication::RankReplicas(std::move(candidates), chunk.value() ^ inode_.value());
 }
+
+// Others are asked first for a while.
+void FileCore::SuspectLocked(ServerId server) { suspect_until_ns_[server] = Now() + kSuspectNanos; }
 
 FileCore::FetchRef FileCore::StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset,
                                               uint32_t length) {
@@ -98,21 +90,11 @@ void FileCore::OnFetchReply(const FetchRef& fetch, ServerId server, const Status
   uint64_t data_offset = 0;
   if (status.ok()) {
     Result<wire::ReadReply> reply = wire::DecodeReadReply(meta);
-    status = reply.ok() ? reply->status : reply.status();
-    if (status.ok()) {
+    status = reply.status();
+    if (reply.ok()) {
+      status = CheckReadReply(fetch->chunk, fetch->offset, fetch->length, *reply, data.bytes);
       data_offset = reply->offset;
-      const uint64_t wanted_end = std::min<uint64_t>(fetch->offset + fetch->length, reply->chunk_length);
-      const bool fits = data_offset % kBlockBytes == 0 && data_offset <= fetch->offset &&
-                        (fetch->offset >= wanted_end || data_offset + data.size() >= wanted_end) &&
-                        reply->checksums.size() == BlocksTouched(data_offset, data.size());
-      if (!fits) {
-        status = Status(StatusCode::kMalformed, "the reply does not cover the range that was asked for");
-      } else if (!ChecksumsMatch(fetch->chunk, data_offset, data.bytes, reply->checksums)) {
-        ++context_.counters->corrupt_replies;
-        status = Status(StatusCode::kCorrupt, "bytes " + std::to_string(data_offset) + ".." +
-                                                  std::to_string(data_offset + data.size()) +
-                                                  " do not match their checksums");
-      }
+      if (status.code() == StatusCode::kCorrupt && reply->status.ok()) ++context_.counters->corrupt_replies;
     }
   }
   std::lock_guard lock(mu_);
@@ -124,7 +106,7 @@ void FileCore::OnFetchReply(const FetchRef& fetch, ServerId server, const Status
     fetch->reader->OnSuccess(server);
   } else {
     ++context_.counters->read_failovers;
-    suspect_until_ns_[server] = Now() + kSuspectNanos;
+    SuspectLocked(server);
     fetch->reader->OnFailure(server, status);
   }
   SettleFetchLocked(fetch);

@@ -13,7 +13,7 @@
 //
 // The parts: write_path.cc (Write, Zero, Truncate), send_path.cc (log to members), trouble.cc (master calls,
 // time limits), flush_path.cc (Flush, FlushDurable), seal_path.cc (SealIdle, FlushAndSeal), read_path.cc (Read, layout, read-ahead),
-// fetch.cc (one verified read).
+// small_read.cc (one small read by the caller's thread), fetch.cc (one verified read).
 //
 // Thread-safety: all public methods may be called from any thread.
 #pragma once
@@ -221,7 +221,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byte> out, std::vector<ReadPart>* parts);
   void PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, uint64_t base,
                      std::span<std::byte> out, std::vector<ReadPart>* parts);
-  void ReadAheadLocked(uint64_t offset, uint64_t length);
+  void ReadAheadLocked(ReadAhead::Range range);
   void ArmCacheExpiryLocked();
   void ExpireCache();
 
@@ -231,7 +231,11 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void NoteAllocatedLocked(ChunkState& chunk, uint64_t allocated_bytes);
   static void NoteSealedLocked(ChunkState& chunk, SealedChunk* seal);
 
+  // small_read.cc
+  std::optional<Status> ReadSmallLocked(Lock& lock, uint64_t offset, std::span<std::byte> out);
+
   // fetch.cc
+  void SuspectLocked(ServerId server);
   FetchRef StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset, uint32_t length);
   void PollFetchLocked(const FetchRef& fetch);
   void AskLocked(const FetchRef& fetch, ServerId server);

@@ -86,13 +86,18 @@ Status FileCore::ReadOnceLocked(Lock& lock, uint64_t offset, std::span<std::byte
   const int64_t deadline = Now() + context_.options.read_timeout_ms * kNanosPerMilli;
   const uint64_t end = offset + buffer.size();
   CAIRN_RETURN_IF_ERROR(EnsureLayoutLocked(lock, offset / chunk_bytes_, (end - 1) / chunk_bytes_));
+  const ReadAhead::Range ahead = read_ahead_.OnRead(offset, buffer.size(), size_);
+  if (ahead.empty()) {
+    if (const std::optional<Status> read = ReadSmallLocked(lock, offset, buffer)) return *read;
+    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+  }
   std::vector<ReadPart> parts;
   for (uint64_t at = offset; at < end;) {
     const uint64_t n = std::min(end - at, chunk_bytes_ - at % chunk_bytes_);
     CAIRN_RETURN_IF_ERROR(PlanChunkLocked(lock, at, buffer.subspan(at - offset, n), &parts));
     at += n;
   }
-  ReadAheadLocked(offset, buffer.size());
+  ReadAheadLocked(ahead);
   for (const ReadPart& part : parts) {
     const Status status = WaitFetchLocked(lock, part.fetch, deadline);
     if (attachment != attachment_)
@@ -309,8 +314,7 @@ void FileCore::PlanGapLocked(ChunkState& chunk, const Source& source, Gap gap, u
   }
 }
 
-void FileCore::ReadAheadLocked(uint64_t offset, uint64_t length) {
-  const ReadAhead::Range range = read_ahead_.OnRead(offset, length, size_);
+void FileCore::ReadAheadLocked(ReadAhead::Range range) {
   for (uint64_t at = range.from; at < range.to;) {
     const uint64_t index = at / chunk_bytes_;
     const uint64_t in_chunk = at % chunk_bytes_;

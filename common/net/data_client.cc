@@ -1,11 +1,13 @@
 #include "common/net/data_client.h"
 
+#include <atomic>
 #include <future>
 #include <mutex>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "common/net/blocking_calls.h"
 #include "common/net/buffer_pool.h"
 #include "common/net/event_loop.h"
 #include "common/net/resolver.h"
@@ -18,7 +20,8 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   Impl(EventLoop* loop, DataClientOptions options)
       : loop_(loop),
         options_(std::move(options)),
-        pool_(std::make_shared<BufferPool>(options_.pooled_receive_bytes)) {}
+        pool_(std::make_shared<BufferPool>(options_.pooled_receive_bytes)),
+        blocking_(options_, loop->clock()) {}
 
   EventLoop* loop() const { return loop_; }
   BufferPool& pool() { return *pool_; }
@@ -65,7 +68,18 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
     LinkTo(peer)->Call(type, std::move(meta), std::move(data), deadline_ns, std::move(done));
   }
 
-  void SetCluster(Uuid cluster) { options_.cluster = cluster; }
+  Outcome CallBlocking(const Peer& peer, wire::MessageType type, std::span<const std::byte> meta, int64_t timeout_ms,
+                       const BlockingCalls::Use& use) {
+    if (!sweeping_.exchange(true)) {
+      loop_->Post([self = shared_from_this()] { self->SweepLater(); });
+    }
+    return blocking_.Call(peer, type, meta, timeout_ms, use);
+  }
+
+  void SetCluster(Uuid cluster) {
+    options_.cluster = cluster;
+    blocking_.SetCluster(cluster);
+  }
 
   void Disconnect(ServerId server, const std::string& reason) {
     const std::shared_ptr<ServerLink> link = Find(server);
@@ -76,6 +90,7 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
 
   void Close() {
     closed_ = true;
+    blocking_.CloseAll();
     std::unordered_map<Key, std::shared_ptr<ServerLink>, KeyHash> links;
     {
       std::lock_guard lock(mu_);
@@ -93,6 +108,16 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   }
 
  private:
+  // Connections that nobody uses any more are closed.
+  void SweepLater() {
+    loop_->AddTimer(loop_->clock()->NowNanos() + BlockingCalls::kIdleNanos, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self || self->closed_) return;
+      self->sweeping_ = false;
+      if (self->blocking_.SweepIdle() && !self->sweeping_.exchange(true)) self->SweepLater();
+    });
+  }
+
   void Drain() {
     for (;;) {
       std::vector<Queued> calls;
@@ -153,7 +178,9 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   DataClientOptions options_;  // the cluster changes, on the loop's thread only
   const std::shared_ptr<Resolver> resolver_ = std::make_shared<Resolver>();
   const std::shared_ptr<BufferPool> pool_;
-  bool closed_ = false;  // of the loop's thread
+  BlockingCalls blocking_;
+  std::atomic<bool> sweeping_{false};  // a sweep of its idle connections is due
+  bool closed_ = false;                // of the loop's thread
 
   std::mutex queue_mu_;
   std::vector<Queued> queue_;  // guarded by queue_mu_; calls on their way to the loop
@@ -184,6 +211,12 @@ DataClient::~DataClient() {
 void DataClient::Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data,
                       int64_t deadline_ns, Callback done) {
   impl_->Enqueue({peer, type, std::move(meta), std::move(data), deadline_ns, std::move(done)});
+}
+
+DataClient::Outcome DataClient::CallBlocking(
+    const Peer& peer, wire::MessageType type, std::span<const std::byte> meta, int64_t timeout_ms,
+    const std::function<void(std::span<const std::byte> meta, std::span<const std::byte> data)>& use) {
+  return impl_->CallBlocking(peer, type, meta, timeout_ms, use);
 }
 
 void DataClient::SetCluster(Uuid cluster) {

@@ -49,6 +49,11 @@ bool FakeChunkserver::running() {
   return server_ != nullptr;
 }
 
+size_t FakeChunkserver::connections() {
+  std::lock_guard lock(server_mu_);
+  return server_ ? server_->server().connections() : 0;
+}
+
 std::string FakeChunkserver::address() {
   std::lock_guard lock(server_mu_);
   return server_ == nullptr ? "127.0.0.1:1" : server_->address();

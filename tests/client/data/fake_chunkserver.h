@@ -54,6 +54,7 @@ class FakeChunkserver {
   void Corrupt(ChunkId chunk, uint64_t offset);
 
   std::map<wire::MessageType, int> requests();
+  size_t connections();
   uint64_t read_bytes() const { return read_bytes_; }
   uint64_t bad_checksums() const { return bad_checksums_; }
 

@@ -92,6 +92,50 @@ TEST(FileDataRead, ARandomBlockCostsOneRequestOfThatBlock) {
   EXPECT_EQ(cluster.master().layouts(), 0);
 }
 
+size_t AllConnections(FakeCluster& cluster) {
+  return cluster.server(1).connections() + cluster.server(2).connections() + cluster.server(3).connections();
+}
+
+// Connections of the caller's threads beside those of the event loop show who carried a read out.
+TEST(FileDataRead, ASmallReadIsCarriedOutByItsCaller) {
+  FakeCluster cluster;
+  const auto data = Pattern(4 * kMiB, 5);
+  Store(cluster, data);
+  const size_t before = AllConnections(cluster);
+  auto file = cluster.NewFile();
+  file->AttachRead(data.size(), cluster.master().Chunks());
+  std::vector<std::byte> large(300'000), small(4096);
+  ASSERT_TRUE(file->Read(1'000'000, large).ok());
+  EXPECT_EQ(AllConnections(cluster), before);
+  for (const uint64_t at : {3'000'000, 17, 2'222'222}) {
+    const Result<size_t> read = file->Read(at, small);
+    ASSERT_TRUE(read.ok());
+    ASSERT_EQ(*read, small.size());
+    EXPECT_TRUE(std::equal(small.begin(), small.end(), data.begin() + static_cast<ptrdiff_t>(at)));
+  }
+  EXPECT_EQ(AllConnections(cluster), before + 1);  // always the same carrier of one chunk
+  EXPECT_EQ(cluster.requests(MessageType::kRead), 4);
+}
+
+TEST(FileDataRead, AfterASmallReadThatWasNotAnsweredOthersAreAsked) {
+  FakeCluster cluster;
+  const auto data = Pattern(2 * kMiB, 6);
+  Store(cluster, data);
+  auto file = cluster.NewFile();
+  file->AttachRead(data.size(), cluster.master().Chunks());
+  std::vector<std::byte> got(4096);
+  ASSERT_TRUE(file->Read(8192, got).ok());
+  int carrier = 1;
+  while (cluster.server(carrier).requests()[MessageType::kRead] == 0) ++carrier;
+  cluster.server(carrier).Hold();
+  for (const uint64_t at : {900'000, 100'000, 1'500'000}) {
+    ASSERT_TRUE(file->Read(at, got).ok());
+    EXPECT_TRUE(std::equal(got.begin(), got.end(), data.begin() + static_cast<ptrdiff_t>(at)));
+  }
+  EXPECT_EQ(cluster.server(carrier).requests()[MessageType::kRead], 2) << "it was asked again while it is suspect";
+  cluster.server(carrier).Release();
+}
+
 TEST(FileDataRead, HolesAndWhatLiesBeyondAChunksLengthAreZeros) {
   FakeCluster cluster;
   auto file = cluster.NewFile();
