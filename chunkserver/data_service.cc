@@ -88,7 +88,8 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
     PerLoop& own = sessions_.at(loop);
     if (own.stopped) return;
     auto session = std::make_shared<DataSession>(
-        loop, &handler_, readers_, SessionLimits{options_.max_requests_in_work, options_.max_answer_bytes},
+        loop, &handler_, readers_,
+        SessionLimits{options_.max_requests_in_work, options_.max_answer_bytes, options_.metrics},
         std::move(slot),
         [&own](FrameConnection& closed) { own.connections.erase(closed.shared_from_this()); });
     const FrameConnection::Options limits{.max_meta_bytes = DataSession::kMaxGreetingBytes,

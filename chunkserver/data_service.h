@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "chunkserver/data_metrics.h"
 #include "chunkserver/disk_set.h"
 #include "chunkserver/request_handler.h"
 #include "chunkserver/server_identity.h"
@@ -34,6 +35,7 @@ struct DataServiceOptions {
   int64_t half_frame_timeout_ms = 60'000;   // a frame that does not go on for so long ends its connection
   size_t pooled_receive_bytes = 64u << 20;  // receive buffers kept for reuse
   int socket_buffer_bytes = 4 << 20;
+  DataMetrics* metrics = nullptr;  // counts requests; may be null, else outlives the service
 };
 
 class DataService {

@@ -28,6 +28,7 @@ DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, Wo
 DataSession::~DataSession() = default;
 
 void DataSession::OnFrame(FrameConnection& connection, Frame frame) {
+  if (limits_.metrics != nullptr) frame_began_ns_ = loop_->clock()->NowNanos();
   const Status status = Handle(connection, frame);
   if (!status.ok()) {
     connection.Close(status);
@@ -97,6 +98,7 @@ Status DataSession::Read(FrameConnection& connection, const Frame& frame) {
   // What is in memory takes less time than handing it over to another thread and back.
   auto started = handler_->StartRead(request);
   if (auto* answer = std::get_if<ReadAnswer>(&started)) {
+    Count(frame.header.type, frame_began_ns_, answer->data.size());
     connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
                     SharedBytes::Own(wire::Encode(answer->reply)), std::move(answer->data));
     return Status::Ok();
@@ -145,10 +147,10 @@ Status DataSession::Flush(FrameConnection& connection, const Frame& frame) {
   ++in_work_;
   answer_bytes_ += answer_bytes;
   handler_->Flush(std::move(request), [self = shared_from_this(), link = connection.shared_from_this(),
-                                       type = frame.header.type, id = frame.header.request_id,
-                                       answer_bytes](const wire::BatchReply& reply) {
-    self->loop_->Post([self, link, type, id, answer_bytes, meta = wire::Encode(reply)]() mutable {
-      self->Finished(*link, type, id, answer_bytes, {std::move(meta), {}});
+                                       type = frame.header.type, id = frame.header.request_id, answer_bytes,
+                                       began = frame_began_ns_](const wire::BatchReply& reply) {
+    self->loop_->Post([self, link, type, id, answer_bytes, began, meta = wire::Encode(reply)]() mutable {
+      self->Finished(*link, type, id, answer_bytes, began, {std::move(meta), {}});
     });
   });
   return Status::Ok();
@@ -160,30 +162,38 @@ void DataSession::RunInPool(FrameConnection& connection, const Frame& frame, siz
   answer_bytes_ += answer_bytes;
   const uint8_t type = frame.header.type;
   const uint64_t id = frame.header.request_id;
-  const bool taken = readers_->TrySubmit([self = shared_from_this(), link = connection.shared_from_this(),
-                                          type, id, answer_bytes, work = std::move(work)] {
-    auto reply = std::make_shared<Reply>(work());
-    self->loop_->Post([self, link, type, id, answer_bytes, reply] {
-      self->Finished(*link, type, id, answer_bytes, std::move(*reply));
-    });
-  });
+  const bool taken =
+      readers_->TrySubmit([self = shared_from_this(), link = connection.shared_from_this(), type, id,
+                           answer_bytes, began = frame_began_ns_, work = std::move(work)] {
+        auto reply = std::make_shared<Reply>(work());
+        self->loop_->Post([self, link, type, id, answer_bytes, began, reply] {
+          self->Finished(*link, type, id, answer_bytes, began, std::move(*reply));
+        });
+      });
   if (!taken) {
-    Finished(connection, type, id, answer_bytes,
+    Finished(connection, type, id, answer_bytes, frame_began_ns_,
              refuse(Status(StatusCode::kResourceExhausted, "too many reads are queued at this chunkserver")));
   }
 }
 
 void DataSession::Finished(FrameConnection& connection, uint8_t type, uint64_t request_id,
-                           size_t answer_bytes, Reply reply) {
+                           size_t answer_bytes, int64_t began_ns, Reply reply) {
   --in_work_;
   answer_bytes_ -= answer_bytes;
+  Count(type, began_ns, reply.data.size());
   if (connection.closed()) return;
   connection.Send(type | wire::kReplyBit, request_id, SharedBytes::Own(std::move(reply.meta)),
                   std::move(reply.data));
   UpdateReading(connection);
 }
 
+void DataSession::Count(uint8_t type, int64_t began_ns, uint64_t bytes) const {
+  if (limits_.metrics == nullptr) return;
+  limits_.metrics->Served(static_cast<MessageType>(type), loop_->clock()->NowNanos() - began_ns, bytes);
+}
+
 void DataSession::Send(FrameConnection& connection, const Frame& frame, wire::Bytes meta) {
+  Count(frame.header.type, frame_began_ns_, frame.data.bytes.size());
   connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
                   SharedBytes::Own(std::move(meta)), {});
 }

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "chunkserver/data_metrics.h"
 #include "chunkserver/request_handler.h"
 #include "chunkserver/worker_pool.h"
 #include "common/net/event_loop.h"
@@ -19,6 +20,7 @@ namespace cairn::chunkserver {
 struct SessionLimits {
   size_t max_requests_in_work;
   size_t max_answer_bytes;
+  DataMetrics* metrics = nullptr;  // may be null
 };
 
 class DataSession final : public net::FrameConnection::Owner,
@@ -55,8 +57,11 @@ class DataSession final : public net::FrameConnection::Owner,
   // Runs `work` in the pool and sends what it returns. answer_bytes: how large the answer may get.
   void RunInPool(net::FrameConnection& connection, const net::Frame& frame, size_t answer_bytes,
                  std::function<Reply()> work, std::function<Reply(const Status&)> refuse);
+  // `began_ns`: when the request was read.
   void Finished(net::FrameConnection& connection, uint8_t type, uint64_t request_id, size_t answer_bytes,
-                Reply reply);
+                int64_t began_ns, Reply reply);
+  // An answer, for the metrics.
+  void Count(uint8_t type, int64_t began_ns, uint64_t bytes) const;
   void Send(net::FrameConnection& connection, const net::Frame& frame, wire::Bytes meta);
   void UpdateReading(net::FrameConnection& connection);
 
@@ -68,6 +73,7 @@ class DataSession final : public net::FrameConnection::Owner,
   std::shared_ptr<void> slot_;
   std::function<void(net::FrameConnection&)> closed_;
   bool greeted_ = false;
+  int64_t frame_began_ns_ = 0;  // when the frame that is handled now was read; 0: nobody counts
   std::string name_;
   size_t in_work_ = 0;
   size_t answer_bytes_ = 0;  // of requests in work

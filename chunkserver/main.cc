@@ -13,10 +13,12 @@
 #include <vector>
 
 #include "chunkserver/server.h"
+#include "chunkserver/server_metrics.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/metrics/endpoint.h"
 #include "common/net/address.h"
 
 namespace cairn::chunkserver {
@@ -52,6 +54,7 @@ struct Flags {
   std::string rack;
   std::string storage_class;
   std::string address_file;
+  metrics::EndpointOptions metrics{.program = "cairn-chunkserver", .version = CAIRN_VERSION};
   bool must_exist = false;
   uint64_t reserve_mib = 0;
   uint64_t index_cache_mib = 32;
@@ -80,6 +83,9 @@ void AddFlags(CLI::App& app, Flags& f) {
   app.add_option("--zone", f.zone, "zone of this server, for placement");
   app.add_option("--rack", f.rack, "rack of this server, for placement");
   app.add_option("--storage-class", f.storage_class, "tag of these disks that policies can ask for");
+  app.add_option("--metrics-address", f.metrics.address,
+                 "serve Prometheus metrics at http://host:port/metrics (default: not at all)")
+      ->multi_option_policy(last);
   app.add_option("--address-file", f.address_file,
                  "write the advertised address to this file once it is listening");
   app.add_flag("--data-must-exist", f.must_exist,
@@ -252,6 +258,9 @@ int Main(int argc, char** argv) {
   Result<std::vector<Disk>> disks = OpenDisks(flags);
   if (!disks.ok()) return Fail(flags, disks.status(), ExitCodeOf(disks.status()));
 
+  metrics::Registry registry;
+  DataMetrics data_metrics(registry);
+  if (!flags.metrics.address.empty()) options.data.metrics = &data_metrics;
   std::atomic<bool> was_refused{false};
   Result<std::unique_ptr<ChunkServer>> server =
       ChunkServer::Start(options, *std::move(disks), [&](const Status& why) {
@@ -273,6 +282,9 @@ int Main(int argc, char** argv) {
     const Status written = WriteFileAtomically(flags.address_file, (*server)->data_address() + "\n");
     if (!written.ok()) return Fail(flags, written, kExitFailure);
   }
+  const auto server_metrics = AddServerMetrics(registry, **server);
+  const auto endpoint = metrics::Endpoint::Start(flags.metrics, registry);
+  if (!endpoint.ok()) return Fail(flags, endpoint.status(), ExitCodeOf(endpoint.status()));
   if (const Status ready = (*daemon)->Ready(); !ready.ok()) return Fail(flags, ready, kExitFailure);
   (*daemon)->WaitForShutdown();
   (*server)->Stop();

@@ -33,6 +33,7 @@ set(units ${CMAKE_SOURCE_DIR}/scripts/systemd)
 install(FILES ${units}/cairn-master.service ${units}/cairn-chunkserver.service DESTINATION lib/systemd/system COMPONENT server)
 install(FILES ${units}/master.conf ${units}/chunkserver.conf DESTINATION /etc/cairn COMPONENT server)
 install(FILES ${units}/mnt-cairn.mount DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-client/examples COMPONENT client)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/scripts/monitoring/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-server/examples COMPONENT server)
 install(PROGRAMS ${CMAKE_SOURCE_DIR}/scripts/mount.fuse.cairn DESTINATION /sbin COMPONENT client)
 install(FILES README.md docs/operations.md docs/architecture.md docs/protocol.md docs/formats.md
         DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn COMPONENT common)

@@ -28,12 +28,12 @@ struct FileSystemOptions {
 class FileSystem {
  public:
   FileSystem(client::Client& client, KernelCache& kernel_cache, const FileSystemOptions& options,
-             const Clock* clock)
+             const Clock* clock, OperationMetrics* metrics = nullptr)
       : client_(client),
         kernel_cache_(kernel_cache),
         options_(options),
         errors_(clock),
-        requests_(clock),
+        requests_(clock, metrics),
         interrupted_locks_(client) {}
 
   static const fuse_lowlevel_ops& Operations();

@@ -13,6 +13,8 @@
 #include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/metrics/endpoint.h"
+#include "fuse/client_metrics.h"
 #include "fuse/file_system.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/mount_session.h"
@@ -30,6 +32,7 @@ struct Flags {
   std::string log_file;
   std::string log_level = "info";
   std::string pid_file;
+  metrics::EndpointOptions metrics{.program = "cairn-mount", .version = CAIRN_VERSION};
   std::string name;
 };
 
@@ -110,8 +113,14 @@ int Serve(const Flags& flags, const MountOptions& options) {
   const auto root = RootOf(**client, options);
   if (!root.ok()) return Fail(flags, root.status());
 
-  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names}, SystemClock::Get());
+  metrics::Registry registry;
+  OperationMetrics operations(registry);
+  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names}, SystemClock::Get(),
+                flags.metrics.address.empty() ? nullptr : &operations);
   Daemon& process = **daemon;
+  const auto client_metrics = AddClientMetrics(registry, **client);
+  const auto endpoint = metrics::Endpoint::Start(flags.metrics, registry);
+  if (!endpoint.ok()) return Fail(flags, endpoint.status());
   auto mount = MountSession::Mount(fs, cache, options, [&process] { process.RequestShutdown(); });
   if (!mount.ok()) return Fail(flags, mount.status());
   CAIRN_LOG(Info, "{} is mounted at {}", options.masters.front(), options.mountpoint);
@@ -141,6 +150,8 @@ int Main(int argc, char** argv) {
   app.add_flag("-f,--foreground", flags.foreground, "Do not go to the background");
   app.add_option("--log-file", flags.log_file, "Log there instead of standard error");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error");
+  app.add_option("--metrics-address", flags.metrics.address,
+                 "Serve Prometheus metrics at http://host:port/metrics (default: not at all)");
   app.add_option("--pid-file", flags.pid_file, "Write the process number there once it is mounted");
   app.add_option("--name", flags.name,
                  "Name shown in `cairn session list` (default host:pid:mount:MOUNTPOINT)");

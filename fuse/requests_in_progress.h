@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "fuse/operation_metrics.h"
 
 namespace cairn::fuse {
 
@@ -23,7 +24,8 @@ class RequestsInProgress {
   };
   using Entry = std::list<Request>::iterator;
 
-  explicit RequestsInProgress(const Clock* clock) : clock_(clock) {}
+  explicit RequestsInProgress(const Clock* clock, OperationMetrics* metrics = nullptr)
+      : clock_(clock), metrics_(metrics) {}
 
  private:
   struct Shard {
@@ -36,12 +38,14 @@ class RequestsInProgress {
   class Scope {
    public:
     Scope(RequestsInProgress& all, const char* operation, pid_t thread)
-        : shard_(all.shards_[static_cast<size_t>(thread) % kShards]) {
+        : all_(all), shard_(all.shards_[static_cast<size_t>(thread) % kShards]) {
       const std::lock_guard lock(shard_.mu);
       shard_.requests.push_back({operation, thread, all.clock_->NowNanos()});
       entry_ = std::prev(shard_.requests.end());
     }
     ~Scope() {
+      if (all_.metrics_ != nullptr)
+        all_.metrics_->Served(entry_->operation, all_.clock_->NowNanos() - entry_->since_ns);
       const std::lock_guard lock(shard_.mu);
       shard_.requests.erase(entry_);
     }
@@ -49,6 +53,7 @@ class RequestsInProgress {
     Scope& operator=(const Scope&) = delete;
 
    private:
+    RequestsInProgress& all_;
     Shard& shard_;
     Entry entry_;
   };
@@ -58,6 +63,7 @@ class RequestsInProgress {
 
  private:
   const Clock* const clock_;
+  OperationMetrics* const metrics_;  // may be null
   std::array<Shard, kShards> shards_;
 };
 

@@ -48,6 +48,9 @@ void AddFlags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_option("--advertise", flags->advertise,
                   "host:port that others use; default: the listening address");
+  app->add_option("--metrics-address", flags->server.metrics.address,
+                  "Serve Prometheus metrics at http://host:port/metrics; default: not at all")
+      ->check(CheckAddress);
   app->add_option("--address-file", flags->address_file,
                   "Write the actual host:port to this file once listening");
   app->add_option("--metadata-sync", flags->metadata_sync,
@@ -202,6 +205,9 @@ int Run(Flags& flags) {
 int main(int argc, char** argv) {
   Flags flags;
   flags.daemon.log.program = "master";
+  flags.server.core.version = CAIRN_VERSION;
+  flags.server.metrics.program = "cairn-master";
+  flags.server.metrics.version = CAIRN_VERSION;
   CLI::App app{"The metadata service of a Cairn cluster"};
   app.set_version_flag("--version", flags.server.core.version);
   AddFlags(&app, &flags);

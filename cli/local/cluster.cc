@@ -77,18 +77,25 @@ pid_t LocalCluster::Running(const LocalPart& part) const {
   return RunningDaemon(layout_.PidFile(part.name), BinaryName(part.kind));
 }
 
-Status LocalCluster::ChooseAddress(LocalPart& part) {
-  if (part.kind == PartKind::kMount) return Status::Ok();
-  if (!part.address.empty()) {
-    if (PortIsFree(PortOf(part.address))) return Status::Ok();
-    Progress(part.name,
-             "port of " + part.address + " was taken by another program meanwhile; choosing a new one");
+Status LocalCluster::ChooseAddresses(LocalPart& part) {
+  if (part.kind != PartKind::kMount) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name, part.address));
+  if (layout_.metrics) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name + "'s metrics", part.metrics));
+  return layout_.Save();
+}
+
+Status LocalCluster::ChooseAddress(const std::string& whose, std::string& address) {
+  if (!address.empty()) {
+    if (PortIsFree(PortOf(address))) return Status::Ok();
+    Progress(whose, "port of " + address + " was taken by another program meanwhile; choosing a new one");
   }
   std::vector<int> taken;
-  for (const LocalPart& other : layout_.parts()) taken.push_back(PortOf(other.address));
+  for (const LocalPart& other : layout_.parts()) {
+    taken.push_back(PortOf(other.address));
+    taken.push_back(PortOf(other.metrics));
+  }
   CAIRN_ASSIGN_OR_RETURN(const int port, ChooseFreePort(taken));
-  part.address = "127.0.0.1:" + std::to_string(port);
-  return layout_.Save();
+  address = "127.0.0.1:" + std::to_string(port);
+  return Status::Ok();
 }
 
 Result<std::vector<std::string>> LocalCluster::CommandLine(const LocalPart& part) const {
@@ -114,6 +121,7 @@ Result<std::vector<std::string>> LocalCluster::CommandLine(const LocalPart& part
          layout_.AddressFile(part.name)});
   }
   add({"--log-file", layout_.LogFile(part.name), "--pid-file", layout_.PidFile(part.name)});
+  if (layout_.metrics) add({"--metrics-address", part.metrics});
   for (const std::string& flag : layout_.FlagsOf(part.kind)) line.push_back(flag);
   return line;
 }
@@ -130,7 +138,7 @@ Status LocalCluster::StartFailed(const LocalPart& part, const std::string& what)
 
 Status LocalCluster::Start(LocalPart& part) {
   if (part.kind == PartKind::kMount) CAIRN_RETURN_IF_ERROR(PrepareMountpoint(part.mountpoint));
-  CAIRN_RETURN_IF_ERROR(ChooseAddress(part));
+  CAIRN_RETURN_IF_ERROR(ChooseAddresses(part));
   CAIRN_ASSIGN_OR_RETURN(const auto line, CommandLine(part));
   if (part.kind != PartKind::kMount) {
     std::error_code error;

@@ -43,7 +43,9 @@ class LocalCluster {
 
  private:
   Result<std::vector<std::string>> CommandLine(const LocalPart& part) const;
-  Status ChooseAddress(LocalPart& part);
+  Status ChooseAddresses(LocalPart& part);
+  // A free port for `address`, the one it has if nobody took that.
+  Status ChooseAddress(const std::string& whose, std::string& address);
   // The error for a part that did not come up, with the end of what it wrote.
   Status StartFailed(const LocalPart& part, const std::string& what);
 

@@ -38,6 +38,10 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
       ->allow_extra_args(false);
   up->add_option("--mount-flag", up_options->mount_flags, "A further flag for the mount")
       ->allow_extra_args(false);
+  up->add_flag("--metrics", up_options->metrics,
+               "Every part serves Prometheus metrics on a port of its own (remembered); "
+               "DIR/run/metrics-targets.json lists "
+               "them");
   up->callback([&context, up_options] { Finish(context, RunUp(context, *up_options)); });
 
   auto down_options = std::make_shared<DownOptions>();
@@ -63,8 +67,7 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   CLI::App* mount_status = mount->add_subcommand("status", "What they are doing, and what they wait for");
   mount_status->add_option("mount", *status_path, "One mount (default: all)");
   mount_status->add_flag("--json", context.json, "For programs");
-  mount_status->callback(
-      [&context, status_path] { Finish(context, RunMountStatus(context, *status_path)); });
+  mount_status->callback([&context, status_path] { Finish(context, RunMountStatus(context, *status_path)); });
 
   auto mountpoint = std::make_shared<std::string>();
   auto lazy = std::make_shared<bool>(false);

@@ -86,6 +86,7 @@ Result<LocalLayout> LocalLayout::Load(const std::string& directory) {
         path + ": damaged, or written by another version (expected format " + std::to_string(kFormat) + ")");
   }
   layout.initialized = json.value("initialized", false);
+  layout.metrics = json.value("metrics", false);
   const auto flags = [&json](const char* name) { return json.value(name, std::vector<std::string>()); };
   layout.master_flags = flags("master_flags");
   layout.chunkserver_flags = flags("chunkserver_flags");
@@ -93,7 +94,8 @@ Result<LocalLayout> LocalLayout::Load(const std::string& directory) {
   for (const auto& item : json.value("parts", nlohmann::json::array())) {
     LocalPart part{.name = item.value("name", ""),
                    .address = item.value("address", ""),
-                   .mountpoint = item.value("mountpoint", "")};
+                   .mountpoint = item.value("mountpoint", ""),
+                   .metrics = item.value("metrics", "")};
     if (part.name != "master" && part.name != "mount" && ChunkserverNumber(part.name) == 0) {
       return Status(StatusCode::kMalformed, path + ": unknown part '" + part.name + "'");
     }
@@ -111,6 +113,7 @@ Status LocalLayout::Save() const {
   nlohmann::json json;
   json["format"] = kFormat;
   json["initialized"] = initialized;
+  if (metrics) json["metrics"] = true;
   if (!master_flags.empty()) json["master_flags"] = master_flags;
   if (!chunkserver_flags.empty()) json["chunkserver_flags"] = chunkserver_flags;
   if (!mount_flags.empty()) json["mount_flags"] = mount_flags;
@@ -119,9 +122,19 @@ Status LocalLayout::Save() const {
     nlohmann::json item{{"name", part.name}};
     if (!part.address.empty()) item["address"] = part.address;
     if (!part.mountpoint.empty()) item["mountpoint"] = part.mountpoint;
+    if (!part.metrics.empty()) item["metrics"] = part.metrics;
     json["parts"].push_back(std::move(item));
   }
   return WriteReplacing(directory_ + "/cluster.json", json.dump(2) + "\n");
+}
+
+Status LocalLayout::SaveMetricsTargets() const {
+  auto targets = nlohmann::json::array();
+  for (const LocalPart& part : parts_) {
+    if (part.metrics.empty()) continue;
+    targets.push_back({{"targets", {part.metrics}}, {"labels", {{"part", part.name}}}});
+  }
+  return WriteReplacing(MetricsTargetsFile(), targets.dump(2) + "\n");
 }
 
 const LocalPart* LocalLayout::Find(const std::string& name) const {

@@ -22,6 +22,7 @@ struct LocalPart {
   PartKind kind = PartKind::kChunkserver;
   std::string address;     // host:port; empty for the mount
   std::string mountpoint;  // mount only
+  std::string metrics;     // host:port of its metrics; empty: it serves none
 };
 
 class LocalLayout {
@@ -52,12 +53,17 @@ class LocalLayout {
 
   // Whether the first start finished (owner and policy of the root directory are set).
   bool initialized = false;
+  // Whether the parts serve metrics.
+  bool metrics = false;
 
   std::string PidFile(const std::string& name) const { return directory_ + "/run/" + name + ".pid"; }
   std::string AddressFile(const std::string& name) const { return directory_ + "/run/" + name + ".address"; }
   std::string LogFile(const std::string& name) const { return directory_ + "/log/" + name + ".log"; }
   std::string ErrorFile(const std::string& name) const { return directory_ + "/log/" + name + ".err"; }
   std::string DataDirectory(const std::string& name) const { return directory_ + "/data/" + name; }
+  // Where the parts serve metrics, in the form that Prometheus reads (file_sd_configs).
+  std::string MetricsTargetsFile() const { return directory_ + "/run/metrics-targets.json"; }
+  Status SaveMetricsTargets() const;
   std::string LockFile() const { return directory_ + "/run/lock"; }
 
  private:

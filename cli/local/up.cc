@@ -48,6 +48,7 @@ Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) 
   if (!options.master_flags.empty()) layout.master_flags = options.master_flags;
   if (!options.chunkserver_flags.empty()) layout.chunkserver_flags = options.chunkserver_flags;
   if (!options.mount_flags.empty()) layout.mount_flags = options.mount_flags;
+  layout.metrics |= options.metrics;
   if (options.no_mount) layout.Remove("mount");
   if (!options.mountpoint.empty()) {
     std::error_code error;
@@ -154,6 +155,7 @@ Status RunUp(Context& context, const UpOptions& options) {
   }
   LocalPart* mount = cluster.layout().Find("mount");
   if (mount != nullptr && selected("mount")) CAIRN_RETURN_IF_ERROR(StartAndAwait(cluster, {mount}));
+  if (cluster.layout().metrics) CAIRN_RETURN_IF_ERROR(cluster.layout().SaveMetricsTargets());
   if (!context.json) {
     *context.out << fmt::format("Cluster in {} is up; master {}{}", cluster.layout().directory(),
                                 master->address, mount != nullptr ? ", mounted at " + mount->mountpoint : "")

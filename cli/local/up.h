@@ -14,7 +14,8 @@ struct UpOptions {
   bool no_mount = false;   // forget the mount
   int chunkservers = 0;    // 0: as before; 3 for a new cluster
   std::string policy;
-  std::string only;  // name of one part
+  std::string only;      // name of one part
+  bool metrics = false;  // every part serves metrics from now on
   // Further flags of the daemons; replace those remembered, if any are given.
   std::vector<std::string> master_flags, chunkserver_flags, mount_flags;
 };

@@ -41,6 +41,7 @@ SessionRegistry::Options SessionOptionsOf(const CoreOptions& options) {
 
 Core::Core(const CoreOptions& options, MetaStore* store, const Clock* clock)
     : options_(options),
+      request_metrics_(options.metrics, clock),
       store_(store),
       clock_(clock),
       txn_(store->Latest()),

@@ -35,6 +35,7 @@
 #include "master/core/log_tail.h"
 #include "master/core/operation.h"
 #include "master/core/options.h"
+#include "master/core/request_metrics.h"
 #include "master/core/timers.h"
 #include "master/leases/lease_table.h"
 #include "master/leases/session_registry.h"
@@ -95,6 +96,7 @@ class Core {
   const CoreOptions& options() const { return options_; }
   int64_t now() const { return now_ns_; }
   int64_t wall() const { return wall_ns_; }
+  RequestMetrics& request_metrics() { return request_metrics_; }
   MetaTxn& txn() { return txn_; }
   LeaseTable& leases() { return leases_; }
   InodeQueue& inodes() { return inodes_; }
@@ -190,6 +192,7 @@ class Core {
   void RunTail();
 
   const CoreOptions options_;
+  RequestMetrics request_metrics_;
   MetaStore* const store_;
   const Clock* const clock_;
   EventQueue inbox_;

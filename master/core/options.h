@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <string>
 
+namespace cairn::metrics {
+class Registry;
+}
+
 namespace cairn::master {
 
 struct CoreOptions {
@@ -31,7 +35,8 @@ struct CoreOptions {
   uint64_t repair_bytes_per_second = 0;    // per sync; 0: no limit
   uint64_t min_free_bytes = 256ull << 20;  // of the master's disk: below this mutations get kNoSpace
   int64_t clock_skew_warning_ms = 2'000;
-  std::string version = "0.1.0";
+  std::string version;                   // of this program, for people
+  metrics::Registry* metrics = nullptr;  // where requests are counted; none: they are not
 };
 
 }  // namespace cairn::master

@@ -14,11 +14,13 @@ Progress RequestOp::Step(Core& core) {
     Abandon(core);
     return Progress::kFinished;
   }
+  if (taken_up_ns_ == 0) taken_up_ns_ = core.request_metrics().Now();
   return Try(core);
 }
 
 Progress RequestOp::Reply(Core& core, proto::Reply reply) {
   reply.set_number(request_.number());
+  core.request_metrics().Answered(request_.op_case(), taken_up_ns_, reply.status().code() == 0);
   core.Answer(session, std::move(reply));
   return Progress::kFinished;
 }

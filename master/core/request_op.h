@@ -49,6 +49,7 @@ class RequestOp : public Operation {
 
  private:
   bool ended_ = false;
+  int64_t taken_up_ns_ = 0;  // 0: not yet
   int64_t blocked_since_ns_ = 0;
   int64_t unplaced_since_ns_ = 0;
 };

@@ -18,6 +18,7 @@
 #include "master/service/service_port.h"
 #include "master/service/services.h"
 #include "master/service/session_service.h"
+#include "master/service/status_metrics.h"
 
 namespace cairn::master {
 namespace {
@@ -29,6 +30,7 @@ constexpr size_t kOtherConnections = 4096;  // chunkservers, administration
 }  // namespace
 
 struct MasterServer::State {
+  metrics::Registry registry;  // outlives what counts
   std::unique_ptr<MetaStore> store;
   std::unique_ptr<Core> core;
   std::vector<std::unique_ptr<grpc::Service>> services;
@@ -41,6 +43,8 @@ struct MasterServer::State {
   // without changing threads.
   std::unique_ptr<net::EventLoopThread> core_loop;
   std::unique_ptr<ServicePort> port;
+  std::unique_ptr<StatusMetrics> status_metrics;
+  std::unique_ptr<metrics::Endpoint> endpoint;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::atomic<bool> round_due{false};
   // Of the core's thread:
@@ -162,7 +166,9 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   State& state = *master->state_;
   state.store = std::move(store);
   state.on_failure = std::move(on_failure);
-  state.core = std::make_unique<Core>(options.core, state.store.get(), clock);
+  CoreOptions core_options = options.core;
+  if (!options.metrics.address.empty()) core_options.metrics = &state.registry;
+  state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());
   state.cluster_id = state.core->cluster_id();
   state.services = MakeServices(state.core.get());
@@ -189,6 +195,8 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   CAIRN_RETURN_IF_ERROR(state.Listen(options));
   state.sync_thread =
       std::thread([&state, period_ms = options.core.metadata_sync_ms] { state.RunSync(period_ms); });
+  state.status_metrics = std::make_unique<StatusMetrics>(state.registry, state.core.get());
+  CAIRN_ASSIGN_OR_RETURN(state.endpoint, metrics::Endpoint::Start(options.metrics, state.registry));
   return master;
 }
 
@@ -201,6 +209,8 @@ void MasterServer::Stop() {
   State& state = *state_;
   if (state.stopped) return;
   state.stopped = true;
+  state.endpoint.reset();
+  state.status_metrics.reset();
   if (state.port != nullptr) state.port->Stop();
   if (state.server != nullptr) {
     // Streams never end by themselves: give answers under way a moment, then cancel.

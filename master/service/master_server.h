@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/clock.h"
+#include "common/metrics/endpoint.h"
 #include "common/status.h"
 #include "master/core/options.h"
 #include "master/store/meta_store.h"
@@ -17,6 +18,7 @@ namespace cairn::master {
 struct MasterServerOptions {
   CoreOptions core;
   std::string listen = "127.0.0.1:9400";  // port 0: any free one
+  metrics::EndpointOptions metrics;
 };
 
 class MasterServer {

@@ -1,0 +1,27 @@
+// How many requests of the data plane of which kind were served, their bytes, and how long they took.
+// Thread-safety: any thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "common/metrics/metrics.h"
+#include "common/wire/frame.h"
+
+namespace cairn::chunkserver {
+
+class DataMetrics {
+ public:
+  explicit DataMetrics(metrics::Registry& registry);
+  void Served(wire::MessageType type, int64_t nanos, uint64_t bytes);
+
+ private:
+  static constexpr size_t kKinds = static_cast<size_t>(wire::MessageType::kExtents) + 1;
+  struct Kind {
+    metrics::LatencyHistogram* latency = nullptr;
+    metrics::Counter* bytes = nullptr;
+  };
+  std::array<Kind, kKinds> kinds_;  // by MessageType
+};
+
+}  // namespace cairn::chunkserver
