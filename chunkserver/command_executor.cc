@@ -62,6 +62,18 @@ void CommandExecutor::Stop() {
   syncs_.Stop();
 }
 
+bool CommandExecutor::ExecuteNow(const proto::Command& command, proto::CommandResult* result) const {
+  for (const proto::ChunkCommand& chunk : command.chunks()) {
+    if (!chunk.has_prepare_delete() && !chunk.has_abort_delete()) return false;
+  }
+  result->set_number(command.number());
+  for (const proto::ChunkCommand& chunk : command.chunks()) {
+    bool wants_flush = false;
+    *result->add_results() = ExecuteQuick(chunk, &wants_flush);
+  }
+  return true;
+}
+
 void CommandExecutor::Execute(proto::Command command, Done done) {
   auto batch = std::make_shared<Batch>();
   const auto chunks = static_cast<size_t>(command.chunks_size());

@@ -31,6 +31,10 @@ class CommandExecutor {
   CommandExecutor(DiskSet* disks, Copier* copier, CommandExecutorOptions options);
   ~CommandExecutor();  // as Stop
 
+  // Carries out a batch that consists of short changes only, those that somebody waits for (tombstones and
+  // their end), in the caller's thread: handing them to another one costs more than they do. False: nothing
+  // was done, use Execute.
+  bool ExecuteNow(const proto::Command& command, proto::CommandResult* result) const;
   // `done` runs once, on some thread, with one result per chunk command, in order.
   void Execute(proto::Command command, Done done);
   void Stop();  // finishes the quick ones, cuts the syncs short

@@ -1,6 +1,5 @@
 #include "chunkserver/control_stream.h"
 
-#include <grpcpp/grpcpp.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -14,16 +13,14 @@
 #include "chunkserver/outbox.h"
 #include "chunkserver/proto_values.h"
 #include "common/log.h"
+#include "common/net/message_socket.h"
 #include "common/wire/frame.h"
-#include "proto/cairn/cluster.grpc.pb.h"
+#include "proto/cairn/cluster.pb.h"
 
 namespace cairn::chunkserver {
 namespace {
 
-using Stream = grpc::ClientReaderWriter<proto::ChunkserverMessage, proto::MasterToChunkserver>;
-
-constexpr int kMaxMessageBytes = 64 << 20;
-constexpr int64_t kConnectNanos = 3 * kNanosPerSecond;
+constexpr int64_t kConnectMillis = 3'000;
 constexpr uint32_t kMinHeartbeatMs = 50;
 constexpr uint32_t kMaxHeartbeatMs = 10'000;
 constexpr int64_t kTellAgainNanos = 300 * kNanosPerSecond;
@@ -35,18 +32,35 @@ bool IsFinal(StatusCode code) {
   return code == StatusCode::kWrongCluster || code == StatusCode::kVersionMismatch;
 }
 
-Status FromGrpc(const grpc::Status& status) {
-  switch (status.error_code()) {
-    case grpc::StatusCode::OK:
-      return Status(StatusCode::kUnavailable, "the master ended the stream");
-    case grpc::StatusCode::FAILED_PRECONDITION:
-      return Status(StatusCode::kWrongCluster, status.error_message());
-    case grpc::StatusCode::ALREADY_EXISTS:
-      return Status(StatusCode::kAlreadyExists, status.error_message());
-    default:
-      return Status(StatusCode::kUnavailable, status.error_message());
+// Messages on one connection. The reader answers quick commands itself, beside the writer of everything else.
+class Stream {
+ public:
+  explicit Stream(std::unique_ptr<net::MessageSocket> socket) : socket_(std::move(socket)) {}
+
+  bool Write(const proto::ChunkserverMessage& message) {
+    std::lock_guard lock(mu_);
+    outgoing_.resize(message.ByteSizeLong());
+    return message.SerializeToArray(outgoing_.data(), static_cast<int>(outgoing_.size())) &&
+           socket_->Write(outgoing_);
   }
-}
+  bool Read(proto::MasterToChunkserver* message) {
+    const auto bytes = socket_->Read();
+    if (!bytes) return false;
+    if (message->ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) return true;
+    socket_->Break(Status(StatusCode::kMalformed, "a message of the master does not decode"));
+    return false;
+  }
+  void Cancel() { socket_->Cancel(); }
+  Status Why() const {
+    const Status end = socket_->end();
+    return end.ok() ? Status(StatusCode::kUnavailable, "the master ended the stream") : end;
+  }
+
+ private:
+  const std::unique_ptr<net::MessageSocket> socket_;
+  std::mutex mu_;
+  std::vector<std::byte> outgoing_;  // guarded by mu_
+};
 
 }  // namespace
 
@@ -72,7 +86,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     {
       std::lock_guard lock(mu_);
       stopping_ = true;
-      if (context_ != nullptr) context_->TryCancel();
+      if (stream_ != nullptr) stream_->Cancel();
     }
     wake_.notify_all();
     if (thread_.joinable()) thread_.join();
@@ -137,63 +151,34 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     return stopping_;
   }
 
-  // A new channel for each attempt: one that failed before waits for its backoff. And waited for until it is connected: gRPC
-  // makes progress only while somebody waits for it.
-  Result<std::shared_ptr<grpc::Channel>> ConnectTo(const std::string& master) {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    auto channel = grpc::CreateCustomChannel(master, grpc::InsecureChannelCredentials(), arguments);
-    const int64_t deadline_ns = clock_->NowNanos() + kConnectNanos;
-    for (;;) {
-      const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
-      if (state == GRPC_CHANNEL_READY) return channel;
-      if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-        return Status(StatusCode::kUnavailable, "cannot connect (nothing listens there, or the name is unknown)");
-      }
-      if (Stopping()) return Status(StatusCode::kCancelled, "shutting down");
-      if (clock_->NowNanos() >= deadline_ns) return Status(StatusCode::kUnavailable, "no connection in time");
-      channel->WaitForStateChange(state, std::chrono::system_clock::now() + std::chrono::milliseconds(100));
-    }
-  }
-
   // From connecting to the end of the stream; the reason why it ended.
   Status OneStream(const std::string& master) {
     was_registered_ = false;
-    CAIRN_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ConnectTo(master));
-    const auto stub = proto::ClusterService::NewStub(channel);
-    grpc::ClientContext context;
+    CAIRN_ASSIGN_OR_RETURN(auto socket,
+                           net::MessageSocket::Connect(master, {.connect_timeout_ms = kConnectMillis,
+                                                                .silence_ms = options_.silence_ms,
+                                                                .chunkserver = true,
+                                                                .give_up = [this] { return Stopping(); }}));
+    auto stream = std::make_shared<Stream>(std::move(socket));
     {
       std::lock_guard lock(mu_);
       if (stopping_) return Status(StatusCode::kCancelled, "shutting down");
-      context_ = &context;
-      heard_ns_ = clock_->NowNanos();
+      stream_ = stream;
     }
-    const std::unique_ptr<Stream> stream = stub->Chunkserver(&context);
-    const Status why = Converse(stream.get(), &context);
-    context.TryCancel();
-    // The status may be asked for only once everything was read.
-    proto::MasterToChunkserver rest;
-    while (stream->Read(&rest)) {
-    }
-    const grpc::Status status = stream->Finish();
-    {
-      std::lock_guard lock(mu_);
-      context_ = nullptr;
-      registered_ = false;
-      outbox_.reset();
-    }
-    const bool told_more = status.error_code() != grpc::StatusCode::CANCELLED && !status.ok();
-    return why.code() == StatusCode::kUnavailable && told_more ? FromGrpc(status) : why;
+    const Status why = Converse(stream);
+    stream->Cancel();
+    std::lock_guard lock(mu_);
+    stream_ = nullptr;
+    registered_ = false;
+    outbox_.reset();
+    return why;
   }
 
-  Status Converse(Stream* stream, grpc::ClientContext* context) {
-    const Status lost(StatusCode::kUnavailable, "the stream broke");
-    if (!stream->Write(MakeRegister())) return lost;
-    // Registration must not wait for ever for a master that does not answer.
-    Watchdog watchdog(this, context);
+  Status Converse(const std::shared_ptr<Stream>& stream) {
+    // What the master sent before it closed says more than a failed write.
+    (void)stream->Write(MakeRegister());
     proto::MasterToChunkserver message;
-    if (!stream->Read(&message)) return watchdog.expired() ? Silent() : lost;
+    if (!stream->Read(&message)) return stream->Why();
     if (!message.has_register_reply())
       return Status(StatusCode::kMalformed, "the master's first message is no answer to the registration");
     CAIRN_RETURN_IF_ERROR(TakeRegistration(message.register_reply()));
@@ -209,37 +194,30 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
       damage_told_.clear();
     }
     ever_registered_ = was_registered_ = true;
-    std::thread writer([this, stream, context, outbox, heartbeat_ms] {
-      Write(stream, context, outbox.get(), heartbeat_ms);
-    });
+    std::thread writer([this, stream, outbox, heartbeat_ms] { Write(*stream, outbox.get(), heartbeat_ms); });
     std::thread reporter([this, outbox] { Report(outbox.get()); });
-    Status why = lost;
     while (stream->Read(&message)) {
-      Heard();
-      if (message.has_command()) {
-        executor_->Execute(std::move(*message.mutable_command()), [outbox](proto::CommandResult result) {
-          proto::ChunkserverMessage answer;
-          *answer.mutable_result() = std::move(result);
-          (void)outbox->Push(std::move(answer));  // a broken stream: the master asks again on the next one
-        });
-      }
+      if (message.has_command()) Execute(*stream, outbox, std::move(*message.mutable_command()));
     }
-    if (watchdog.expired()) why = Silent();
+    const Status why = stream->Why();
     outbox->Close();
-    context->TryCancel();  // a writer that waits for the transport
+    stream->Cancel();  // a writer that waits for the transport
     writer.join();
     reporter.join();
     return why;
   }
 
-  Status Silent() const {
-    return Status(StatusCode::kUnavailable,
-                  "the master was silent for " + std::to_string(options_.silence_ms) + " ms");
-  }
-
-  void Heard() {
-    std::lock_guard lock(mu_);
-    heard_ns_ = clock_->NowNanos();
+  void Execute(Stream& stream, const std::shared_ptr<Outbox>& outbox, proto::Command command) {
+    proto::ChunkserverMessage answer;
+    if (executor_->ExecuteNow(command, answer.mutable_result())) {
+      if (!stream.Write(answer)) stream.Cancel();
+      return;
+    }
+    executor_->Execute(std::move(command), [outbox](proto::CommandResult result) {
+      proto::ChunkserverMessage later;
+      *later.mutable_result() = std::move(result);
+      (void)outbox->Push(std::move(later));  // a broken stream: the master asks again on the next one
+    });
   }
 
   proto::ChunkserverMessage MakeRegister() const {
@@ -301,7 +279,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     if (outbox->Push(std::move(message))) CAIRN_LOG(Info, "reported {} replicas", count);
   }
 
-  void Write(Stream* stream, grpc::ClientContext* context, Outbox* outbox, uint32_t heartbeat_ms) {
+  void Write(Stream& stream, Outbox* outbox, uint32_t heartbeat_ms) {
     pthread_setname_np(pthread_self(), "control-out");
     const int64_t interval = heartbeat_ms * kNanosPerMilli;
     int64_t next = clock_->NowNanos();
@@ -311,12 +289,12 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
       bool sent = true;
       if (now >= next) {
         next = now + interval;
-        sent = stream->Write(MakeHeartbeat(++number));
+        sent = stream.Write(MakeHeartbeat(++number));
       } else if (auto message = outbox->Pop((next - now + kNanosPerMilli - 1) / kNanosPerMilli)) {
-        sent = stream->Write(*message);
+        sent = stream.Write(*message);
       }
       if (!sent) {
-        context->TryCancel();
+        stream.Cancel();
         outbox->Close();
         return;
       }
@@ -333,47 +311,6 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     return message;
   }
 
-  // Cancels the stream when nothing was heard for too long.
-  class Watchdog {
-   public:
-    Watchdog(Impl* impl, grpc::ClientContext* context)
-        : thread_([this, impl, context] { Watch(impl, context); }) {}
-    ~Watchdog() {
-      {
-        std::lock_guard lock(mu_);
-        done_ = true;
-      }
-      wake_.notify_all();
-      thread_.join();
-    }
-    bool expired() const { return expired_; }
-
-   private:
-    void Watch(Impl* impl, grpc::ClientContext* context) {
-      const int64_t limit = impl->options_.silence_ms * kNanosPerMilli;
-      std::unique_lock lock(mu_);
-      while (!done_) {
-        int64_t left = 0;
-        {
-          std::lock_guard heard_lock(impl->mu_);
-          left = impl->heard_ns_ + limit - impl->clock_->NowNanos();
-        }
-        if (left <= 0) {
-          expired_ = true;
-          context->TryCancel();
-          return;
-        }
-        wake_.wait_for(lock, std::chrono::nanoseconds(left), [this] { return done_; });
-      }
-    }
-
-    std::mutex mu_;
-    std::condition_variable wake_;
-    bool done_ = false;  // guarded by mu_
-    std::atomic<bool> expired_{false};
-    std::thread thread_;
-  };
-
   DiskSet* const disks_;
   ServerIdentity* const identity_;
   CommandExecutor* const executor_;
@@ -389,9 +326,8 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
   mutable std::mutex mu_;
   std::condition_variable wake_;
   bool stopping_ = false;                             // guarded by mu_
-  grpc::ClientContext* context_ = nullptr;            // guarded by mu_; of the present stream
+  std::shared_ptr<Stream> stream_;                    // guarded by mu_; the present one
   std::shared_ptr<Outbox> outbox_;                    // guarded by mu_
-  int64_t heard_ns_ = 0;                              // guarded by mu_
   std::unordered_map<ChunkId, int64_t> damage_told_;  // guarded by mu_
   std::atomic<bool> registered_{false};
 };

@@ -1,4 +1,4 @@
-// The chunkserver's side of ClusterService: registers at the master, reports all replicas, sends heartbeats
+// The chunkserver's side of the control stream (proto/cairn/cluster.proto, over the frames of common/net): registers at the master, reports all replicas, sends heartbeats
 // and damage reports, passes commands on and their results back. When the master is away it tries again for
 // ever; the data plane goes on meanwhile.
 //

@@ -36,7 +36,8 @@ std::shared_ptr<ControlConnection> ControlConnection::Start(EventLoop* loop, Soc
                                                             BufferPool* pool, const Limits& limits,
                                                             Handler handler, std::shared_ptr<void> slot) {
   auto self = std::make_shared<ControlConnection>(loop, limits, std::move(handler), std::move(slot));
-  self->connection_ = FrameConnection::Start(loop, std::move(socket), std::move(peer), {.max_data_bytes = 0}, pool, self);
+  self->connection_ =
+      FrameConnection::Start(loop, std::move(socket), std::move(peer), {.max_data_bytes = 0}, pool, self);
   return self;
 }
 
@@ -56,7 +57,8 @@ void ControlConnection::Send(std::vector<std::byte> message) {
 
 void ControlConnection::End(const Status& status) {
   if (connection_ == nullptr || std::exchange(ending_, true)) return;
-  connection_->Send(static_cast<uint8_t>(ControlFrame::kEnd), 0, SharedBytes::Own(EncodeControlEnd(status)), {});
+  connection_->Send(static_cast<uint8_t>(ControlFrame::kEnd), 0, SharedBytes::Own(EncodeControlEnd(status)),
+                    {});
   // Closing now would throw away what the peer has not read yet, as soon as it sends anything more.
   loop_->AddTimer(loop_->clock()->NowNanos() + kEndGraceNanos, [weak = weak_from_this(), status] {
     if (const auto self = weak.lock()) self->Close(status);
@@ -76,6 +78,7 @@ void ControlConnection::Close(const Status& why) {
 
 void ControlConnection::OnFrame(FrameConnection& connection, Frame frame) {
   if (ending_) return;
+  const bool first = !std::exchange(started_, true);
   switch (static_cast<ControlFrame>(frame.header.type)) {
     case ControlFrame::kPart:
       if (parts_.size() + frame.meta.size() > kMaxMessageBytes) {
@@ -90,11 +93,16 @@ void ControlConnection::OnFrame(FrameConnection& connection, Frame frame) {
       const std::vector<std::byte> whole = std::exchange(parts_, {});
       return handler_.message(whole);
     }
+    case ControlFrame::kChunkserver:
+      if (!first || !handler_.chunkserver) {
+        return End(Status(StatusCode::kMalformed, "no control stream of a chunkserver is expected here"));
+      }
+      return handler_.chunkserver(shared_from_this());
     case ControlFrame::kEnd:
       break;  // the peer wants nothing more
     default:
-      return End(Status(StatusCode::kMalformed,
-                        "unknown type of message " + std::to_string(frame.header.type)));
+      return End(
+          Status(StatusCode::kMalformed, "unknown type of message " + std::to_string(frame.header.type)));
   }
   End(Status::Ok());
 }

@@ -1,11 +1,12 @@
-// One connection of the control plane that carries whole messages (serialized protobuf) over the frames of the data plane:
-// what a session with the master is made of (docs/decisions/session-over-frames.md).
+// One connection of the control plane that carries whole messages (serialized protobuf) over the frames of
+// the data plane: what a session with the master and a chunkserver's control stream are made of
+// (docs/decisions/session-over-frames.md). The other side is a MessageSocket.
 //
-// A message is one frame of type kMessage; a longer one is cut, all but the last part travel as kPart. kEnd says why the
-// sender ends the stream; the peer then closes.
+// A message is one frame of type kMessage; a longer one is cut, all but the last part travel as kPart. kEnd
+// says why the sender ends the stream; the peer then closes.
 //
-// Bounds: a message has at most kMaxMessageBytes; a peer that does not read loses the connection at max_queued_bytes; reading
-// stops while `window` messages wait for Consumed.
+// Bounds: a message has at most kMaxMessageBytes; a peer that does not read loses the connection at
+// max_queued_bytes; reading stops while `window` messages wait for Consumed.
 //
 // Thread-safety: everything on the loop's thread.
 #pragma once
@@ -23,9 +24,14 @@
 
 namespace cairn::net {
 
-// On the wire: do not change the values. Apart from those of wire::MessageType, so that a peer that is connected to the wrong
-// port is refused at once.
-enum class ControlFrame : uint8_t { kMessage = 64, kPart = 65, kEnd = 66 };
+// On the wire: do not change the values. Apart from those of wire::MessageType, so that a peer that is
+// connected to the wrong port is refused at once.
+enum class ControlFrame : uint8_t {
+  kMessage = 64,
+  kPart = 65,
+  kEnd = 66,
+  kChunkserver = 67,  // empty; only as the first frame: this is a chunkserver's control stream, not a session
+};
 
 inline constexpr size_t kControlPartBytes = 256u << 10;
 inline constexpr size_t kMaxMessageBytes = 64u << 20;
@@ -39,6 +45,8 @@ class ControlConnection final : public FrameConnection::Owner,
  public:
   struct Handler {
     std::function<void(std::span<const std::byte> message)> message;
+    // The peer is a chunkserver; before its first message. Empty: such peers are refused.
+    std::function<void(const std::shared_ptr<ControlConnection>&)> chunkserver = nullptr;
     std::function<void()> closed;  // once, last
   };
   struct Limits {
@@ -46,8 +54,8 @@ class ControlConnection final : public FrameConnection::Owner,
     size_t max_queued_bytes = 64u << 20;
   };
 
-  static std::shared_ptr<ControlConnection> Start(EventLoop* loop, Socket socket, std::string peer, BufferPool* pool,
-                                                  const Limits& limits, Handler handler,
+  static std::shared_ptr<ControlConnection> Start(EventLoop* loop, Socket socket, std::string peer,
+                                                  BufferPool* pool, const Limits& limits, Handler handler,
                                                   std::shared_ptr<void> slot);
   ControlConnection(EventLoop* loop, const Limits& limits, Handler handler, std::shared_ptr<void> slot);
 
@@ -69,6 +77,7 @@ class ControlConnection final : public FrameConnection::Owner,
   std::shared_ptr<FrameConnection> connection_;  // null once it is closed
   std::vector<std::byte> parts_;                 // of a message whose end has not arrived
   size_t unconsumed_ = 0;
+  bool started_ = false;  // a frame has arrived
   bool ending_ = false;
 };
 

@@ -1,5 +1,5 @@
 // The seam between the core thread and the network: what the core sends to, and what arrives in its queue.
-// The gRPC adapters implement the channels; tests implement them in memory.
+// service/frame_service.cc implements the channels; tests implement them in memory.
 //
 // Thread-safety: Send and Close are called by the core thread only; implementations hand over to their own
 // threads and never call back into the core except through EventQueue.

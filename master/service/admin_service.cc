@@ -1,3 +1,5 @@
+#include <grpcpp/grpcpp.h>
+
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -12,7 +14,6 @@
 #include "master/core/core.h"
 #include "master/core/file_locks.h"
 #include "master/service/admin_worker.h"
-#include "master/service/bidi_stream.h"
 #include "master/service/services.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/fsck.h"
@@ -30,9 +31,7 @@ constexpr uint32_t kMaxFsckItems = 10'000;
 constexpr size_t kMaxChecks = 4;
 constexpr auto kCheckExpiry = std::chrono::minutes(5);
 
-grpc::Status Busy() {
-  return ToGrpc(Status(StatusCode::kResourceExhausted, "too many calls wait; try again"));
-}
+grpc::Status Busy() { return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait; try again"}; }
 
 // A check of the metadata runs over one snapshot for all its pages: the cursor names the snapshot.
 class Checks {

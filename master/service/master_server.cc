@@ -15,9 +15,9 @@
 #include "common/net/control_connection.h"
 #include "common/net/event_loop.h"
 #include "master/core/core.h"
+#include "master/service/frame_service.h"
 #include "master/service/service_port.h"
 #include "master/service/services.h"
-#include "master/service/session_service.h"
 #include "master/service/status_metrics.h"
 
 namespace cairn::master {
@@ -33,7 +33,7 @@ struct MasterServer::State {
   metrics::Registry registry;  // outlives what counts
   std::unique_ptr<MetaStore> store;
   std::unique_ptr<Core> core;
-  std::vector<std::unique_ptr<grpc::Service>> services;
+  std::unique_ptr<grpc::Service> admin;
   std::unique_ptr<grpc::Server> server;
   std::function<void(const Status&)> on_failure;
   std::string cluster_id;
@@ -96,7 +96,7 @@ struct MasterServer::State {
     ServicePort::Handlers handlers;
     handlers.session = [this](net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
       std::erase_if(sessions, [](const auto& session) { return session.expired(); });
-      sessions.push_back(ServeSession(core.get(), core_loop->loop(), &pool, std::move(socket),
+      sessions.push_back(ServeFrames(core.get(), core_loop->loop(), &pool, std::move(socket),
                                       std::move(peer), std::move(slot)));
     };
     handlers.grpc = [this](net::Socket socket) {
@@ -171,14 +171,14 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());
   state.cluster_id = state.core->cluster_id();
-  state.services = MakeServices(state.core.get());
+  state.admin = MakeAdminService(state.core.get());
 
   grpc::ServerBuilder builder;
   // Connections come from the port that gRPC shares with the sessions.
   state.acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
-  for (auto& service : state.services) builder.RegisterService(service.get());
+  builder.RegisterService(state.admin.get());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -226,7 +226,7 @@ void MasterServer::Stop() {
   if (state.core_loop != nullptr) state.core_loop->Stop();
   if (state.sync_thread.joinable()) state.sync_thread.join();
   state.server.reset();
-  state.services.clear();
+  state.admin.reset();
   state.port.reset();
   const Status status = state.store->SyncLog();
   if (!status.ok()) CAIRN_LOG(Error, "sync of the metadata log at the end failed: {}", status.ToString());

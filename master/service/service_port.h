@@ -1,4 +1,4 @@
-// The master's one port. Sessions of clients speak frames (common/net/control_connection.h), everything else gRPC: the first
+// The master's one port. Clients and chunkservers speak frames (common/net/control_connection.h), administration gRPC: the first
 // byte of a connection tells which, and a gRPC connection is handed on.
 //
 // Thread-safety: Start and Stop from one thread that is not the loop's; the functions given are called on the loop's thread.

@@ -1,4 +1,4 @@
-// The gRPC services of the master: they only move messages between the network and the core's inbox. Only the
+// The gRPC service of the master: it only moves messages between the network and the core's inbox. Only the
 // .cc files here see gRPC.
 //
 // Thread-safety: used by gRPC's threads.
@@ -15,9 +15,7 @@ namespace cairn::master {
 
 class Core;
 
-// The two services for this core. They must outlive the gRPC server, and the core must outlive them.
-std::vector<std::unique_ptr<grpc::Service>> MakeServices(Core* core);
-std::unique_ptr<grpc::Service> MakeClusterService(Core* core);
+// For this core. It must outlive the gRPC server, and the core must outlive it.
 std::unique_ptr<grpc::Service> MakeAdminService(Core* core);
 
 }  // namespace cairn::master

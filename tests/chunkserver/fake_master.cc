@@ -1,61 +1,72 @@
 #include "tests/chunkserver/fake_master.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <condition_variable>
+#include <future>
 #include <map>
 #include <mutex>
 #include <set>
 
 #include "chunkserver/proto_values.h"
 #include "common/check.h"
-#include "proto/cairn/cluster.grpc.pb.h"
+#include "common/net/buffer_pool.h"
+#include "common/net/control_connection.h"
+#include "common/net/event_loop.h"
+#include "common/net/frame_server.h"
 
 namespace cairn::chunkserver {
+namespace {
 
-using Stream = grpc::ServerReaderWriter<proto::MasterToChunkserver, proto::ChunkserverMessage>;
-
-class FakeMaster::Service final : public proto::ClusterService::Service {
+// One chunkserver's stream. Sends from any thread.
+class Stream : public std::enable_shared_from_this<Stream> {
  public:
-  explicit Service(Options options) : options_(std::move(options)) {
-    grpc::ServerBuilder builder;
-    // Without this a second server could share a port that is still in use.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.AddListeningPort("127.0.0.1:" + std::to_string(options_.port), grpc::InsecureServerCredentials(),
-                             &port_);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-    CAIRN_CHECK(server_ != nullptr && port_ != 0, "the fake master cannot listen");
+  explicit Stream(net::EventLoop* loop) : loop_(loop) {}
+
+  void Write(const proto::MasterToChunkserver& message) {
+    std::vector<std::byte> bytes(message.ByteSizeLong());
+    message.SerializeToArray(bytes.data(), static_cast<int>(bytes.size()));
+    loop_->Post([self = shared_from_this(), bytes = std::move(bytes)] { self->connection->Send(bytes); });
   }
 
-  ~Service() override {
-    {
-      std::lock_guard lock(mu_);
-      for (grpc::ServerContext* context : contexts_) context->TryCancel();
-    }
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
+  std::shared_ptr<net::ControlConnection> connection;  // of the loop's thread
+  ServerId server;                                     // guarded by the master's lock
+  bool is_chunkserver = false;                         // of the loop's thread
+
+ private:
+  net::EventLoop* const loop_;
+};
+using StreamPtr = std::shared_ptr<Stream>;
+
+}  // namespace
+
+class FakeMaster::Service final {
+ public:
+  explicit Service(Options options)
+      : options_(std::move(options)),
+        listener_(
+            {loop_.loop()}, {},
+            [this](net::EventLoop* loop, net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
+              Accept(loop, std::move(socket), std::move(peer), std::move(slot));
+            }) {
+    OnLoop([&] {
+      const Status status = listener_.Start({"127.0.0.1", options_.port});
+      CAIRN_CHECK(status.ok(), "the fake master cannot listen");
+    });
   }
 
-  grpc::Status Chunkserver(grpc::ServerContext* context, Stream* stream) override {
-    {
-      std::lock_guard lock(mu_);
-      contexts_.insert(context);
-    }
-    const grpc::Status status = Serve(stream);
-    std::lock_guard lock(mu_);
-    contexts_.erase(context);
-    for (auto& [server, state] : servers_) {
-      if (state.stream == stream) state.stream = nullptr;
-    }
-    changed_.notify_all();
-    return status;
+  ~Service() {
+    OnLoop([&] {
+      listener_.Stop();
+      const auto streams = streams_;
+      for (const StreamPtr& stream : streams)
+        stream->connection->Close(Status(StatusCode::kUnavailable, "stopped"));
+    });
+    loop_.Stop();
   }
 
-  int port() const { return port_; }
+  int port() const { return listener_.port(); }
 
   struct ServerState {
-    Stream* stream = nullptr;
+    StreamPtr stream;
     std::vector<proto::ReplicaInfoProto> report;
     bool reported = false;
     std::vector<proto::Heartbeat> heartbeats;
@@ -91,61 +102,85 @@ class FakeMaster::Service final : public proto::ClusterService::Service {
   std::map<ServerId, ServerState> servers_;     // guarded by mu_
 
  private:
-  grpc::Status Serve(Stream* stream) {
-    proto::ChunkserverMessage message;
-    if (!stream->Read(&message) || !message.has_register_()) {
-      return {grpc::StatusCode::INVALID_ARGUMENT, "no registration"};
-    }
-    ServerId server;
-    {
+  void OnLoop(const std::function<void()>& work) {
+    std::promise<void> done;
+    loop_.loop()->Post([&] {
+      work();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+
+  void Accept(net::EventLoop* loop, net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
+    auto stream = std::make_shared<Stream>(loop);
+    net::ControlConnection::Handler handler;
+    handler.chunkserver = [stream](const auto&) { stream->is_chunkserver = true; };
+    handler.message = [this, stream](std::span<const std::byte> bytes) {
+      stream->connection->Consumed();
+      proto::ChunkserverMessage message;
+      CAIRN_CHECK(stream->is_chunkserver &&
+                  message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
       std::lock_guard lock(mu_);
+      OnMessage(stream, message);
+      changed_.notify_all();
+    };
+    handler.closed = [this, stream] {
+      streams_.erase(stream);
+      std::lock_guard lock(mu_);
+      for (auto& [server, state] : servers_) {
+        if (state.stream == stream) state.stream = nullptr;
+      }
+      changed_.notify_all();
+    };
+    streams_.insert(stream);
+    stream->connection = net::ControlConnection::Start(loop, std::move(socket), std::move(peer), &pool_, {},
+                                                       std::move(handler), std::move(slot));
+  }
+
+  void OnMessage(const StreamPtr& stream, const proto::ChunkserverMessage& message) {
+    if (message.has_register_()) {
       const proto::Register& request = message.register_();
       registrations_.push_back(request);
       ServerId& known = ids_[request.server_uuid()];
       if (!known) known = ServerId{static_cast<uint32_t>(ids_.size())};
-      server = known;
+      stream->server = known;
       proto::MasterToChunkserver answer;
       proto::RegisterReply* reply = answer.mutable_register_reply();
       ToProto(options_.refuse, reply->mutable_status());
       reply->set_cluster_id(options_.cluster.ToString());
-      reply->set_server(server.value());
+      reply->set_server(known.value());
       reply->set_heartbeat_ms(options_.heartbeat_ms);
       reply->set_epoch_floor(options_.epoch_floor);
       stream->Write(answer);
-      if (options_.refuse.ok()) {
-        ServerState& state = servers_[server];
-        state.stream = stream;
-        state.report.clear();
-        state.reported = false;
-      }
-      changed_.notify_all();
+      if (!options_.refuse.ok()) return;
+      ServerState& state = servers_[known];
+      state.stream = stream;
+      state.report.clear();
+      state.reported = false;
+      return;
     }
-    while (stream->Read(&message)) {
-      std::lock_guard lock(mu_);
-      ServerState& state = servers_[server];
-      if (message.has_report()) {
-        state.report.insert(state.report.end(), message.report().replicas().begin(),
-                            message.report().replicas().end());
-        state.reported |= message.report().last();
-      } else if (message.has_heartbeat()) {
-        state.heartbeats.push_back(message.heartbeat());
-        proto::MasterToChunkserver answer;
-        answer.mutable_heartbeat_reply()->set_number(message.heartbeat().number());
-        if (options_.answer_heartbeats) stream->Write(answer);
-      } else if (message.has_result()) {
-        state.results[message.result().number()] = message.result();
-      } else if (message.has_damage()) {
-        state.damages.push_back(message.damage());
-      }
-      changed_.notify_all();
+    ServerState& state = servers_[stream->server];
+    if (message.has_report()) {
+      state.report.insert(state.report.end(), message.report().replicas().begin(),
+                          message.report().replicas().end());
+      state.reported |= message.report().last();
+    } else if (message.has_heartbeat()) {
+      state.heartbeats.push_back(message.heartbeat());
+      proto::MasterToChunkserver answer;
+      answer.mutable_heartbeat_reply()->set_number(message.heartbeat().number());
+      if (options_.answer_heartbeats) stream->Write(answer);
+    } else if (message.has_result()) {
+      state.results[message.result().number()] = message.result();
+    } else if (message.has_damage()) {
+      state.damages.push_back(message.damage());
     }
-    return grpc::Status::OK;
   }
 
-  std::set<grpc::ServerContext*> contexts_;  // guarded by mu_
-  uint64_t next_command_ = 1;                // guarded by mu_
-  int port_ = 0;
-  std::unique_ptr<grpc::Server> server_;
+  uint64_t next_command_ = 1;  // guarded by mu_
+  net::BufferPool pool_{1 << 20};
+  std::set<StreamPtr> streams_;  // of the loop's thread
+  net::EventLoopThread loop_{"fake-master"};
+  net::FrameServer listener_;
 };
 
 FakeMaster::FakeMaster(Options options) : service_(std::make_unique<Service>(std::move(options))) {}

@@ -5,6 +5,8 @@
 #include <future>
 #include <thread>
 
+#include "chunkserver/command_executor.h"
+#include "chunkserver/copier.h"
 #include "chunkserver/group_flusher.h"
 #include "chunkserver/rate_limiter.h"
 #include "chunkserver/scrubber.h"
@@ -33,6 +35,40 @@ TEST(WorkerPoolTest, TheQueueIsBoundedAndFinishedBeforeTheEnd) {
   pool.Stop();
   EXPECT_EQ(ran, 4);
   EXPECT_FALSE(pool.TrySubmit([&] { ++ran; }));
+}
+
+// Somebody waits for tombstones, and they are short: no other thread is needed. Whatever may take long goes
+// to the pools.
+TEST(CommandExecutorTest, OnlyBatchesOfTombstonesRunAtOnce) {
+  std::vector<MemoryStore*> stores;
+  const auto disks = MemoryDisks(1, &stores);
+  Copier copier(disks.get(), nullptr, SystemClock::Get(), {});
+  CommandExecutor executor(disks.get(), &copier, {});
+  executor.Stop();  // no pool runs any more
+  proto::Command batch;
+  batch.set_number(7);
+  for (uint64_t chunk : {1, 2}) {
+    proto::ChunkCommand* command = batch.add_chunks();
+    command->set_chunk(chunk);
+    command->mutable_prepare_delete()->set_epoch(9);
+  }
+  proto::CommandResult result;
+  ASSERT_TRUE(executor.ExecuteNow(batch, &result));
+  EXPECT_EQ(result.number(), 7u);
+  ASSERT_EQ(result.results_size(), 2);
+  for (const auto& one : result.results()) {
+    EXPECT_EQ(one.status().code(), 0u) << one.status().message();
+    EXPECT_EQ(one.info().tombstone(), 9u);
+  }
+  batch.mutable_chunks(0)->mutable_abort_delete()->set_epoch(10);
+  result.Clear();
+  ASSERT_TRUE(executor.ExecuteNow(batch, &result));
+  EXPECT_EQ(result.results(0).info().tombstone(), 0u);
+
+  batch.add_chunks()->mutable_begin()->set_durable(true);
+  result.Clear();
+  EXPECT_FALSE(executor.ExecuteNow(batch, &result));
+  EXPECT_EQ(result.results_size(), 0) << "nothing is done by halves";
 }
 
 TEST(RateLimiterTest, WhatWasTakenIsPaidForBeforeTheNext) {

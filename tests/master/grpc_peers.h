@@ -17,9 +17,9 @@
 #include <grpcpp/grpcpp.h>
 
 #include "proto/cairn/admin.grpc.pb.h"
-#include "proto/cairn/cluster.grpc.pb.h"
 #pragma GCC diagnostic pop
 #include "client/session/stream.h"
+#include "common/net/message_socket.h"
 #include "tests/master/fakes.h"
 
 namespace cairn::master {
@@ -142,10 +142,12 @@ class SessionPeer {
 };
 
 // Registers, reports nothing, and answers every command by the rules of a real replica.
-class GrpcServer {
+class ChunkserverPeer {
  public:
-  GrpcServer(int port, uint32_t index) : stub_(proto::ClusterService::NewStub(Connect(port))) {
-    stream_ = stub_->Chunkserver(&context_);
+  ChunkserverPeer(int port, uint32_t index) {
+    auto connected = net::MessageSocket::Connect("127.0.0.1:" + std::to_string(port), {.chunkserver = true});
+    EXPECT_TRUE(connected.ok()) << connected.status().ToString();
+    socket_ = *std::move(connected);
     proto::ChunkserverMessage message;
     proto::Register* request = message.mutable_register_();
     request->set_wire_version(wire::kWireVersion);
@@ -156,15 +158,14 @@ class GrpcServer {
     disk->set_disk_uuid(Uuid{4, index}.ToString());
     disk->set_total_bytes(1ull << 40);
     disk->set_free_bytes(1ull << 39);
-    stream_->Write(message);
+    Write(message);
     reader_ = std::thread([this] { Read(); });
     std::unique_lock lock(mu_);
     EXPECT_TRUE(changed_.wait_for(lock, kPatience, [&] { return id_ != 0; }));
   }
-  ~GrpcServer() {
-    context_.TryCancel();
+  ~ChunkserverPeer() {
+    socket_->Cancel();
     reader_.join();
-    stream_->Finish().ok();
   }
 
   uint32_t id() const {
@@ -180,8 +181,9 @@ class GrpcServer {
 
  private:
   void Read() {
-    proto::MasterToChunkserver message;
-    while (stream_->Read(&message)) {
+    while (const auto bytes = socket_->Read()) {
+      proto::MasterToChunkserver message;
+      EXPECT_TRUE(message.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())));
       proto::ChunkserverMessage answer;
       {
         std::lock_guard lock(mu_);
@@ -198,14 +200,16 @@ class GrpcServer {
           continue;
         }
       }
-      stream_->Write(answer);
+      Write(answer);
       changed_.notify_all();
     }
   }
+  void Write(const proto::ChunkserverMessage& message) {
+    const std::string bytes = message.SerializeAsString();
+    socket_->Write(std::as_bytes(std::span(bytes)));
+  }
 
-  std::unique_ptr<proto::ClusterService::Stub> stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<proto::ChunkserverMessage, proto::MasterToChunkserver>> stream_;
+  std::unique_ptr<net::MessageSocket> socket_;
   std::thread reader_;
   mutable std::mutex mu_;
   std::condition_variable changed_;

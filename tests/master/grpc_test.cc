@@ -26,7 +26,7 @@ class GrpcTest : public ::testing::Test {
   }
   void StartServers(uint32_t count) {
     for (uint32_t i = 1; i <= count; ++i)
-      servers_.push_back(std::make_unique<GrpcServer>(master_->port(), i));
+      servers_.push_back(std::make_unique<ChunkserverPeer>(master_->port(), i));
   }
   void TearDown() override {
     servers_.clear();
@@ -59,7 +59,7 @@ class GrpcTest : public ::testing::Test {
   }
 
   std::unique_ptr<MasterServer> master_;
-  std::vector<std::unique_ptr<GrpcServer>> servers_;
+  std::vector<std::unique_ptr<ChunkserverPeer>> servers_;
 };
 
 TEST_F(GrpcTest, AFileTravelsFromWriterToReaderThroughARecall) {
