@@ -59,6 +59,7 @@ struct Index::Change {
   std::map<uint32_t, int64_t> live;  // by segment
   std::vector<uint64_t> removed;     // extents, by first block
   std::vector<Extent> put;
+  int64_t blocks = 0;  // more held by extents than before
   std::optional<ChunkEntry> next;
 };
 
@@ -132,14 +133,25 @@ Result<std::optional<ChunkEntry>> Index::Find(ChunkId chunk) {
   if (chunk == absent_) return std::optional<ChunkEntry>();
   CAIRN_ASSIGN_OR_RETURN(auto entry, Peek(chunk));
   if (entry) {
-    Remember(chunk, entry);
+    Remember(chunk, entry, std::nullopt);
   } else {
     absent_ = chunk;
   }
   return entry;
 }
 
-void Index::Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry) {
+Result<uint64_t> Index::AllocatedBlocks(ChunkId chunk) {
+  CAIRN_ASSIGN_OR_RETURN(const auto entry, Find(chunk));
+  if (!entry) return uint64_t{0};
+  if (const auto& known = cached_.front().blocks) return *known;  // Find made it the most recent one
+  CAIRN_ASSIGN_OR_RETURN(const View view, LookInDb(chunk, 0, kAllBlocks, /*only_memory=*/false));
+  uint64_t blocks = 0;
+  for (const Extent& extent : view.extents) blocks += extent.end_block() - extent.block;
+  cached_.front().blocks = blocks;
+  return blocks;
+}
+
+void Index::Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry, std::optional<uint64_t> blocks) {
   const auto found = cache_index_.find(chunk);
   if (!entry) {
     if (found != cache_index_.end()) {
@@ -150,10 +162,11 @@ void Index::Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry) {
   }
   if (found != cache_index_.end()) {
     found->second->entry = *entry;
+    found->second->blocks = blocks;
     cached_.splice(cached_.begin(), cached_, found->second);
     return;
   }
-  cached_.push_front({chunk, *entry});
+  cached_.push_front({chunk, *entry, blocks});
   cache_index_[chunk] = cached_.begin();
   if (cached_.size() > options_.max_cached_entries) {
     cache_index_.erase(cached_.back().chunk);
@@ -166,6 +179,7 @@ void Index::PutExtent(ChunkId chunk, const Extent& extent, Change* change) {
     Extent part = extent.Slice(block, std::min(block + kMaxExtentBlocks, extent.end_block()));
     change->batch.Put(keys::ExtentAt(chunk, part.block), EncodeExtent(part));
     change->live[part.at.segment] += part.bytes;
+    change->blocks += static_cast<int64_t>(part.end_block() - part.block);
     change->put.push_back(std::move(part));
   }
 }
@@ -202,6 +216,7 @@ Status Index::ReplaceExtents(const Record& record, const ChunkEntry& old, Change
       if (from < extent->end_block()) rest.push_back(extent->Slice(from, extent->end_block()));
       change->batch.Delete(keys::ExtentAt(record.chunk, extent->block));
       change->live[extent->at.segment] -= extent->bytes;
+      change->blocks -= static_cast<int64_t>(extent->end_block() - extent->block);
       change->removed.push_back(extent->block);
       for (const Extent& part : rest) PutExtent(record.chunk, part, change);
     }
@@ -264,7 +279,11 @@ Status Index::Apply(const Record& record, const SegmentLog::Place& place) {
   CAIRN_RETURN_IF_ERROR(db_->Write(&change.batch));
 
   memory_bytes_ += change.batch.GetDataSize() + kMemoryPerKey * change.batch.Count();
-  Remember(chunk, change.next);
+  std::optional<uint64_t> blocks;
+  if (!old) blocks = 0;
+  if (const auto found = cache_index_.find(chunk); found != cache_index_.end()) blocks = found->second->blocks;
+  if (blocks) *blocks = static_cast<uint64_t>(static_cast<int64_t>(*blocks) + change.blocks);
+  Remember(chunk, change.next, blocks);
   UpdateHotExtents(record, change);
   views_.Forget(chunk);
   const bool is_visible = change.next && change.next->quarantine_until == 0;

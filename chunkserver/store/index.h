@@ -57,6 +57,9 @@ class Index {
   // Serialised.
   Status Apply(const Record& record, const SegmentLog::Place& place);
   Result<std::optional<ChunkEntry>> Find(ChunkId chunk);  // through the cache of hot entries
+  // Blocks of the chunk that extents hold; 0 for one that is not known. Counted once, then kept with the cached entry: whoever
+  // syncs asks each time.
+  Result<uint64_t> AllocatedBlocks(ChunkId chunk);
   const LiveBytes& live_bytes() const { return live_; }
   uint64_t chunks() const { return chunks_; }
   uint64_t used_bytes() const { return used_; }
@@ -88,7 +91,7 @@ class Index {
   Status ReplaceExtents(const Record& record, const ChunkEntry& old, Change* change);
   void UpdateHotExtents(const Record& record, const Change& change);
   static void PutExtent(ChunkId chunk, const Extent& extent, Change* change);
-  void Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry);
+  void Remember(ChunkId chunk, const std::optional<ChunkEntry>& entry, std::optional<uint64_t> blocks);
   Result<std::optional<std::string>> Get(const std::string& key) const;
 
   const IndexOptions options_;
@@ -111,6 +114,7 @@ class Index {
   struct Cached {
     ChunkId chunk;
     ChunkEntry entry;
+    std::optional<uint64_t> blocks;  // that extents hold, if they were counted
   };
   std::list<Cached> cached_;  // most recent first
   std::unordered_map<ChunkId, std::list<Cached>::iterator> cache_index_;

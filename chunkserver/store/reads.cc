@@ -274,12 +274,13 @@ Result<wire::ExtentsReply> LogChunkStore::Extents(const wire::ExtentsRequest& re
 }
 
 Result<uint64_t> LogChunkStore::AllocatedBytes(ChunkId chunk) const {
-  auto view = index_->Look(chunk, 0, UINT64_MAX);
-  if (!view.ok()) return IndexError(view.status());
-  if (!Visible(view->entry)) return NotHere(chunk);
-  uint64_t blocks = 0;
-  for (const Extent& extent : view->extents) blocks += extent.end_block() - extent.block;
-  return blocks * kBlockBytes;
+  std::lock_guard lock(mu_);
+  const auto entry = index_->Find(chunk);
+  if (!entry.ok()) return IndexError(entry.status());
+  if (!Visible(*entry)) return NotHere(chunk);
+  const auto blocks = index_->AllocatedBlocks(chunk);
+  if (!blocks.ok()) return IndexError(blocks.status());
+  return *blocks * kBlockBytes;
 }
 
 }  // namespace cairn::chunkserver

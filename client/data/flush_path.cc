@@ -61,13 +61,22 @@ Status FileCore::Flush() {
 
 Status FileCore::FlushAllLocked(Lock& lock, const std::function<void(uint64_t)>& progress,
                                 const std::function<void()>& sent) {
+  const uint64_t attachment = attachment_;
+  std::optional<net::DataClient::Gather> gather(context_.data_client);
   LogAllLocked();
   const uint64_t size = size_;
   const uint64_t shrinks = shrinks_;
+  const uint64_t last = next_number_ - 1;
   ++flushes_;
   PumpWindowLocked();
   if (sent) sent();
-  const Status done = WaitDoneLocked(lock, next_number_ - 1, progress);
+  ++background_;  // Shutdown waits
+  lock.unlock();
+  gather.reset();  // sends; answers are not held up meanwhile
+  lock.lock();
+  if (--background_ == 0 && shut_down_) changed_.notify_all();
+  Status done = WaitDoneLocked(lock, last, progress);
+  if (done.ok() && attachment != attachment_) done = Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
   --flushes_;
   CAIRN_RETURN_IF_ERROR(done);
   if (shrinks == shrinks_) confirmed_size_ = std::max(confirmed_size_, size);

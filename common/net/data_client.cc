@@ -14,6 +14,15 @@
 #include "common/net/server_link.h"
 
 namespace cairn::net {
+namespace {
+
+// What is sent by the thread that asks: more would keep it from going on, and others from the loop.
+constexpr size_t kMaxGatheredBytes = 256u << 10;
+
+// Whose calls this thread gathers.
+thread_local void* gathering = nullptr;
+
+}  // namespace
 
 class DataClient::Impl : public std::enable_shared_from_this<Impl> {
  public:
@@ -39,23 +48,34 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
   // must not overtake what another thread handed over before.
   void Enqueue(Queued call) {
     const bool on_loop = loop_->InLoopThread();
+    const bool gathered = gathering == this;
     bool post = false;
     {
       std::lock_guard lock(queue_mu_);
+      queued_bytes_ += call.meta.size() + call.data.size();
       queue_.push_back(std::move(call));
-      if (!on_loop) post = !std::exchange(drain_posted_, true);
+      if (!on_loop && !gathered) post = !std::exchange(drain_posted_, true);
     }
     if (on_loop) {
       Drain();
     } else if (post) {
-      loop_->Post([self = shared_from_this()] {
-        {
-          std::lock_guard lock(self->queue_mu_);
-          self->drain_posted_ = false;
-        }
-        self->Drain();
-      });
+      PostDrain();
     }
+  }
+
+  void SendGathered() {
+    bool small = false;
+    {
+      std::lock_guard lock(queue_mu_);
+      if (queue_.empty() || drain_posted_) return;  // gone with somebody else's calls, or about to
+      small = queued_bytes_ <= kMaxGatheredBytes;
+    }
+    if (small && loop_->TryRun([this] { Drain(); })) return;
+    {
+      std::lock_guard lock(queue_mu_);
+      if (std::exchange(drain_posted_, true)) return;
+    }
+    PostDrain();
   }
 
   void Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data, int64_t deadline_ns,
@@ -118,6 +138,16 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
     });
   }
 
+  void PostDrain() {
+    loop_->Post([self = shared_from_this()] {
+      {
+        std::lock_guard lock(self->queue_mu_);
+        self->drain_posted_ = false;
+      }
+      self->Drain();
+    });
+  }
+
   void Drain() {
     for (;;) {
       std::vector<Queued> calls;
@@ -125,6 +155,7 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
         std::lock_guard lock(queue_mu_);
         if (queue_.empty()) return;
         calls.swap(queue_);
+        queued_bytes_ = 0;
       }
       for (Queued& call : calls) {
         Call(call.peer, call.type, std::move(call.meta), std::move(call.data), call.deadline_ns,
@@ -184,6 +215,7 @@ class DataClient::Impl : public std::enable_shared_from_this<Impl> {
 
   std::mutex queue_mu_;
   std::vector<Queued> queue_;  // guarded by queue_mu_; calls on their way to the loop
+  size_t queued_bytes_ = 0;    // guarded by queue_mu_
   bool drain_posted_ = false;  // guarded by queue_mu_
 
   std::mutex mu_;
@@ -206,6 +238,14 @@ DataClient::~DataClient() {
     closed.set_value();
   });
   closed.get_future().wait();
+}
+
+DataClient::Gather::Gather(DataClient* client)
+    : client_(client), outer_(std::exchange(gathering, client->impl_.get())) {}
+
+DataClient::Gather::~Gather() {
+  gathering = outer_;
+  if (outer_ != client_->impl_.get()) client_->impl_->SendGathered();
 }
 
 void DataClient::Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data,

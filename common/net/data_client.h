@@ -74,6 +74,21 @@ class DataClient {
   void Call(const Peer& peer, wire::MessageType type, SharedBytes meta, SharedBytes data, int64_t deadline_ns,
             Callback done);
 
+  // In its scope the calls of this thread are gathered; at its end they leave together, and are sent by this thread itself if they
+  // are small and the loop is idle, which saves waking it. No callback runs meanwhile. Let go of locks that callbacks take before the
+  // end, and wait for nothing in the scope.
+  class Gather {
+   public:
+    explicit Gather(DataClient* client);
+    ~Gather();
+    Gather(const Gather&) = delete;
+    Gather& operator=(const Gather&) = delete;
+
+   private:
+    DataClient* const client_;
+    void* const outer_;
+  };
+
   // Carries out a small request on the calling thread, over a connection that is its own meanwhile (blocking_calls.h): one thread
   // is woken instead of three. In no order with other requests, and only for what may be asked again in another way: nothing is
   // said about why it failed. `use` runs before this returns, if the outcome is kAnswered; what it is given is valid meanwhile. Not

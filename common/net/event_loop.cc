@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 
 #include "common/check.h"
@@ -43,6 +44,9 @@ EventLoop::~EventLoop() {
   std::vector<Task> deferred;
   deferred.swap(deferred_);
   deferred.clear();
+  std::vector<Task> sends;
+  sends.swap(sends_);
+  sends.clear();
   std::vector<Task> posted;
   {
     std::lock_guard lock(mu_);
@@ -54,7 +58,7 @@ EventLoop::~EventLoop() {
 }
 
 bool EventLoop::InLoopThread() const {
-  return thread_.load(std::memory_order_acquire) == std::this_thread::get_id();
+  return runner_.load(std::memory_order_acquire) == std::this_thread::get_id();
 }
 
 void EventLoop::Post(Task task) {
@@ -64,13 +68,31 @@ void EventLoop::Post(Task task) {
     wake = posted_.empty();
     posted_.push_back(std::move(task));
   }
-  if (wake) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t ignored = write(wake_fd_, &one, sizeof(one));  // full means: awake already
-  }
+  if (wake) Wake();
 }
 
-bool EventLoop::Running() const { return thread_.load(std::memory_order_acquire) != std::thread::id{}; }
+void EventLoop::Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t ignored = write(wake_fd_, &one, sizeof(one));  // full means: awake already
+}
+
+bool EventLoop::TryRun(const Task& task) {
+  if (!Running()) return false;
+  bool wake = false;
+  {
+    const std::unique_lock lock(run_mu_, std::try_to_lock);
+    if (!lock || !Running()) return false;
+    runner_.store(std::this_thread::get_id(), std::memory_order_release);
+    task();
+    RunSends();
+    wake = !deferred_.empty() || (!timers_.empty() && timers_.begin()->first.first < waits_until_ns_);
+    runner_.store(std::thread::id{}, std::memory_order_release);
+  }
+  if (wake) Wake();
+  return true;
+}
+
+bool EventLoop::Running() const { return running_.load(std::memory_order_acquire); }
 
 void EventLoop::Stop() {
   Post([this] { stopping_.store(true, std::memory_order_release); });
@@ -141,15 +163,25 @@ void EventLoop::RunTimers() {
 }
 
 void EventLoop::RunDeferred() {
+  RunSends();
   while (!deferred_.empty()) {
     std::vector<Task> tasks;
     tasks.swap(deferred_);
+    for (Task& task : tasks) task();
+    RunSends();
+  }
+}
+
+void EventLoop::RunSends() {
+  while (!sends_.empty()) {
+    std::vector<Task> tasks;
+    tasks.swap(sends_);
     for (Task& task : tasks) task();
   }
 }
 
 int EventLoop::WaitMillis() const {
-  if (!deferred_.empty()) return 0;
+  if (!deferred_.empty() || !sends_.empty()) return 0;
   if (timers_.empty()) return -1;
   const int64_t left = timers_.begin()->first.first - clock_->NowNanos();
   if (left <= 0) return 0;
@@ -157,11 +189,19 @@ int EventLoop::WaitMillis() const {
 }
 
 void EventLoop::Run() {
-  thread_.store(std::this_thread::get_id(), std::memory_order_release);
+  std::unique_lock lock(run_mu_);
+  runner_.store(std::this_thread::get_id(), std::memory_order_release);
+  running_.store(true, std::memory_order_release);
   std::array<epoll_event, kEventsPerWait> events;
   while (!stopping_.load(std::memory_order_acquire)) {
-    const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerWait, WaitMillis());
+    const int wait_ms = WaitMillis();
+    waits_until_ns_ = wait_ms < 0 ? INT64_MAX : clock_->NowNanos() + wait_ms * kNanosPerMilli;
+    runner_.store(std::thread::id{}, std::memory_order_release);
+    lock.unlock();
+    const int count = epoll_wait(epoll_fd_, events.data(), kEventsPerWait, wait_ms);
     CAIRN_CHECK(count >= 0 || errno == EINTR, std::strerror(errno));
+    lock.lock();
+    runner_.store(std::this_thread::get_id(), std::memory_order_release);
     const int64_t started = clock_->NowNanos();
     bool woken = false;
     for (int i = 0; i < count; ++i) {
@@ -186,7 +226,8 @@ void EventLoop::Run() {
   }
   RunPosted();
   RunDeferred();
-  thread_.store(std::thread::id{}, std::memory_order_release);
+  running_.store(false, std::memory_order_release);
+  runner_.store(std::thread::id{}, std::memory_order_release);
 }
 
 EventLoopThread::EventLoopThread(const std::string& name, const Clock* clock) : loop_(clock) {

@@ -5,7 +5,10 @@
 //
 // Nothing that runs on the loop may block: everything that shares it would wait.
 //
-// Thread-safety: Post, Stop, InLoopThread, clock and BusyNanos may be called from any thread, the rest only
+// While the loop's thread waits for events, another thread may run a task in its place (TryRun): that saves waking it for work that
+// needs no event, such as sending. "On the loop's thread" below means: by whoever runs it at the moment; only one does.
+//
+// Thread-safety: Post, TryRun, Stop, InLoopThread, clock and BusyNanos may be called from any thread, the rest only
 // on the loop's thread (or before Run).
 #pragma once
 
@@ -54,9 +57,15 @@ class EventLoop {
   // posted after it has ended is destroyed with the loop. The producer bounds how much it posts.
   void Post(Task task);
 
+  // Runs `task` at once on the calling thread if the loop waits for events just now; otherwise false, and nothing was done. What
+  // the task defers with DeferSend is done before this returns, other deferred work by the loop's thread. Not on the loop's thread.
+  bool TryRun(const Task& task);
+
   // Runs `task` once at the end of the present round, before waiting again: for work that is better done once
   // for all that happens in a round, such as sending. Loop's thread only.
   void Defer(Task task) { deferred_.push_back(std::move(task)); }
+  // The same for tasks that send and call nobody back.
+  void DeferSend(Task task) { sends_.push_back(std::move(task)); }
 
   // Level-triggered. The events are EPOLLIN and so on; errors and hang-ups are always reported.
   WatchId Watch(int fd, uint32_t epoll_events, std::shared_ptr<FdHandler> handler);
@@ -78,12 +87,16 @@ class EventLoop {
   void RunPosted();
   void RunTimers();
   void RunDeferred();
+  void RunSends();
+  void Wake();
   int WaitMillis() const;
 
   const Clock* const clock_;
   const int epoll_fd_;
   const int wake_fd_;
-  std::atomic<std::thread::id> thread_{};
+  std::atomic<bool> running_{false};
+  std::mutex run_mu_;  // held by whoever runs something: what is "of the loop's thread" is guarded by it
+  std::atomic<std::thread::id> runner_{};  // who that is; set under run_mu_
   std::atomic<bool> stopping_{false};
   std::atomic<int64_t> busy_ns_{0};
 
@@ -94,6 +107,8 @@ class EventLoop {
   std::map<std::pair<int64_t, TimerId>, Task> timers_;
   std::unordered_map<TimerId, int64_t> timer_deadlines_;
   std::vector<Task> deferred_;
+  std::vector<Task> sends_;
+  int64_t waits_until_ns_ = 0;  // the loop's thread, for events; what is due earlier must wake it
 
   std::mutex mu_;
   std::vector<Task> posted_;  // guarded by mu_

@@ -242,7 +242,7 @@ void FrameConnection::Send(uint8_t type, uint64_t request_id, SharedBytes meta, 
   if (queued_bytes_ > options_.notify_below) was_long_ = true;
   if (handling_events_ || flush_deferred_ || send_blocked_) return;
   flush_deferred_ = true;
-  loop_->Defer([self = shared_from_this()] {
+  loop_->DeferSend([self = shared_from_this()] {
     self->flush_deferred_ = false;
     self->Flush();
   });

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -120,6 +121,36 @@ TEST_F(DataClientTest, RequestsArriveInTheOrderOfTheCalls) {
     ASSERT_EQ(seen.size(), 3000u);
     for (uint32_t i = 0; i < 3000; ++i) EXPECT_EQ(seen[i], i);
   });
+}
+
+TEST_F(DataClientTest, GatheredRequestsLeaveInOrderAtTheEnd) {
+  std::mutex mu;
+  std::vector<std::string> arrived;
+  TestServer server([&](FrameConnection& connection, const Frame& frame) {
+    if (frame.header.type == static_cast<uint8_t>(MessageType::kHello)) {
+      return TestServer::AnswerHello(connection, frame, kCluster, kServer);
+    }
+    {
+      std::lock_guard lock(mu);
+      arrived.push_back(ToText({frame.meta.begin(), frame.meta.end()}));
+    }
+    connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id, {}, {});
+  });
+  EXPECT_TRUE(Ask(server.address(), Text("first")).get().status.ok());
+  std::vector<std::future<Answer>> answers;
+  for (int round = 0; round < 100; ++round) {
+    DataClient::Gather gather(&client());
+    answers.push_back(Ask(server.address(), Text("a")));
+    {
+      const DataClient::Gather inner(&client());
+      answers.push_back(Ask(server.address(), Text("b")));
+    }
+    answers.push_back(Ask(server.address(), Text("c")));
+  }
+  for (auto& answer : answers) EXPECT_TRUE(answer.get().status.ok());
+  std::lock_guard lock(mu);
+  ASSERT_EQ(arrived.size(), 301u);
+  for (size_t i = 1; i < arrived.size(); ++i) EXPECT_EQ(arrived[i], std::string(1, static_cast<char>('a' + (i - 1) % 3)));
 }
 
 TEST_F(DataClientTest, AnswersMayComeInAnyOrder) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <future>
+#include <thread>
 
 namespace cairn::net {
 namespace {
@@ -97,6 +98,55 @@ TEST(EventLoopTest, DescriptorsAreWatchedUntilUnwatched) {
   }
   close(fds[0]);
   close(fds[1]);
+}
+
+// Until the loop waits for events: it may be busy with an earlier task.
+void RunInPlaceOf(EventLoop* loop, const EventLoop::Task& task) {
+  while (!loop->TryRun(task)) std::this_thread::yield();
+}
+
+TEST(EventLoopTest, AnotherThreadMayRunATaskWhileTheLoopWaits) {
+  EventLoopThread thread;
+  const auto here = std::this_thread::get_id();
+  std::thread::id ran;
+  bool in_loop = false, sent = false;
+  RunInPlaceOf(thread.loop(), [&] {
+    ran = std::this_thread::get_id();
+    in_loop = thread.loop()->InLoopThread();
+    thread.loop()->DeferSend([&] { sent = true; });
+  });
+  EXPECT_EQ(ran, here);
+  EXPECT_TRUE(in_loop);
+  EXPECT_TRUE(sent);
+  EXPECT_FALSE(thread.loop()->InLoopThread());
+}
+
+TEST(EventLoopTest, WhatSuchATaskLeavesIsDoneByTheLoop) {
+  EventLoopThread thread;
+  std::promise<std::thread::id> deferred, timed;
+  RunInPlaceOf(thread.loop(), [&] {
+    thread.loop()->Defer([&] { deferred.set_value(std::this_thread::get_id()); });
+  });
+  EXPECT_NE(deferred.get_future().get(), std::this_thread::get_id());
+  RunInPlaceOf(thread.loop(), [&] {
+    thread.loop()->AddTimer(thread.loop()->clock()->NowNanos() + kNanosPerMilli,
+                            [&] { timed.set_value(std::this_thread::get_id()); });
+  });
+  EXPECT_NE(timed.get_future().get(), std::this_thread::get_id());
+}
+
+TEST(EventLoopTest, OnlyOneRunsAtATime) {
+  EventLoopThread thread;
+  std::promise<void> busy, go_on;
+  thread.loop()->Post([&] {
+    busy.set_value();
+    go_on.get_future().wait();
+  });
+  busy.get_future().wait();
+  EXPECT_FALSE(thread.loop()->TryRun([] { ADD_FAILURE() << "the loop was busy"; }));
+  go_on.set_value();
+  thread.Stop();
+  EXPECT_FALSE(thread.loop()->TryRun([] { ADD_FAILURE() << "the loop has ended"; }));
 }
 
 }  // namespace

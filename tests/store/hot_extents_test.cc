@@ -61,6 +61,7 @@ TEST_F(HotExtentsStoreTest, OverwritesAgainAndAgainLeaveTheNewestBytes) {
     Bytes expected = Pattern(kBytes, chunk.value());
     ASSERT_TRUE(Write(chunk, 0, expected).ok());
     for (int i = 0; i < 400; ++i) {
+      if (i == 100) ASSERT_TRUE(store_->AllocatedBytes(chunk).ok());  // counted once, followed from then on
       const uint64_t offset = random() % (expected.size() - 1);
       const uint64_t length = std::min<uint64_t>(1 + random() % 40'000, expected.size() - offset);
       const auto at = expected.begin() + static_cast<ptrdiff_t>(offset);
@@ -77,10 +78,12 @@ TEST_F(HotExtentsStoreTest, OverwritesAgainAndAgainLeaveTheNewestBytes) {
       }
     }
     ASSERT_EQ(*ReadAll(chunk), expected);
+    const uint64_t counted = *store_->AllocatedBytes(chunk);
     const uint64_t used = store_->Usage().used_bytes;
     EXPECT_LE(used, (chunk.value() - 6) * (kBytes + kBlockBytes)) << "what was replaced still counts as live";
     Reopen();
     EXPECT_EQ(*ReadAll(chunk), expected);
+    EXPECT_EQ(*store_->AllocatedBytes(chunk), counted) << "what was kept up differs from what is there";
   }
 }
 
