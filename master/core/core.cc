@@ -232,19 +232,24 @@ void Core::WakeGraceWaiters() {
   for (OperationId waiter : grace_waiters_) Wake(waiter);
 }
 
+void Core::EndExpiredSessions() {
+  for (SessionId expired : sessions_.Expired(now_ns_)) {
+    if (Session* session = sessions_.Find(expired)) {
+      const std::string reason = session->doomed.empty() ? "it was not renewed in time" : session->doomed;
+      EndSession(*session, SessionEnd::kLost, reason);
+    }
+  }
+}
+
 void Core::RunPeriodic() {
   for (ServerId silent : servers_.Silent(now_ns_)) {
     ServerMessages::Down(*this, *servers_.Find(silent),
                          "no heartbeat for " + FormatSeconds(options_.server_silence_ms * kNanosPerMilli));
   }
   for (SessionId overdue : leases_.OverdueSessions(now_ns_)) {
-    if (Session* session = sessions_.Find(overdue))
-      EndSession(*session, SessionEnd::kLost, "it did not answer a recall in time");
+    if (Session* session = sessions_.Find(overdue)) StopRenewing(*session, "it did not answer a recall in time");
   }
-  for (SessionId expired : sessions_.Expired(now_ns_)) {
-    if (Session* session = sessions_.Find(expired))
-      EndSession(*session, SessionEnd::kLost, "it was not renewed in time");
-  }
+  EndExpiredSessions();
   const bool in_grace = sessions_.InGrace(now_ns_);
   if (in_grace_ && !in_grace) CAIRN_LOG(Info, "the grace period is over");
   in_grace_ = in_grace;

@@ -161,6 +161,8 @@ class Core {
   void LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMode keep);
 
   void EndSession(Session& session, SessionEnd end, const std::string& reason);
+  // It broke a rule, but may use what it was granted until the term of its last renewal is over: ends then.
+  void StopRenewing(Session& session, const std::string& reason);
   // The reply that a person sees for an inode through the virtual attribute user.cairn.error.
   void RememberRefusal(InodeId inode, const Status& status);
   std::optional<std::string> RefusalOf(InodeId inode) const;
@@ -181,6 +183,7 @@ class Core {
   void Handle(Event& event);
   void RunOperations();
   void RunPeriodic();
+  void EndExpiredSessions();
   Status CommitRound();
   void FlushOutbox();
   void ActOnEffects(const Effects& effects, const proto::LogCommand& command);

@@ -171,6 +171,13 @@ void Core::LeaseReturned(InodeId inode, SessionId session, Epoch number, LeaseMo
   WakeInode(inode);
 }
 
+void Core::StopRenewing(Session& session, const std::string& reason) {
+  if (!session.doomed.empty()) return;
+  CAIRN_LOG(Warning, "session {} ({}) is not renewed any more: {}", session.id.value(), session.client_name,
+            reason);
+  session.doomed = reason;
+}
+
 void Core::EndSession(Session& session, SessionEnd end, const std::string& reason) {
   const SessionId id = session.id;
   if (end == SessionEnd::kGoodbye) {

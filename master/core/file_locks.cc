@@ -249,7 +249,7 @@ void FileLocks::Tick() {
   }
   for (SessionId session : overdue) {
     if (Session* found = core_.sessions().Find(session)) {
-      core_.EndSession(*found, SessionEnd::kLost, "it did not give back the locks of a file in time");
+      core_.StopRenewing(*found, "it did not give back the locks of a file in time");
     } else {
       SessionEnded(session);
     }

@@ -89,6 +89,9 @@ Progress ReadOp::TryLookup(Core& core) {
   }
   const InodeId inode(entry->attr().inode());
   if (!core.OthersAtMost(inode, session, LeaseMode::kRead, false, id)) return Progress::kWaiting;
+  // When that takes too long the name is told all the same: whoever decides about the file has to find it.
+  // Its size and data are asked for separately, because no lease goes with this answer.
+  if (Status failure; !Recovered(core, inode, &failure) && failure.ok()) return Progress::kWaiting;
   *reply.mutable_entry() = *std::move(entry);
   if (op.want_lease()) {
     core.OfferReadLease(inode, session, &reply);
@@ -100,6 +103,9 @@ Progress ReadOp::TryLookup(Core& core) {
 Progress ReadOp::TryGetAttr(Core& core) {
   const InodeId inode(request_.get_attr().inode());
   if (!core.OthersAtMost(inode, session, LeaseMode::kRead, false, id)) return Progress::kWaiting;
+  if (Status failure; !Recovered(core, inode, &failure)) {
+    return failure.ok() ? Progress::kWaiting : Fail(core, failure);
+  }
   auto entry = GetAttr(core.txn(), inode, request_.get_attr().want_layout());
   if (!entry.ok()) return Fail(core, entry.status());
   proto::Reply reply;
@@ -130,6 +136,9 @@ Progress ReadOp::TryReadDir(Core& core) {
 Progress ReadOp::TryLayout(Core& core) {
   const InodeId inode(request_.layout().inode());
   if (!core.OthersAtMost(inode, session, LeaseMode::kRead, false, id)) return Progress::kWaiting;
+  if (Status failure; !Recovered(core, inode, &failure)) {
+    return failure.ok() ? Progress::kWaiting : Fail(core, failure);
+  }
   auto layout = Layout(core.txn(), request_.layout());
   if (!layout.ok()) return Fail(core, layout.status());
   proto::Reply reply;

@@ -44,7 +44,10 @@ Progress ReclaimOp::Step(Core& core) {
     return Progress::kFinished;
   };
   const auto record = InodeRecordOf(core.txn(), inode_);
-  if (!record || record->nlink() > 0 || IsHeld(core.txn(), inode_)) return finish();
+  if (!record || record->nlink() > 0 || IsHeld(core.txn(), inode_)) {
+    if (procedure_ != nullptr) procedure_->Refuse();  // takes the tombstones back
+    return finish();
+  }
   if (procedure_ != nullptr) {
     switch (procedure_->state()) {
       case DeleteProcedure::State::kPreparing:

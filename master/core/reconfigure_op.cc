@@ -78,6 +78,21 @@ std::string ReconfigureOp::WaitReason() const {
 bool ReconfigureOp::Begin(Core& core) {
   auto record = ChunkRecordOf(core.txn(), request_.chunk);
   CAIRN_CHECK(record.has_value());
+  // A writer was faster than the repair that saw the chunk sealed. Its epoch must not end under it: what it
+  // has not written yet would be lost. From here on no writer can open the chunk, because the record names
+  // the epoch under way.
+  const bool ends_sealed_by_plan =
+      request_.purpose == ReconfigurePurpose::kRepair || request_.purpose == ReconfigurePurpose::kMove;
+  if (ends_sealed_by_plan && record->writer_lease() != 0 && !request_.accept_loss) {
+    Finish(core, Status(StatusCode::kBusy, "a writer has chunk " + ToString(request_.chunk) + " open"));
+    return false;
+  }
+  if (request_.purpose == ReconfigurePurpose::kLiveWriter && record->writer_lease() == 0) {
+    // It sealed the chunk meanwhile; what an attempt left half done is for repair to bring to an end.
+    Finish(core,
+           Status(StatusCode::kLeaseLost, "chunk " + ToString(request_.chunk) + " has no writer any more"));
+    return false;
+  }
   ++attempts_;
   replication::ReconfigureInput input;
   input.chunk = request_.chunk;
@@ -91,8 +106,8 @@ bool ReconfigureOp::Begin(Core& core) {
   input.min_carriers = std::max(request_.min_carriers, input.write_quorum);
   input.purpose = request_.purpose;
   input.accept_loss = request_.accept_loss || record->has_loss();
-  // Removed servers were declared lost. So is, by the operator who accepts the loss now, whoever cannot be asked now (not what an
-  // earlier word on record would mean after a restart, when nobody is up yet).
+  // Removed servers were declared lost. So is, by the operator who accepts the loss now, whoever cannot be
+  // asked now (not what an earlier word on record would mean after a restart, when nobody is up yet).
   const bool somebody_up = std::any_of(input.old.members.begin(), input.old.members.end(),
                                        [&](ServerId member) { return core.servers().IsUp(member); });
   for (ServerId member : input.old.members) {
@@ -288,9 +303,9 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
   order->set_length(activate.length);
   for (ServerId carrier : activate.carriers) order->add_carriers(carrier.value());
   order->set_sealed(activate.sealed);
-  // Replicas newer than a sealed record have had a writer that the record knows nothing of (a loss of power took its
-  // lease away): its bytes count as much as those of any writer that vanished. Otherwise they would stay beyond the
-  // end of the file and come to light when somebody else makes it longer.
+  // Replicas newer than a sealed record have had a writer that the record knows nothing of (a loss of power
+  // took its lease away): its bytes count as much as those of any writer that vanished. Otherwise they would
+  // stay beyond the end of the file and come to light when somebody else makes it longer.
   const bool forgotten_writer =
       record->state() == proto::CHUNK_SEALED && activate.config.base > FromProto(record->sealed());
   order->set_vanished_writer(request_.purpose == ReconfigurePurpose::kVanishedWriter || forgotten_writer);

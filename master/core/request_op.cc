@@ -8,6 +8,14 @@
 #include "master/state/queries.h"
 
 namespace cairn::master {
+namespace {
+
+bool WriterVanished(Core& core, InodeId inode) {
+  const auto lease = WriteLeaseOf(core.txn(), inode);
+  return lease && lease->vanished;
+}
+
+}  // namespace
 
 Progress RequestOp::Step(Core& core) {
   if (ended_) {
@@ -45,11 +53,15 @@ void RequestOp::WakeAfter(Core& core, int64_t nanos) {
 }
 
 bool RequestOp::Available(Core& core, InodeId inode, Status* failure) {
-  bool blocked = core.inodes().LockedByOther(inode, id);
-  if (!blocked) {
-    auto recorded = WriteLeaseOf(core.txn(), inode);
-    blocked = recorded && recorded->vanished;
-  }
+  const bool blocked = core.inodes().LockedByOther(inode, id) || WriterVanished(core, inode);
+  return Unblocked(core, inode, blocked, failure);
+}
+
+bool RequestOp::Recovered(Core& core, InodeId inode, Status* failure) {
+  return Unblocked(core, inode, WriterVanished(core, inode), failure);
+}
+
+bool RequestOp::Unblocked(Core& core, InodeId inode, bool blocked, Status* failure) {
   if (!blocked) return true;
   const int64_t timeout_ns = core.options().write_timeout_ms * kNanosPerMilli;
   if (blocked_since_ns_ == 0) {

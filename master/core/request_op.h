@@ -34,6 +34,8 @@ class RequestOp : public Operation {
   // False while another operation has the inode to itself, or its last writer is being recovered: `this`
   // waits for it. When that takes longer than the write timeout, *failure says what it waited for.
   bool Available(Core& core, InodeId inode, Status* failure);
+  // The same for those who only look at it: what a writer that vanished had acknowledged is known after its recovery.
+  bool Recovered(Core& core, InodeId inode, Status* failure);
   // No place for a chunk because too few servers are up: true while it is worth waiting for them (they may
   // just restart).
   bool WaitsForServers(Core& core, const Status& placement);
@@ -48,6 +50,8 @@ class RequestOp : public Operation {
   const proto::Request request_;
 
  private:
+  bool Unblocked(Core& core, InodeId inode, bool blocked, Status* failure);
+
   bool ended_ = false;
   int64_t taken_up_ns_ = 0;  // 0: not yet
   int64_t blocked_since_ns_ = 0;

@@ -181,10 +181,11 @@ void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& 
     CAIRN_LOG(Info, "session {} opened by {}", id.value(), open->client_name());
   } else {
     session = core.sessions_.Find(SessionId(hello.session()));
-    if (session == nullptr) {
+    if (session == nullptr || !session->doomed.empty()) {
+      const std::string why = session == nullptr ? "is not known" : "has ended: " + session->doomed;
       *reply->mutable_status() =
           ToProto(Status(StatusCode::kSessionUnknown,
-                         "session " + std::to_string(hello.session()) + " is not known; start a new one"));
+                         "session " + std::to_string(hello.session()) + " " + why + "; start a new one"));
       send();
       return;
     }
@@ -305,6 +306,7 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
 }
 
 void SessionMessages::OnRenew(Core& core, Session& session, const proto::Renew& renew) {
+  if (!session.doomed.empty()) return;
   core.sessions_.Renew(session, core.now());
   proto::MasterMessage message;
   proto::RenewReply* reply = message.mutable_renew_reply();

@@ -33,6 +33,7 @@ struct Session {
   bool returned = false;                    // said Hello after it was missing, which is not answered yet
   bool held = false;                        // its Hello waits for those still missing: it does not expire
   bool ended = false;                       // expired or closed; its write leases are being recovered
+  std::string doomed;                       // why it is not renewed any more; empty: it is
   std::shared_ptr<SessionChannel> channel;  // null while disconnected
   std::unordered_map<uint64_t, OperationId> in_flight;  // request number -> operation
   uint64_t servers_version = 0;                         // of the server list sent last
