@@ -110,6 +110,8 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status Replay(Stop stop);
   Status ReplaySegment(uint32_t number, bool last, Stop stop, LogPosition* end, std::set<ChunkId>* damaged);
   Result<LogPosition> SyncedMark(uint32_t number, uint32_t offset) const;
+  // Where the last record begins that can be reached from `offset`; {0, 0}: there is none.
+  Result<LogPosition> LastRecord(uint32_t number, uint32_t offset) const;
   // Where the segment ended when the next one was begun; {0, 0} when that is not known.
   LogPosition EndNamedBySuccessor(uint32_t number) const;
 

@@ -1,9 +1,10 @@
 // Bringing the index up to date with the segments after any stop.
 //
 // After a crash of the process everything appended is still there, except half of the record that was being
-// appended. After a loss of power the last segment may hold anything behind its last sync: records are
-// believed as far as heads and payloads match their checksums. Every record names a position that was synced
-// before it; what is damaged below such a position is damage and not a torn tail, and is never cut off.
+// appended: the file ends in it, or zeros follow that were written ahead. After a loss of power the last
+// segment may hold anything behind its last sync: records are believed as far as heads and payloads match
+// their checksums. Every record names a position that was synced before it; what is damaged below such a
+// position is damage and not a torn tail, and is never cut off.
 #include <algorithm>
 #include <limits>
 
@@ -28,6 +29,15 @@ Result<LogPosition> LogChunkStore::SyncedMark(uint32_t number, uint32_t offset) 
     while (const auto item = scanner.Next()) mark = std::max(mark, item->record.synced);
   } while (!scanner.bad().ok() && scanner.SkipToNextRecord());
   return mark;
+}
+
+Result<LogPosition> LogChunkStore::LastRecord(uint32_t number, uint32_t offset) const {
+  CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+  CAIRN_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+  SegmentScanner scanner(file, offset, size);
+  LogPosition last;
+  while (const auto item = scanner.Next()) last = item->begin;
+  return last;
 }
 
 LogPosition LogChunkStore::EndNamedBySuccessor(uint32_t number) const {
@@ -97,6 +107,11 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
     CAIRN_ASSIGN_OR_RETURN(mark, SyncedMark(number, begin));
     mark = std::max(mark, from);
   }
+  // The process may have been killed while it appended this one.
+  LogPosition half_written;
+  if (last && stop == Stop::kProcessCrash) {
+    CAIRN_ASSIGN_OR_RETURN(half_written, LastRecord(number, begin));
+  }
   // Zeros may stand behind the last record, but also where records were lost.
   const LogPosition known_end = last ? (mark == kEverything ? from : mark) : EndNamedBySuccessor(number);
   SegmentScanner scanner(file, begin, size);
@@ -140,7 +155,13 @@ Status LogChunkStore::ReplaySegment(uint32_t number, bool last, Stop stop, LogPo
       continue;
     }
     uint64_t bad_block = 0;
-    if (last && stop == Stop::kPowerLoss && !scanner.PayloadMatches(record, &bad_block)) {
+    const bool doubtful = (last && stop == Stop::kPowerLoss) || item->begin == half_written;
+    if (doubtful && !scanner.PayloadMatches(record, &bad_block)) {
+      if (item->begin == half_written && scanner.IsTorn(record, bad_block)) {
+        CAIRN_LOG(Warning, "{}: {} is cut off at {}: the process ended while it wrote the record there",
+                  options_.directory, file->path(), item->begin.offset);
+        break;
+      }
       if (item->begin >= mark) {
         CAIRN_LOG(Warning,
                   "{}: {} is cut off at {}: the data of the record there did not reach the disk before the "

@@ -143,8 +143,8 @@ std::optional<uint32_t> SegmentScanner::BehindGap() {
   return at;
 }
 
-bool SegmentScanner::OnlyZerosFollow() {
-  for (uint64_t at = offset_; at < size_;) {
+bool SegmentScanner::OnlyZerosFollow(uint64_t offset) {
+  for (uint64_t at = offset; at < size_;) {
     const auto bytes = Window(at, std::min<uint64_t>(kWindowBytes, size_ - at));
     if (bytes.empty()) return false;
     if (std::any_of(bytes.begin(), bytes.end(), [](std::byte b) { return b != std::byte{0}; })) return false;
@@ -171,7 +171,7 @@ std::optional<SegmentScanner::Item> SegmentScanner::Next() {
   if (std::all_of(word.begin(), word.end(), [](std::byte b) { return b == std::byte{0}; })) {
     if (const auto behind = BehindGap()) {
       offset_ = *behind;
-    } else if (OnlyZerosFollow()) {
+    } else if (OnlyZerosFollow(offset_)) {
       return std::nullopt;
     }
     bad_ = Status::Ok();
@@ -226,6 +226,14 @@ bool SegmentScanner::PayloadMatches(const Record& record, uint64_t* bad_block) c
     }
   }
   return true;
+}
+
+bool SegmentScanner::IsTorn(const Record& record, uint64_t bad_block) {
+  for (const Extent& extent : record.extents) {
+    if (bad_block < extent.block || bad_block >= extent.end_block()) continue;
+    return OnlyZerosFollow(RoundUp(extent.at.offset + (bad_block - extent.block) * kBlockBytes, kBlockBytes));
+  }
+  return false;
 }
 
 }  // namespace cairn::chunkserver

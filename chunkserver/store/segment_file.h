@@ -71,11 +71,14 @@ class SegmentScanner {
   bool SkipToNextRecord();
   // Whether the payload of `record` matches its block checksums; *bad_block gets the first that does not.
   bool PayloadMatches(const Record& record, uint64_t* bad_block) const;
+  // Whether `record`, the last one, ends in a write that went no further than into `bad_block`: a write of whole pages to where
+  // nothing but zeros was.
+  bool IsTorn(const Record& record, uint64_t bad_block);
 
  private:
   // The aligned record behind the gap that begins at offset_, if there is one.
   std::optional<uint32_t> BehindGap();
-  bool OnlyZerosFollow();
+  bool OnlyZerosFollow(uint64_t offset);
   // A view of at least `bytes` bytes at `offset`, empty when they cannot be had.
   std::span<const std::byte> Window(uint64_t offset, uint64_t bytes);
 

@@ -85,6 +85,35 @@ TEST_F(StoreRecoveryTest, AHalfWrittenRecordIsCutOff) {
   EXPECT_EQ(*ReadAll(other_), Pattern(10, 3));
 }
 
+// A process that is killed inside a write leaves the first pages of it. Where the log was zeroed ahead the file is long enough for
+// the whole record all the same.
+TEST_F(StoreRecoveryTest, AHalfWrittenRecordInZerosWrittenAheadIsCutOff) {
+  OpenStore();
+  Bytes expected(20'000);
+  for (uint64_t i = 0; i < 20; ++i) {
+    const Bytes data = Pattern(20'000, i);
+    ASSERT_TRUE(Write(chunk_, 0, data).ok());
+    ASSERT_TRUE(store_->Flush().ok());
+    expected = data;
+  }
+  const std::string synced = env_.SyncedContent(LastSegment());
+  ASSERT_TRUE(Write(chunk_, 0, Pattern(20'000, 77)).ok());
+  const uint64_t first_page = Find(LastSegment(), Pattern(20'000, 77)) / kBlockBytes;
+  const uint64_t size = fs::file_size(LastSegment());
+  ASSERT_GT(size, (first_page + 10) * kBlockBytes) << "nothing was zeroed ahead";
+  CrashWith([&] { LosePages(LastSegment(), synced, [&](uint64_t page) { return page >= first_page + 2; }); });
+  EXPECT_FALSE(store_->amnesic()) << "nobody was told that it was applied";
+  EXPECT_FALSE(Info(chunk_).corrupt);
+  EXPECT_EQ(Info(chunk_).accepted.seq, 20u);
+  const auto data = ReadAll(chunk_);
+  ASSERT_TRUE(data.ok()) << data.status().ToString();
+  EXPECT_TRUE(*data == expected);
+  // Damage of the last record is not taken for half a record.
+  CrashWith([&] { FlipByte(LastSegment(), Find(LastSegment(), expected) + 5000); });
+  EXPECT_EQ(Info(chunk_).accepted.seq, 20u);
+  EXPECT_TRUE(Info(chunk_).corrupt);
+}
+
 TEST_F(StoreRecoveryTest, LossOfPowerKeepsWhatWasFlushedAndTellsOfAmnesia) {
   OpenStore();
   ASSERT_TRUE(Write(chunk_, 0, Pattern(20'000, 1)).ok());
