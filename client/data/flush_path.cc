@@ -97,8 +97,10 @@ Status FileCore::LoadWholeLayoutLocked(Lock& lock) {
 bool FileCore::DurableLocked(const ChunkState& chunk, const FlushTargets& targets,
                              const FlushRound* round) const {
   if (chunk.writer != nullptr && !chunk.writer->never_begun()) {
-    auto target = targets.find(chunk.index);
-    return target == targets.end() || chunk.writer->durable_seq() >= target->second;
+    if (auto target = targets.find(chunk.index); target != targets.end())
+      return chunk.writer->durable_seq() >= target->second;
+    // Opened since: what is written now is not waited for, what it continues on is.
+    return chunk.sealed_durable || chunk.writer->durable_seq() >= chunk.writer->config().base.seq;
   }
   if (!chunk.place.chunk || !chunk.held().epoch || chunk.sealed_durable) return true;
   if (round == nullptr) return false;

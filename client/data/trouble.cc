@@ -141,8 +141,9 @@ void FileCore::OnReconfigureAnswer(ChunkId id, Epoch asked, const Result<ChunkPl
   std::lock_guard lock(mu_);
   if (shut_down_) return;
   ChunkState* chunk = FindByIdLocked(id);
-  if (chunk == nullptr || chunk->writer == nullptr) return;
-  chunk->reconfiguring = false;
+  if (chunk == nullptr) return;
+  chunk->reconfiguring = false;  // also when it was sealed meanwhile after all: its next writer may need help, too
+  if (chunk->writer == nullptr) return;
   if (!place.ok()) {
     if (EndsLease(place.code())) return LoseLeaseLocked(place.status());
     chunk->master_status = place.status();

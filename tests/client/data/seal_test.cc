@@ -149,6 +149,42 @@ TEST(FileDataSeal, SealsOfManyFilesShareARequest) {
   EXPECT_LE(cluster.requests(MessageType::kSeal), 3 + static_cast<int>(files.size()));
 }
 
+// What fsync has to cover may be a sealed chunk that another thread opens again while the disks are waited for.
+TEST(FileDataSeal, ASyncCoversASealedChunkThatIsOpenedAgainMeanwhile) {
+  FakeCluster cluster({.data = testing::ShortTimeouts()});
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  ASSERT_TRUE(file->Write(0, Pattern(4096, 10), kNow).ok());
+  ASSERT_TRUE(file->Flush().ok());
+  ASSERT_TRUE(FakeCluster::Eventually([&] { return file->SealIdle(0).closed; }));
+  const ChunkPlace before = cluster.master().Chunk(0);
+  const auto durable = [&] {
+    int count = 0;
+    for (int number : {1, 2, 3}) {
+      const auto replica = cluster.server(number).Find(before.chunk);
+      count += replica && replica->durable >= Stamp(before.config.epoch, 1);
+    }
+    return count;
+  };
+  for (int number : {1, 2, 3})
+    cluster.server(number).Refuse(MessageType::kFlush, Status(StatusCode::kUnavailable, "the disk is busy"));
+  Status synced;
+  int durable_then = 0;
+  std::thread sync([&] {
+    synced = file->FlushDurable();
+    durable_then = durable();
+  });
+  EXPECT_TRUE(FakeCluster::Eventually([&] { return cluster.requests(MessageType::kFlush) >= 2; }));
+  EXPECT_TRUE(file->Write(4096, Pattern(1000, 11), kNow).ok());
+  sync.join();
+  if (synced.ok()) {
+    EXPECT_GE(durable_then, 2) << "it said so without a disk";
+  }
+  for (int number : {1, 2, 3}) cluster.server(number).Refuse(MessageType::kFlush, Status::Ok());
+  EXPECT_TRUE(FakeCluster::Eventually([&] { return file->FlushDurable().ok(); }));
+  EXPECT_GE(durable(), 2);
+}
+
 TEST(FileDataSeal, ASealWithoutAQuorumNamesThoseWhoDidNotConfirmIt) {
   FakeCluster cluster({.data = testing::ShortTimeouts()});
   auto file = cluster.NewFile();
