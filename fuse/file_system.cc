@@ -40,6 +40,8 @@ void Init(void* user_data, fuse_conn_info* connection) {
   connection->max_background = 64;
   connection->congestion_threshold = 48;
   connection->time_gran = 1;
+  constexpr unsigned kLinux66 = 39;  // the minor version of its protocol
+  fs.SetDirectDropsPages(connection->proto_minor >= kLinux66);
   fs.SetInitialized();
 }
 

@@ -49,6 +49,9 @@ class FileSystem {
   // INIT was answered: the kernel sends requests.
   bool initialized() const { return initialized_.load(); }
   void SetInitialized() { initialized_.store(true); }
+  // Whether what is written past the kernel's pages (FOPEN_DIRECT_IO) drops those in its way: Linux 6.6 and later do.
+  bool direct_drops_pages() const { return direct_drops_pages_.load(); }
+  void SetDirectDropsPages(bool drops) { direct_drops_pages_.store(drops); }
 
   InodeId ToInode(fuse_ino_t ino) const { return ino == FUSE_ROOT_ID ? options_.root : InodeId{ino}; }
   fuse_ino_t ToIno(InodeId inode) const { return inode == options_.root ? FUSE_ROOT_ID : inode.value(); }
@@ -67,6 +70,7 @@ class FileSystem {
   LookupCounts counts_;
   RemovedDirectories removed_;
   std::atomic<bool> initialized_{false};
+  std::atomic<bool> direct_drops_pages_{false};
   RequestsInProgress requests_;
   InterruptedLocks interrupted_locks_;
 };

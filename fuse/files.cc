@@ -20,6 +20,9 @@ client::Handle HandleOf(const fuse_file_info* file) { return static_cast<client:
 void SetHandle(FileSystem& fs, fuse_file_info* file, client::Handle handle) {
   file->fh = static_cast<uint64_t>(handle);
   file->keep_cache = fs.client().MayKeepCache(handle) ? 1 : 0;
+  // The client appends where the file ends; the kernel would fill its pages where it believes the end to be, which other mounts move.
+  const bool appends = (file->flags & O_APPEND) != 0 && (file->flags & O_ACCMODE) != O_RDONLY;
+  file->direct_io = appends && fs.direct_drops_pages() ? 1 : 0;
 }
 
 // Nobody will release a handle whose reply did not arrive.
@@ -49,8 +52,9 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
 // Writers of a file opened with O_DIRECT need not take turns in the kernel: each waits for its own replicas, and ranges that overlap
 // are ordered by the client. The library of this system has no name for that flag, so the reply is made by hand (linux/fuse.h).
 // Shared memory mappings of such a descriptor are refused by the kernel (docs/posix.md).
-int ReplyOpen(fuse_req_t req, const fuse_file_info* file) {
-  const bool direct_writer = (file->flags & O_DIRECT) != 0 && (file->flags & O_ACCMODE) != O_RDONLY;
+int ReplyOpen(FileSystem& fs, fuse_req_t req, const fuse_file_info* file) {
+  const bool direct_writer = (file->flags & O_DIRECT) != 0 && (file->flags & O_ACCMODE) != O_RDONLY &&
+                             fs.direct_drops_pages();
   if (!direct_writer) return fuse_reply_open(req, file);
   fuse_open_out reply{};
   reply.fh = file->fh;
@@ -65,7 +69,7 @@ void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   const auto handle = fs.client().Open(CallerOf(req), inode, ToOpenFlags(file->flags));
   if (!handle.ok()) return fs.ReplyError(req, "open", inode, handle.status());
   SetHandle(fs, file, *handle);
-  if (ReplyOpen(req, file) != 0) CloseUnclaimed(fs, inode, *handle);
+  if (ReplyOpen(fs, req, file) != 0) CloseUnclaimed(fs, inode, *handle);
 }
 
 // Reused by the requests of one thread: fresh memory is slow to touch for the first time.

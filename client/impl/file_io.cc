@@ -61,6 +61,7 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
   if (!handle || !handle->flags.write) return BadHandle();
   CAIRN_RETURN_IF_ERROR(TakeError(*handle));
   const FilePtr& file = handle->file;
+  const uint64_t asked = offset;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
@@ -78,6 +79,10 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
     if (status.code() == StatusCode::kLeaseLost) continue;
     MarkWritten(file);
     break;
+  }
+  // A kernel that believed the end to be elsewhere has put the bytes into its pages there.
+  if (offset != asked && listener_ != nullptr) {
+    invalidators_->Run([this, inode = file->inode] { listener_->InvalidateInode(inode, true); });
   }
   if (status.ok() && handle->flags.direct && !handle->flags.sync) status = FlushFile(file);
   if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller, false);

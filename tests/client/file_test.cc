@@ -79,6 +79,21 @@ TEST_F(FileTest, FsyncMakesDataSizeAndMetadataDurable) {
   EXPECT_EQ(master.AttrOf(created->entry.attr.inode.value()).size(), 5u);
 }
 
+TEST_F(FileTest, PagesGoWhenAnAppendLandsElsewhereThanTheKernelBelieved) {
+  RecordingListener listener;
+  auto client = Connect(&listener);
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true, .append = true});
+  ASSERT_TRUE(created.ok());
+  const std::string dropped = "inode " + ToString(created->entry.attr.inode) + " data";
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  EXPECT_FALSE(listener.Saw(dropped));
+  const auto written = client->Write(created->handle, 2, Bytes(" world"));
+  ASSERT_TRUE(written.ok());
+  EXPECT_EQ(*written, 5u);
+  client.reset();  // waits for what is under way
+  EXPECT_TRUE(listener.Saw(dropped));
+}
+
 TEST_F(FileTest, FsyncReachesTheDisksAlsoWhenTheLeaseWasGivenBack) {
   auto client = Connect();
   auto created = client->Create(root, kRoot, "a", {}, {.write = true});

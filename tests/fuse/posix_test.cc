@@ -106,6 +106,32 @@ TEST_F(PosixTest, AppendGoesToTheEndWhateverTheOffset) {
   EXPECT_EQ(ReadFile("log"), "onetwothreefour");
 }
 
+// The kernel puts what is appended into its pages where it believes the end to be.
+TEST_F(PosixTest, WhatIsAppendedBehindAnotherSessionIsReadWhereItIs) {
+  for (const int mode : {O_WRONLY, O_RDWR}) {
+    const std::string name = "log" + std::to_string(mode);
+    WriteFile(name, std::string(4096, 'a'));
+    const int fd = open(Path(name).c_str(), mode | O_APPEND);
+    const int reader = open(Path(name).c_str(), O_RDONLY);
+    ASSERT_GE(fd, 0);
+    ASSERT_GE(reader, 0);
+    const auto other = std::make_unique<cairn::testing::FakeClient>(cluster_);
+    const auto entry = other->Lookup({}, kRootInode, name);
+    ASSERT_TRUE(entry.ok());
+    const auto handle = other->Open({}, entry->attr.inode, {.write = true, .append = true});
+    ASSERT_TRUE(handle.ok());
+    const std::string theirs(4096, 'b');
+    ASSERT_TRUE(other->Write(*handle, 0, std::as_bytes(std::span(theirs))).ok());
+    ASSERT_TRUE(other->Close(*handle).ok());
+    ASSERT_EQ(write(fd, std::string(4096, 'c').data(), 4096), 4096);
+    std::string got(3 * 4096, 'x');
+    EXPECT_EQ(pread(reader, got.data(), got.size(), 0), static_cast<ssize_t>(got.size()));
+    EXPECT_TRUE(got == std::string(4096, 'a') + theirs + std::string(4096, 'c')) << name;
+    close(fd);
+    close(reader);
+  }
+}
+
 TEST_F(PosixTest, ExclusiveCreateRefusesAnExistingName) {
   WriteFile("file", "x");
   EXPECT_LT(open(Path("file").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0644), 0);
