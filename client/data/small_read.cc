@@ -31,6 +31,7 @@ std::optional<Status> FileCore::ReadSmallLocked(Lock& lock, uint64_t offset, std
     return std::nullopt;
   const Result<Source> source = SourceLocked(chunk);
   if (!source.ok() || source->kind != Source::kReplicas || end > source->length) return std::nullopt;
+  if (source->servers.empty()) return std::nullopt;
   const ServerId server = RankLocked(source->servers, chunk.place.chunk).front();
   std::optional<ServerEntry> entry = context_.servers->Find(server);
   if (!entry || !entry->alive || entry->address.empty()) return std::nullopt;
