@@ -55,6 +55,7 @@ struct ChunkState {
   bool time_extended = false;  // for a new configuration, since the last progress
   // Why a member was left out last since there was progress; a new configuration forgets the writer's own list.
   Status last_drop;
+  int64_t drops_told_ns = 0;   // when the master was last told who is left out; 0: nobody is
   bool failed = false;         // no progress for the write timeout, counted as a WriteError
 
   // Members whose connection broke, since when, and the last reason.

@@ -155,6 +155,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32_t count,
                    const Result<std::vector<ChunkPlace>>& places);
   void ReportDropsLocked(ChunkState& chunk);
+  void RepeatDropsLocked(ChunkState& chunk);
   void ReportReplicasLocked(ChunkId chunk, Epoch epoch,
                             const std::vector<replication::MemberProblem>& problems);
   void ReconfigureLocked(ChunkState& chunk);

@@ -110,13 +110,25 @@ void FileCore::OnAnnounced(Epoch lease, uint64_t shrinks, uint64_t first, uint32
 
 void FileCore::ReportDropsLocked(ChunkState& chunk) {
   std::vector<MemberProblem> drops = chunk.writer->TakeDrops();
-  if (drops.empty()) return;
+  if (drops.empty()) return RepeatDropsLocked(chunk);
   context_.counters->dropped_members += drops.size();
   chunk.last_drop = drops.back().status.WithContext(ToString(drops.back().server));
   CAIRN_LOG(Warning, "inode {}: chunk {} goes on without {}", ToString(inode_), ToString(chunk.place.chunk),
             replication::DescribeProblems(drops));
   // Below the quorum the request for a replacement names them.
-  if (!chunk.writer->below_quorum()) ReportReplicasLocked(chunk.place.chunk, chunk.place.config.epoch, drops);
+  if (chunk.writer->below_quorum()) return;
+  chunk.drops_told_ns = Now();
+  ReportReplicasLocked(chunk.place.chunk, chunk.place.config.epoch, drops);
+}
+
+// Only the writer knows who is left out of an open chunk: a master that was told while that server was down, or that restarted
+// since, would take it for whole until the chunk is sealed, which may be never while it is written all the time.
+void FileCore::RepeatDropsLocked(ChunkState& chunk) {
+  const int64_t again = context_.options.report_again_ms * kNanosPerMilli;
+  if (chunk.drops_told_ns == 0 || Now() - chunk.drops_told_ns < again || chunk.writer->below_quorum()) return;
+  const std::vector<MemberProblem> left_out = chunk.writer->dropped();
+  chunk.drops_told_ns = left_out.empty() ? 0 : Now();
+  if (!left_out.empty()) ReportReplicasLocked(chunk.place.chunk, chunk.place.config.epoch, left_out);
 }
 
 void FileCore::ReportReplicasLocked(ChunkId chunk, Epoch epoch, const std::vector<MemberProblem>& problems) {

@@ -52,6 +52,7 @@ std::vector<ReconfigureAction> Reconfiguration::TakeActions() { return std::exch
 
 uint32_t Reconfiguration::Required() const {
   if (!input_.rules.Hold(Rule::kActivateAtQuorum)) return 1;
+  if (!input_.rules.Hold(Rule::kMoveKeepsCopies)) return input_.write_quorum;
   const uint32_t most = static_cast<uint32_t>(input_.members.size());
   return std::min(most, std::max(input_.write_quorum, input_.min_carriers));
 }
@@ -104,7 +105,10 @@ void Reconfiguration::TryToChooseBase() {
       ++unheard;
     }
   }
-  const uint32_t read_quorum = input_.rules.Hold(Rule::kFenceQuorum) ? ReadQuorum(input_.old) : 1;
+  uint32_t read_quorum = ReadQuorum(input_.old);
+  if (!input_.rules.Hold(Rule::kFenceQuorum)) read_quorum = 1;
+  if (!input_.rules.Hold(Rule::kOldConfigGoverns))
+    read_quorum = ReadQuorum({input_.epoch, input_.members, input_.write_quorum, {}});
   const bool quorum_voted = votes >= read_quorum;
   const bool everybody_answered = unheard == 0 && answers >= read_quorum;
   const bool operator_decides = input_.accept_loss && unheard == 0 && answers >= 1;

@@ -114,8 +114,8 @@ Verdict CheckMutation(const ReplicaState& state, const Mutation& mutation, const
                                                  " is not open here: this replica is at " +
                                                  ToString(next.accepted));
   }
-  if (mutation.seq <= next.accepted.seq) return Duplicate(state);
-  if (mutation.seq != next.accepted.seq + 1 && rules.Hold(Rule::kNoGaps)) {
+  if (mutation.seq <= next.accepted.seq && rules.Hold(Rule::kDuplicateIsHarmless)) return Duplicate(state);
+  if (mutation.seq > next.accepted.seq + 1 && rules.Hold(Rule::kNoGaps)) {
     return Refuse(StatusCode::kSequenceGap, "mutation " + std::to_string(mutation.seq) +
                                                 " is not the next one after " + ToString(next.accepted));
   }
@@ -197,7 +197,7 @@ Verdict CheckSyncStart(const ReplicaState& state, Epoch epoch, Stamp base, const
                                             " refuses a sync in epoch " + ToString(epoch));
   }
   if (epoch < state.promised && rules.Hold(Rule::kEpochFence)) return RefuseFenced(state, epoch);
-  if (state.accepted > base) {
+  if (state.accepted > base && rules.Hold(Rule::kSyncGoesForward)) {
     return Refuse(
         StatusCode::kStaleReplica,
         "a sync to " + ToString(base) + " would move this replica back from " + ToString(state.accepted));

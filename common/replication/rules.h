@@ -23,15 +23,20 @@ enum class Rule : uint8_t {
   kAbortFences,      // an abort fences prepare-deletes that arrive late
   kEraseNamesEpoch,  // a destructive command is refused by a replica with a higher promise
   kReadNamesStamp,   // a read is answered only from the stamp that was asked for
+  kDuplicateIsHarmless,  // a mutation that was applied already is confirmed and changes nothing
+  kSyncGoesForward,      // a sync never moves a replica back
   // Writer (writer.h).
   kAckAtQuorum,      // a mutation is done at W, not before
   kLaggardStaysOut,  // a dropped member does not come back into its epoch
+  kFsyncAtQuorum,    // a mutation is durable with W durable stamps, not before
   // Recovery (recovery.h).
   kFenceQuorum,         // a base is chosen from at least R members of the old configuration
   kHighestStamp,        // the highest accepted stamp becomes the base
   kAmnesiaDoesNotVote,  // an amnesic answer does not count towards R
   kNeverBelowRecord,    // the base is never below the recorded durable stamp, and below the seal only after a
                         // loss at W
+  kOldConfigGoverns,    // R is that of the last activated configuration, not of the one that shall come
+  kMoveKeepsCopies,     // a move is activated when every copy that stays is there
   kActivateAtQuorum,    // a configuration is activated with at least W members at base
   // Deletion (deletion.h).
   kDeleteAtQuorum,  // a delete may be committed with W tombstones of every chunk, not before

@@ -279,7 +279,9 @@ void ChunkWriter::OnDurable(ServerId server, const ReplicaInfo& info) {
   for (const Member& each : members_) {
     if (each.durable) durable.push_back(*each.durable);
   }
-  durable_seq_ = std::max(durable_seq_, ReachedByQuorum(std::move(durable), options_.config.write_quorum));
+  uint32_t quorum = options_.config.write_quorum;
+  if (!options_.rules.Hold(Rule::kFsyncAtQuorum)) quorum = std::max(1u, quorum - 1);
+  durable_seq_ = std::max(durable_seq_, ReachedByQuorum(std::move(durable), quorum));
 }
 
 Status ChunkWriter::StartSeal() {

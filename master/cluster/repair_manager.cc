@@ -268,7 +268,9 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
     if (may_start && core_.now() >= due) LowerWriter(chunk, *record);
     return;
   }
-  const bool lowered = lower_since_.erase(chunk) > 0;
+  // A chunk that is sealed and opened all the time, as by two mounts in turn, would win every race against its repair.
+  const auto tried = attempts_.find(chunk);
+  const bool lowered = lower_since_.erase(chunk) > 0 || (tried != attempts_.end() && tried->second.overtaken);
   if (plan.action == RepairAction::kWait) {
     queue_.Remove(chunk);
     queue_.Add(chunk, rank, plan.not_before_ns);
@@ -425,7 +427,8 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
               core_.audit().Query(chunk, source);
             }
           }
-          Finish(chunk, places, false);
+          const auto now = ChunkRecordOf(core_.txn(), chunk);
+          Finish(chunk, places, false, now && (now->state() == proto::CHUNK_OPEN || FromProto(now->sealed()) != sealed));
           return;
         }
         if (plan.action == RepairAction::kReplace) {
@@ -478,7 +481,7 @@ void RepairManager::AskFormerMembers(ChunkId chunk, const std::vector<ServerId>&
   }
 }
 
-void RepairManager::Finish(ChunkId chunk, const Places& places, bool ok) {
+void RepairManager::Finish(ChunkId chunk, const Places& places, bool ok, bool overtaken) {
   busy_.erase(chunk);
   limits_.Finish(places.servers, places.weight);
   HoldInodeOp::Release(core_, places.hold);
@@ -495,7 +498,9 @@ void RepairManager::Finish(ChunkId chunk, const Places& places, bool ok) {
     attempts_.erase(chunk);
     Look(chunk);
   } else {
-    const uint32_t attempt = std::min<uint32_t>(attempts_[chunk]++, 6);
+    Attempts& attempts = attempts_[chunk];
+    attempts.overtaken = overtaken;
+    const uint32_t attempt = std::min<uint32_t>(attempts.failed++, 6);
     queue_.Add(chunk, 0, core_.now() + std::min(kRetryMaxNanos, kRetryBaseNanos << attempt));
   }
   Pump();

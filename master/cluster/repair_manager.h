@@ -110,7 +110,7 @@ class RepairManager {
   void LowerWriter(ChunkId chunk, const proto::ChunkRecord& record);
   bool ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record);
   void SetHealth(ChunkId chunk, const Health& health);
-  void Finish(ChunkId chunk, const Places& places, bool ok);
+  void Finish(ChunkId chunk, const Places& places, bool ok, bool overtaken = false);
 
   void MeasureSpeed();
 
@@ -128,7 +128,11 @@ class RepairManager {
   int64_t next_scan_ns_ = 0;
   std::unordered_set<ChunkId> busy_;
   std::unordered_map<ChunkId, std::function<void(bool)>> move_done_;
-  std::unordered_map<ChunkId, uint32_t> attempts_;    // failed in a row
+  struct Attempts {
+    uint32_t failed = 0;  // in a row
+    bool overtaken = false;  // the last one failed because a writer opened the chunk meanwhile
+  };
+  std::unordered_map<ChunkId, Attempts> attempts_;
   std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
   std::unordered_map<InodeId, int64_t> reserved_until_;
   std::unordered_map<ChunkId, Health> unhealthy_;

@@ -340,6 +340,12 @@ void Machines::Drop(const std::string& from, const std::string& to) {
   ASSERT_EQ(result.exit_code, 0) << result.Both();
 }
 
+void Machines::Lose(const std::string& node, int percent) {
+  const RunResult result = RunAt(node, {"nft", "add", "rule", "inet", "chaos", "in", "iifname", "eth0", "numgen",
+                                        "random", "mod", "100", "<", std::to_string(percent), "drop"});
+  ASSERT_EQ(result.exit_code, 0) << result.Both();
+}
+
 void Machines::HealNetwork() {
   for (const auto& [name, node] : nodes_) {
     const RunResult result = RunAt(name, {"nft", "flush", "chain", "inet", "chaos", "in"});

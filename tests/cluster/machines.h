@@ -64,6 +64,8 @@ class Machines {
 
   // Packets of `from` do not reach `to` any more (the other direction is not touched).
   void Drop(const std::string& from, const std::string& to);
+  // Of the packets that reach `node`, so many in a hundred are lost.
+  void Lose(const std::string& node, int percent);
   void HealNetwork();
 
   // Mounts under this node's name ("m1", ...); answers the mount point, or "" with a test failure.

@@ -384,6 +384,53 @@ TEST_F(CoreFailuresTest, AServerThatWasAwayIsBroughtUpToDate) {
   EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
 }
 
+TEST_F(CoreFailuresTest, ARepairThatWasOvertakenByAWriterKeepsItOutTheNextTime) {
+  proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  proto::ChunkLayout layout = created.entry().layout(0);
+  const std::vector<uint32_t> two = {layout.members(0), layout.members(1)};
+  FakeServer& behind = h_.server(h_.IndexOf(layout.members(2)));
+  behind.mute = true;
+  const auto seal = [&](FakeClient& client, uint64_t lease, uint64_t count) {
+    h_.Write(layout, count, 1000, two);
+    proto::Request request;
+    *request.mutable_write_back()->add_commits() =
+        h_.SealCommit(inode, lease, layout, count, 1000, proto::LEASE_NONE, two);
+    EXPECT_EQ(CodeOf(client.Call(request)), StatusCode::kOk);
+  };
+  seal(*a_, created.leases(0).number(), 3);
+  h_.Advance(200);  // the repair is under way
+  ASSERT_TRUE(h_.core().repair().Busy(ChunkId(layout.chunk())));
+
+  // Another client writes to it meanwhile: the copy is of a stamp that nobody has any more.
+  const proto::Reply lease = b_->Wait(b_->SendLease(inode, proto::LEASE_WRITE));
+  ASSERT_EQ(CodeOf(lease), StatusCode::kOk) << lease.status().message();
+  proto::Request announce;
+  announce.mutable_announce()->set_inode(inode);
+  announce.mutable_announce()->set_lease(lease.leases(0).number());
+  announce.mutable_announce()->set_count(1);
+  const proto::Reply opened = b_->Call(announce);
+  ASSERT_EQ(opened.layout().chunks_size(), 1) << opened.status().message();
+  layout = opened.layout().chunks(0);
+  h_.Write(layout, 1, 1000, two);
+  behind.AnswerHeld();
+  h_.Settle();
+  behind.mute = true;
+  proto::Request request;
+  *request.mutable_write_back()->add_commits() =
+      h_.SealCommit(inode, lease.leases(0).number(), layout, 1, 1000, proto::LEASE_NONE, two);
+  ASSERT_EQ(CodeOf(b_->Call(request)), StatusCode::kOk);
+  h_.Advance(1'500);
+  ASSERT_TRUE(h_.core().repair().Busy(ChunkId(layout.chunk())));
+
+  // Who would open it now waits until the copy is there.
+  const uint64_t wants = a_->SendLease(inode, proto::LEASE_WRITE);
+  EXPECT_FALSE(a_->HasReply(wants));
+  behind.AnswerHeld();
+  EXPECT_EQ(CodeOf(a_->Wait(wants)), StatusCode::kOk);
+  EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
+}
+
 TEST_F(CoreFailuresTest, AMissingMemberIsReplacedAfterTheGraceTimeAndErasedWhenItComesBack) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   h_.StartServer(4);

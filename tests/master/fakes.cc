@@ -1,6 +1,7 @@
 #include "tests/master/fakes.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cairn::master {
 
@@ -51,13 +52,25 @@ void FakeServer::Send(proto::MasterToChunkserver message) {
   if (message.has_register_reply()) id = message.register_reply().server();
   if (!message.has_command()) return;
   commands.push_back(message.command());
-  if (mute) return;
+  if (mute) {
+    held_.push_back(message.command());
+    return;
+  }
+  Answer(message.command());
+}
+
+void FakeServer::AnswerHeld() {
+  mute = false;
+  for (const proto::Command& command : std::exchange(held_, {})) Answer(command);
+}
+
+void FakeServer::Answer(const proto::Command& command) {
   auto answer = std::make_shared<proto::ChunkserverMessage>();
   proto::CommandResult* result = answer->mutable_result();
-  result->set_number(message.command().number());
-  for (const proto::ChunkCommand& command : message.command().chunks()) {
+  result->set_number(command.number());
+  for (const proto::ChunkCommand& chunk : command.chunks()) {
     *result->add_results() =
-        replicas_->Execute(command, [this](uint32_t server) { return harness_->ReplicasOf(server); });
+        replicas_->Execute(chunk, [this](uint32_t server) { return harness_->ReplicasOf(server); });
   }
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(answer)});
 }
@@ -65,18 +78,24 @@ void FakeServer::Send(proto::MasterToChunkserver message) {
 // --- FakeClient ---
 
 proto::HelloReply FakeClient::Hello(uint64_t id, std::vector<proto::LeaseClaim> claims) {
+  SendHello(id, std::move(claims), {});
+  EXPECT_TRUE(hello.has_value()) << (closed ? closed->ToString() : "no answer to Hello");
+  if (!hello) return {};
+  session = hello->session();
+  return *hello;
+}
+
+void FakeClient::SendHello(uint64_t id, std::vector<proto::LeaseClaim> claims,
+                           std::vector<proto::KeptCommand> brought) {
   auto message = std::make_shared<proto::ClientMessage>();
   message->mutable_hello()->set_wire_version(wire::kWireVersion);
   message->mutable_hello()->set_session(id);
   message->mutable_hello()->set_client_name("test");
   for (proto::LeaseClaim& claim : claims) *message->mutable_hello()->add_claims() = std::move(claim);
+  for (proto::KeptCommand& one : brought) *message->mutable_hello()->add_kept() = std::move(one);
   hello.reset();
   harness_->core().inbox().Push(SessionMessageEvent{shared_from_this(), std::move(message)});
   harness_->Settle();
-  EXPECT_TRUE(hello.has_value()) << (closed ? closed->ToString() : "no answer to Hello");
-  if (!hello) return {};
-  session = hello->session();
-  return *hello;
 }
 
 uint64_t FakeClient::Send(proto::Request request) {
@@ -139,6 +158,7 @@ void FakeClient::Send(proto::MasterMessage message) {
     EXPECT_FALSE(replies.contains(message.reply().number())) << "answered twice";
     replies[message.reply().number()] = message.reply();
   }
+  kept.insert(kept.end(), message.kept().begin(), message.kept().end());
   if (message.notice().has_reconfigured()) reconfigured.push_back(message.notice().reconfigured());
   for (const proto::RecallItem& item : message.recall().items()) {
     recalls.push_back(item);
@@ -227,6 +247,27 @@ void Harness::RestartMaster() {
   clients_.clear();
   servers_.clear();
   core_.reset();
+  core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
+  ASSERT_TRUE(core_->Start().ok());
+}
+
+void Harness::KeepDisk() {
+  disk_ = NewMemoryStore(store_->cluster());
+  MetaTxn txn(disk_->Latest());
+  const std::unique_ptr<MetaReader> now = store_->Latest();
+  for (size_t family = 0; family < kFamilyCount; ++family) {
+    for (auto it = now->Scan(Family(family), "", ""); it->Valid(); it->Next())
+      txn.Put(Family(family), it->key(), it->value());
+  }
+  ASSERT_TRUE(disk_->Commit(&txn).ok());
+}
+
+void Harness::LosePower() {
+  ASSERT_NE(disk_, nullptr) << "KeepDisk first";
+  clients_.clear();
+  servers_.clear();
+  core_.reset();
+  store_ = std::move(disk_);
   core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
   ASSERT_TRUE(core_->Start().ok());
 }

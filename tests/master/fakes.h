@@ -56,20 +56,25 @@ class FakeServer final : public ServerChannel, public std::enable_shared_from_th
   void Report();
   void Heartbeat();
   void Disconnect();
+  // Carries out and answers what came while `mute` was set, and listens again.
+  void AnswerHeld();
 
   void Send(proto::MasterToChunkserver message) override;
   void Close(const Status& status) override { closed = status; }
 
   uint32_t id = 0;
-  bool mute = false;  // takes commands, answers nothing
+  bool mute = false;  // takes commands, answers nothing until AnswerHeld
   std::optional<Status> closed;
   std::vector<proto::Command> commands;  // all that arrived
   FakeReplicas& replicas() { return *replicas_; }
 
  private:
+  void Answer(const proto::Command& command);
+
   Harness* const harness_;
   const uint32_t index_;
   const std::shared_ptr<FakeReplicas> replicas_;
+  std::vector<proto::Command> held_;
 };
 
 class FakeClient final : public SessionChannel, public std::enable_shared_from_this<FakeClient> {
@@ -78,6 +83,8 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
 
   // A new session, or the one given.
   proto::HelloReply Hello(uint64_t session = 0, std::vector<proto::LeaseClaim> claims = {});
+  // The answer, which may come later, is in `hello`.
+  void SendHello(uint64_t session, std::vector<proto::LeaseClaim> claims, std::vector<proto::KeptCommand> kept);
   uint64_t Send(proto::Request request);  // returns its number
   uint64_t Enqueue(proto::Request request);  // the same, without letting anything happen
   proto::Reply Wait(uint64_t number);     // fails the test when no reply came
@@ -110,6 +117,7 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
   std::map<uint64_t, proto::Reply> replies;
   std::vector<proto::RecallItem> recalls;  // all that arrived
   std::vector<proto::Reconfigured> reconfigured;
+  std::vector<proto::KeptCommand> kept;  // all that arrived
   std::optional<proto::HelloReply> hello;
   std::optional<Status> closed;
   uint64_t durable_index = 0;
@@ -130,6 +138,9 @@ class Harness {
   void Advance(int64_t ms);
   // Stops the core and starts a new one over the same store; everybody is disconnected.
   void RestartMaster();
+  // What is on the master's disk from now on, and a restart that finds no more than that.
+  void KeepDisk();
+  void LosePower();
   void SyncLog();
 
   std::shared_ptr<FakeClient> NewClient();
@@ -159,6 +170,7 @@ class Harness {
   const CoreOptions options_;
   ManualClock clock_;
   std::unique_ptr<MetaStore> store_;
+  std::unique_ptr<MetaStore> disk_;
   std::unique_ptr<Core> core_;
   std::map<uint32_t, std::shared_ptr<FakeReplicas>> stores_;
   std::map<uint32_t, std::shared_ptr<FakeServer>> servers_;

@@ -26,13 +26,18 @@ bool Checker::IsDeleted(ChunkId chunk) const { return chunks_.at(chunk).deleted;
 
 bool Checker::HasForgotten(const Chunk& chunk, ServerId server, const Content& content) {
   const auto found = chunk.forgotten.find(server);
-  return found != chunk.forgotten.end() && IsPrefix(content, found->second);
+  return found != chunk.forgotten.end() &&
+         std::any_of(found->second.begin(), found->second.end(),
+                     [&content](const Content& held) { return IsPrefix(content, held); });
 }
 
 void Checker::OnReplicaChanged(ServerId server, ChunkId chunk, const Replica* before, const Replica* after) {
   Chunk& each = chunks_.at(chunk);
   each.dirty = true;
   if (after == nullptr) return;
+  if (const auto forgot = each.forgotten.find(server); forgot != each.forgotten.end()) {
+    std::erase_if(forgot->second, [after](const Content& held) { return IsPrefix(held, after->content); });
+  }
   const Stamp stamp = after->state.accepted;
   const auto [at, fresh] = each.at.try_emplace(stamp, after->content);
   if (!fresh && at->second != after->content) {
@@ -74,7 +79,7 @@ void Checker::OnMemoryLoss(ServerId server) {
   for (auto& [chunk, each] : chunks_) {
     each.dirty = true;
     const Replica* replica = disks_.Find(server, chunk, false);
-    if (replica != nullptr) each.forgotten[server] = replica->content;
+    if (replica != nullptr) each.forgotten[server].push_back(replica->content);
     const auto& members = each.config.members;
     if (std::find(members.begin(), members.end(), server) == members.end()) continue;
     if (replica != nullptr && IsPrefix(each.committed, replica->content)) each.excused.insert(server);
@@ -189,6 +194,19 @@ void Checker::OnActivated(ChunkId chunk, const replication::Configuration& confi
     if (HasForgotten(each, member, base)) each.excused.insert(member);
   }
   each.dirty = true;
+}
+
+void Checker::OnMoved(ChunkId chunk, const replication::Configuration& config, Stamp stamp) {
+  const Chunk& each = chunks_.at(chunk);
+  const auto base = each.at.find(stamp);
+  if (base == each.at.end()) return;  // OnActivated tells
+  for (ServerId member : config.members) {
+    const Replica* replica = disks_.Find(member, chunk, false);
+    const bool holds = replica != nullptr && IsPrefix(base->second, replica->content);
+    if (holds || HasForgotten(each, member, base->second)) continue;
+    return Fail(chunk, "promise 6: a move to " + ToString(stamp) + " is activated, but " + ToString(member) +
+                           " has no copy yet");
+  }
 }
 
 void Checker::OnMasterForgot(ChunkId chunk) {

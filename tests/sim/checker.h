@@ -14,7 +14,9 @@
 // is survived),
 //    and a new base contains `committed` unless W members are excused, and `fsynced` always.
 // 5. A delete is committed with at least W tombstones; a refused one leaves no tombstone; what is deleted is
-// never read. Also: equal stamps mean equal content, one writer per epoch and chunk, stamps of a replica
+// never read.
+// 6. A move takes a copy away only when all members of the new configuration hold the content.
+// Also: equal stamps mean equal content, one writer per epoch and chunk, stamps of a replica
 // never go back except by a loss of power or disk.
 //
 // Thread-safety: none.
@@ -76,6 +78,8 @@ class Checker {
 
   // What the master's log says (durably).
   void OnActivated(ChunkId chunk, const replication::Configuration& config, Stamp stamp);
+  // A move is about to remove copies: every copy that stays must be there.
+  void OnMoved(ChunkId chunk, const replication::Configuration& config, Stamp stamp);
   // A lease is granted on what the record says is sealed.
   void OnGranted(ChunkId chunk, Stamp sealed);
   // The master lost power and with it what its log said last about the chunk: only fsynced data is promised
@@ -106,7 +110,8 @@ class Checker {
     Content committed;
     Content fsynced;
     std::set<ServerId> excused;
-    std::map<ServerId, Content> forgotten;  // what a server held when it last lost its memory
+    // What a server held when it lost its memory, each time, and has not got back since.
+    std::map<ServerId, std::vector<Content>> forgotten;
     uint64_t losses = 0;
     bool deleted = false;
     bool record_forgotten = false;
@@ -118,7 +123,7 @@ class Checker {
     std::set<Epoch> aborted_deletes;
   };
 
-  // Whether `server` held `content` when it last lost its memory.
+  // Whether `server` held `content` when it lost its memory, and did not get it back.
   static bool HasForgotten(const Chunk& chunk, ServerId server, const Content& content);
   // Whether losing what `content` lacks is excused by a loss of power of the master; counts it.
   bool ExcusedByMaster(ChunkId chunk, const Content& content);

@@ -79,6 +79,8 @@ void Client::TickForever() {
   } else if (op_->phase == Phase::kReleasing) {
     SendRelease(op_->release);
     if (world_.now() - op_->phase_since > 6000) Abandon("the master does not take the lease back");
+  } else if (op_->phase == Phase::kReopening) {
+    Reopen();
   } else if (op_->writer) {
     TickWriter();
   }
@@ -129,6 +131,12 @@ void Client::ReleaseWith(Release release) {
 
 void Client::OnGrant(const Grant& grant) {
   if (!Is(grant.nonce) || refused_.contains(grant.nonce)) return;
+  if (op_->phase == Phase::kReopening) {
+    const Stamp sealed = op_->release.stamp;
+    if (grant.wish == Wish::kWrite && grant.config.epoch > sealed.epoch && grant.config.base == sealed)
+      StartWriting(grant);
+    return;
+  }
   if (op_->phase != Phase::kWaiting) return;
   if (!grant.status.ok() || grant.wish == Wish::kDelete) return Finish();
   op_->grant = grant;
@@ -137,6 +145,13 @@ void Client::OnGrant(const Grant& grant) {
     Enter(Phase::kReading);
     return StartRead();
   }
+  op_->deaf = world_.Chance(100);
+  StartWriting(grant);
+}
+
+void Client::StartWriting(const Grant& grant) {
+  op_->grant = grant;
+  op_->progress.clear();
   replication::WriterOptions options;
   options.config = grant.config;
   options.window_count = 1 + static_cast<uint32_t>(world_.Random(4));
@@ -147,10 +162,7 @@ void Client::OnGrant(const Grant& grant) {
   op_->told = grant.config.base.seq;
   op_->steps_left = static_cast<int>(world_.Random(world_.Chance(200) ? 80 : 8));
   op_->wants_fsync = world_.Chance(300);
-  if (world_.Chance(100)) {
-    op_->deaf = true;
-    op_->steps_left = 200;
-  }
+  if (op_->deaf) op_->steps_left = 200;
   Enter(Phase::kWriting);
   WriteStep(op_->nonce);
 }
@@ -158,6 +170,7 @@ void Client::OnGrant(const Grant& grant) {
 void Client::OnRecall(ChunkId chunk, uint64_t nonce) {
   if (Is(nonce) && !refused_.contains(nonce)) {
     if (op_->deaf) return;
+    op_->recalled = true;
     if (op_->phase == Phase::kWriting) op_->steps_left = 0;
     op_->reads_left = 0;
     return;
@@ -171,6 +184,7 @@ void Client::OnRecall(ChunkId chunk, uint64_t nonce) {
 
 void Client::OnReconfigured(ChunkId, uint64_t nonce, const Configuration& config) {
   if (!Is(nonce) || !op_->writer || config.epoch <= op_->writer->config().epoch) return;
+  if (op_->phase == Phase::kReopening) return;  // sealed: whoever writes next asks for its own epoch
   const Status status = op_->writer->Reconfigure(config);
   if (!status.ok()) {
     world_.Mark("a writer learned that acknowledged mutations are lost");
@@ -384,7 +398,16 @@ void Client::Seal() {
   release.stamp = writer.seal_stamp();
   release.carriers = writer.carriers();
   if (world_.Chance(150)) WriteAfterSeal();
-  ReleaseWith(release);
+  if (op_->recalled || !world_.Chance(400)) return ReleaseWith(release);
+  // Idle for a while, then written to again under the same lease.
+  op_->release = release;
+  Enter(Phase::kReopening);
+}
+
+void Client::Reopen() {
+  if (op_->recalled || world_.now() - op_->phase_since > 3000) return ReleaseWith(op_->release);
+  if (!world_.Chance(400)) return;
+  world_.Send(node_, kMaster, [this, release = op_->release] { master_.OnReopen(node_, release); });
 }
 
 // A thread of the application that was late: its write goes out in the epoch that was just sealed. Replicas

@@ -46,7 +46,7 @@ class Client {
   void OnSessionLost(uint64_t session);
 
  private:
-  enum class Phase : uint8_t { kWaiting, kWriting, kFlushing, kClosing, kSealing, kReading, kReleasing };
+  enum class Phase : uint8_t { kWaiting, kWriting, kFlushing, kClosing, kSealing, kReopening, kReading, kReleasing };
   struct Progress {
     std::optional<uint64_t> acked;
     int64_t since = 0;
@@ -65,6 +65,7 @@ class Client {
     int steps_left = 0;
     bool wants_fsync = false;
     bool deaf = false;  // does not answer recalls
+    bool recalled = false;
     std::map<ServerId, Progress> progress;
     // Reading.
     std::unique_ptr<replication::ReplicaReader> reader;
@@ -97,6 +98,8 @@ class Client {
   void Flush();
   void Seal();
   void WriteAfterSeal();
+  void Reopen();
+  void StartWriting(const Grant& grant);
   void ReadOwn();
 
   void StartRead();

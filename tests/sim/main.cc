@@ -1,26 +1,36 @@
 // cairn-sim: runs the protocol simulator.
 //
-//   cairn-sim --seed 17              one run with a readable trace
-//   cairn-sim --seeds 1000           seeds 1..1000, stops at the first broken promise; prints which rare
-//   paths were reached cairn-sim --seeds 1000 --from 5000 cairn-sim --canary no_gaps [--seeds 200]    with
-//   one rule broken: the first seed that catches it cairn-sim --list                 the names of the rules
+//   cairn-sim --seed 17                        one run with a readable trace
+//   cairn-sim --seeds 1000 [--from 5000]       stops at the first broken promise; prints the rare paths
+//   reached cairn-sim --days 24                        the soak: as many seeds as make so many simulated days
+//   cairn-sim --canary no_gaps [--seeds 200]   with one rule broken: the first seed that catches it
+//   cairn-sim --canaries                       every rule broken in turn: a table of who is caught where
+//   cairn-sim --list                           the names of the rules, and within how many seeds each is
+//   caught
+#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <string>
 
+#include "tests/sim/canaries.h"
 #include "tests/sim/simulation.h"
 
 namespace {
 
+using cairn::sim::Canary;
+using cairn::sim::kCanaries;
 using cairn::sim::Simulate;
 using cairn::sim::SimulationOptions;
 using cairn::sim::SimulationResult;
 
+constexpr double kDayMs = 24.0 * 3600 * 1000;
+
 int Usage() {
-  std::fprintf(stderr, "usage: cairn-sim [--seed S | --seeds N] [--from S] [--canary RULE] [--list]\n");
+  std::fprintf(stderr,
+               "usage: cairn-sim [--seed S | --seeds N | --days D | --canaries | --list] [--from S] "
+               "[--canary RULE]\n");
   return 2;
 }
 
@@ -34,25 +44,51 @@ int RunOne(SimulationOptions options) {
   return result.failure.empty() ? 0 : 1;
 }
 
-int RunMany(SimulationOptions options, uint64_t from, uint64_t count, bool canary) {
+// `count` seeds, or as many as make `days`.
+int RunMany(SimulationOptions options, uint64_t from, uint64_t count, double days) {
   std::map<std::string, uint64_t> marks;
   uint64_t events = 0;
   uint64_t operations = 0;
-  for (uint64_t seed = from; seed < from + count; ++seed) {
-    options.seed = seed;
+  double virtual_ms = 0;
+  uint64_t seeds = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (; days > 0 ? virtual_ms < days * kDayMs : seeds < count; ++seeds) {
+    options.seed = from + seeds;
     const SimulationResult result = Simulate(options);
     for (const auto& [mark, times] : result.marks) marks[mark] += times;
     events += result.events;
     operations += result.operations;
+    virtual_ms += static_cast<double>(result.virtual_ms);
     if (result.failure.empty()) continue;
-    std::printf("seed %" PRIu64 " after %" PRId64 " virtual ms: %s\n", seed, result.virtual_ms,
+    std::printf("seed %" PRIu64 " after %" PRId64 " virtual ms: %s\n", options.seed, result.virtual_ms,
                 result.failure.c_str());
-    return canary ? 0 : 1;
+    return 1;
   }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (const auto& [mark, times] : marks) std::printf("%10" PRIu64 "  %s\n", times, mark.c_str());
-  std::printf("%" PRIu64 " seeds, %" PRIu64 " events, %" PRIu64 " operations: every promise kept\n", count,
-              events, operations);
-  return canary ? 1 : 0;
+  std::printf("%" PRIu64 " seeds, %" PRIu64 " events, %" PRIu64
+              " operations, %.2f simulated days in %.0f s: every promise kept\n",
+              seeds, events, operations, virtual_ms / kDayMs, seconds);
+  return 0;
+}
+
+// 0: caught.
+int RunCanary(SimulationOptions options, const std::string& name, uint64_t from, uint64_t count) {
+  options.rules.broken = cairn::sim::RuleByName(name);
+  for (options.seed = from; options.seed < from + count; ++options.seed) {
+    const SimulationResult result = Simulate(options);
+    if (result.failure.empty()) continue;
+    std::printf("%-22s seed %-5" PRIu64 " %s\n", name.c_str(), options.seed, result.failure.c_str());
+    return 0;
+  }
+  std::printf("%-22s NOT CAUGHT within %" PRIu64 " seeds\n", name.c_str(), count);
+  return 1;
+}
+
+int RunCanaries(const SimulationOptions& options) {
+  int escaped = 0;
+  for (const Canary& canary : kCanaries) escaped += RunCanary(options, canary.rule, 1, canary.within_seeds);
+  return escaped == 0 ? 0 : 1;
 }
 
 }  // namespace
@@ -61,11 +97,14 @@ int main(int argc, char** argv) {
   SimulationOptions options;
   uint64_t from = 1;
   uint64_t count = 0;
-  bool canary = false;
+  double days = 0;
+  std::string canary;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
+    if (flag == "--canaries") return RunCanaries(options);
     if (flag == "--list") {
-      for (const auto& [name, rule] : cairn::sim::RuleNames()) std::printf("%s\n", name.c_str());
+      for (const Canary& each : kCanaries)
+        std::printf("%-22s %5" PRIu64 " seeds\n", each.rule, each.within_seeds);
       return 0;
     }
     if (i + 1 >= argc) return Usage();
@@ -76,10 +115,11 @@ int main(int argc, char** argv) {
       count = std::strtoull(value, nullptr, 10);
     } else if (flag == "--from") {
       from = std::strtoull(value, nullptr, 10);
+    } else if (flag == "--days") {
+      days = std::strtod(value, nullptr);
     } else if (flag == "--canary") {
-      options.rules.broken = cairn::sim::RuleByName(value);
-      canary = true;
-      if (options.rules.broken == cairn::replication::Rule::kNone) {
+      canary = value;
+      if (cairn::sim::RuleByName(canary) == cairn::replication::Rule::kNone) {
         std::fprintf(stderr, "there is no rule \"%s\"; --list prints their names\n", value);
         return 2;
       }
@@ -87,6 +127,7 @@ int main(int argc, char** argv) {
       return Usage();
     }
   }
-  if (count == 0) return RunOne(options);
-  return RunMany(options, from, count, canary);
+  if (!canary.empty()) return RunCanary(options, canary, from, count == 0 ? 1000 : count);
+  if (count == 0 && days <= 0) return RunOne(options);
+  return RunMany(options, from, count, days);
 }

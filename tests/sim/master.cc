@@ -165,13 +165,42 @@ void Master::OnRelease(NodeId client, const Release& release, const ReplyFn& rep
       record.open = false;
       checker_.OnSealed(release.chunk, record.config, release.stamp);
       work.newer_than_record = false;
-    } else if (!release.sealed) {
-      record.open = false;
+    } else if ((!release.sealed || record.sealed == release.stamp) && record.config.base == record.sealed) {
+      record.open = false;  // never begun, or opened again and not begun since
     }
   }
   work.holders.erase(holder);
   reply({});
   Drive(release.chunk);
+}
+
+// The announcement of the next write brings the seal along.
+void Master::OnReopen(NodeId client, const Release& release) {
+  Work& work = work_[release.chunk];
+  Record& record = records_.at(release.chunk);
+  const auto holder = std::find_if(work.holders.begin(), work.holders.end(), [&](const Party& each) {
+    return each.client == client && each.nonce == release.nonce && each.wish == Wish::kWrite;
+  });
+  if (holder == work.holders.end() || !SessionAlive(*holder))
+    return clients_.OnLeaseLost(client, release.chunk, release.nonce);
+  if (work.change || !record.open) return;
+  if (record.config.epoch != release.stamp.epoch) {
+    // The answer was lost: the same again. Or the configuration changed while it was being sealed.
+    if (record.sealed == release.stamp && record.config.base == release.stamp)
+      return SendGrant(release.chunk, *holder);
+    return clients_.OnLeaseLost(client, release.chunk, release.nonce);
+  }
+  record.sealed = release.stamp;
+  record.carriers = release.carriers;
+  checker_.OnSealed(release.chunk, record.config, release.stamp);
+  work.newer_than_record = false;
+  record.config.epoch = NewEpoch();
+  record.config.base = release.stamp;
+  world_.Mark("a chunk was opened again under its lease");
+  world_.Trace("master opens chunk " + std::to_string(release.chunk.value()) + " again for " +
+               NodeName(client) + " in epoch " + ToString(record.config.epoch) + " on " +
+               ToString(release.stamp));
+  SendGrant(release.chunk, *holder);
 }
 
 void Master::OnTrouble(NodeId client, ChunkId chunk, uint64_t nonce, Epoch epoch,
@@ -299,8 +328,12 @@ void Master::Drive(ChunkId chunk) {
                                   [](const Party& p) { return p.wish == Wish::kWrite; });
   if (record.open && !writer) {
     world_.Mark("a vanished writer's chunk was recovered");
-    return StartChange(chunk, ReconfigurePurpose::kVanishedWriter, record.config.members,
-                       record.config.write_quorum);
+    uint32_t write_quorum = record.config.write_quorum;
+    if (restless_ && write_quorum < record.config.members.size() && world_.Chance(150)) {
+      ++write_quorum;
+      world_.Mark("a policy changed under a writer");
+    }
+    return StartChange(chunk, ReconfigurePurpose::kVanishedWriter, record.config.members, write_quorum);
   }
   if (!writer && !AskMembers(chunk)) return;
   const bool nobody_carries = record.sealed != Stamp{} && record.carriers.empty();

@@ -76,6 +76,8 @@ class Master {
   void OnRenew(NodeId client, uint64_t session, const ReplyFn& reply);
   void OnWish(NodeId client, uint64_t session, ChunkId chunk, uint64_t nonce, Wish wish);
   void OnRelease(NodeId client, const Release& release, const ReplyFn& reply);
+  // The chunk was sealed while its lease stays, and is to be opened again in a fresh epoch on that seal.
+  void OnReopen(NodeId client, const Release& release);
   void OnTrouble(NodeId client, ChunkId chunk, uint64_t nonce, Epoch epoch,
                  const std::set<ServerId>& dropped);
   void OnDurable(NodeId client, ChunkId chunk, uint64_t nonce, Stamp stamp, const ReplyFn& reply);

@@ -122,6 +122,8 @@ void Master::OnActivate(ChunkId chunk, const Activate& activate) {
     world_.Trace("master activates " + Number(chunk) + " at " + ToString(activate.stamp) + " with " +
                  std::to_string(activate.carriers.size()) + " of " +
                  std::to_string(activate.config.members.size()) + " members");
+    if (now.change->input().purpose == ReconfigurePurpose::kMove)
+      checker_.OnMoved(chunk, activate.config, activate.stamp);
     checker_.OnActivated(chunk, activate.config, activate.stamp);
     now.newer_than_record = false;
     now.activating = false;

@@ -1,12 +1,12 @@
 // The simulator as a test: the rules as built keep every promise, a seed replays exactly, rare paths are
-// reached, and each rule, when broken, is caught. A canary that is not caught within its seeds is a hole in
-// the checkers or a rule that is not needed; either must be resolved, not the number raised without a reason.
+// reached, and each rule, when broken, is caught.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
 #include <string>
 
+#include "tests/sim/canaries.h"
 #include "tests/sim/simulation.h"
 
 namespace cairn::sim {
@@ -28,6 +28,7 @@ TEST(Simulator, EveryPromiseIsKeptAndRarePathsAreReached) {
   for (const char* path : {
            "a bad block was read",
            "a chunk was found never written",
+           "a chunk was opened again under its lease",
            "a configuration change met a higher promise",
            "a configuration change synced a member",
            "a configuration change was given up half way",
@@ -40,6 +41,7 @@ TEST(Simulator, EveryPromiseIsKeptAndRarePathsAreReached) {
            "a member was declared lost",
            "a mutation was fenced",
            "a policy changed",
+           "a policy changed under a writer",
            "a read failed over",
            "a replica was newer than the record",
            "a session was evicted because a recall was not answered",
@@ -69,14 +71,15 @@ TEST(Simulator, ASeedReplaysExactly) {
   }
 }
 
+TEST(Simulator, SeedsThatFoundSomethingStaySound) {
+  // 5: a seal whose configuration changed meanwhile was taken for a chunk that nobody had begun since.
+  // 1031922: a member that lost power twice before a late confirmation arrived.
+  for (uint64_t seed : {5, 1031922}) EXPECT_EQ(Simulate({.seed = seed}).failure, "") << seed;
+}
+
 TEST(Simulator, DifferentSeedsAreDifferentRuns) {
   EXPECT_NE(Simulate({.seed = 1, .trace = true}).trace, Simulate({.seed = 2, .trace = true}).trace);
 }
-
-struct Canary {
-  const char* rule;
-  uint64_t within_seeds;
-};
 
 class CanaryTest : public ::testing::TestWithParam<Canary> {};
 
@@ -88,15 +91,6 @@ TEST_P(CanaryTest, IsCaught) {
   }
   FAIL() << "nobody noticed that " << GetParam().rule << " is broken";
 }
-
-constexpr Canary kCanaries[] = {
-    {"epoch_fence", 150},       {"begin_checks_base", 50},      {"no_gaps", 50},
-    {"sealed_is_closed", 50},   {"sync_pinned", 150},           {"tombstone_kept", 100},
-    {"abort_fences", 400},      {"erase_names_epoch", 150},     {"read_names_stamp", 100},
-    {"ack_at_quorum", 20},      {"laggard_stays_out", 50},      {"fence_quorum", 50},
-    {"highest_stamp", 50},      {"amnesia_does_not_vote", 150}, {"never_below_record", 1000},
-    {"activate_at_quorum", 50}, {"delete_at_quorum", 150},
-};
 
 INSTANTIATE_TEST_SUITE_P(EachRule, CanaryTest, ::testing::ValuesIn(kCanaries),
                          [](const ::testing::TestParamInfo<Canary>& canary) {
@@ -111,6 +105,7 @@ TEST(Canaries, ThereIsOneForEveryRule) {
   }
   EXPECT_EQ(RuleNames().size(), static_cast<size_t>(Rule::kDeleteAtQuorum))
       << "a rule without a name has no canary";
+  EXPECT_GE(std::size(kCanaries), 20u);
 }
 
 }  // namespace

@@ -262,6 +262,16 @@ TEST_F(ChunkTest, AnOldChunkThatWasReopenedButNotBegunIsAsItWas) {
   EXPECT_FALSE(WriteLeaseOf(fs_.txn(), file_));
 }
 
+TEST_F(ChunkTest, AChunkThatWasReconfiguredUnderItsWriterIsNotNeverBegun) {
+  ASSERT_TRUE(Activate(Activation(chunk_, Begin(chunk_), MakeStamp(lease_, 9), 5000, false)).ok());
+  proto::InodeCommit commit = CommitOf(proto::LEASE_NONE);
+  proto::ChunkSeal* seal = commit.add_seals();
+  seal->set_chunk(chunk_.value());
+  seal->set_never_begun(true);
+  EXPECT_FALSE(fs_.WriteBack({commit}).ok()) << "nine mutations would be gone";
+  EXPECT_EQ(Record(chunk_).base().seq(), 9u);
+}
+
 TEST_F(ChunkTest, GrantWaitsForTheHolder) {
   EXPECT_EQ(CodeOf(fs_.Grant(file_, kOther)), StatusCode::kBusy);
   const ApplyResult again = fs_.Grant(file_, kSession, 0, 2);

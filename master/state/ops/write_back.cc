@@ -75,6 +75,9 @@ Status SealChunk(Context& c, InodeId inode, const WriteLease& lease, const proto
   if (seal.never_begun()) {
     if (before.pending_epoch() != 0)
       return Refuse(chunk, "is being reconfigured; that decides what was begun");
+    // A configuration that was activated under the writer stands on mutations that the seal on record does not have.
+    if (FromProto(before.base()) != FromProto(before.sealed()))
+      return Refuse(chunk, "was reconfigured at " + ToString(FromProto(before.base())) + "; recovery decides what was begun");
     Unopen(c, chunk, before);
     return Status::Ok();
   }

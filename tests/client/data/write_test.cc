@@ -306,6 +306,26 @@ TEST(FileDataWrite, AServerThatLagsButGoesOnIsWaitedForInsteadOfDropped) {
   EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
 }
 
+TEST(FileDataWrite, WhoIsLeftOutIsReportedAgainWhileTheChunkIsWritten) {
+  // The master forgets reports about servers that are down, and all of them when it restarts.
+  ClusterOptions options;
+  options.data.report_again_ms = 50;
+  FakeCluster cluster(options);
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  cluster.server(3).Refuse(MessageType::kMutate, Status(StatusCode::kIoError, "disk gone"));
+  uint64_t at = 0;
+  const auto write_one = [&] {
+    const auto data = Pattern(4096, 1);
+    EXPECT_TRUE(file->Write(at, data, kNow).ok());
+    at = (at + data.size()) % kMiB;
+    EXPECT_EQ(file->Flush().ToString(), "ok");
+    return cluster.master().Reports().size();
+  };
+  EXPECT_TRUE(FakeCluster::Eventually([&] { return write_one() >= 4; }));
+  for (const MemberFailure& report : cluster.master().Reports()) EXPECT_EQ(report.server, ServerId(3));
+}
+
 TEST(FileDataWrite, ABrokenConnectionIsBridged) {
   FakeCluster cluster;
   auto file = cluster.NewFile();

@@ -1,0 +1,173 @@
+// Power is lost at the master: the end of its log comes back from the clients that caused it.
+#include "master/core/log_tail.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/master/fakes.h"
+
+namespace cairn::master {
+namespace {
+
+constexpr uint64_t kRoot = 1;
+
+StatusCode CodeOf(const proto::Reply& reply) { return static_cast<StatusCode>(reply.status().code()); }
+
+class LogTailTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    a_ = h_.NewClient();
+    a_->Hello();
+    b_ = h_.NewClient();
+    b_->Hello();
+    h_.KeepDisk();  // what comes from now on is in memory only
+  }
+  // The client of `before`, come back with what it kept.
+  std::shared_ptr<FakeClient> Back(const FakeClient& before, std::vector<proto::KeptCommand> kept) {
+    auto client = h_.NewClient();
+    client->next_number = before.next_number + 100;
+    client->SendHello(before.session, {}, std::move(kept));
+    if (client->hello) client->session = client->hello->session();
+    return client;
+  }
+  std::shared_ptr<FakeClient> Back(const FakeClient& before) { return Back(before, before.kept); }
+  // The inode of a name, 0 when there is none.
+  uint64_t Find(FakeClient& client, uint64_t directory, const std::string& name) {
+    const proto::Reply reply = client.Lookup(directory, name, false);
+    return CodeOf(reply) == StatusCode::kOk ? reply.entry().attr().inode() : 0;
+  }
+  uint64_t Mkdir(FakeClient& client, const std::string& name) {
+    proto::Request request;
+    request.mutable_mkdir()->set_parent(kRoot);
+    request.mutable_mkdir()->set_name(name);
+    request.mutable_mkdir()->set_mode(0755);
+    const proto::Reply reply = client.Call(request);
+    EXPECT_EQ(CodeOf(reply), StatusCode::kOk) << reply.status().message();
+    return reply.entry().attr().inode();
+  }
+
+  Harness h_;
+  std::shared_ptr<FakeClient> a_;
+  std::shared_ptr<FakeClient> b_;
+};
+
+TEST_F(LogTailTest, WhatTheLossTookComesBackWhenAllAreBack) {
+  const uint64_t d = Mkdir(*a_, "d");
+  const uint64_t in_d = b_->Create(d, "of b", false).entry().attr().inode();
+  h_.LosePower();
+  auto a = Back(*a_);
+  EXPECT_FALSE(a->hello) << "b may bring what lies between";
+  auto b = Back(*b_);
+  ASSERT_TRUE(b->hello);
+  ASSERT_TRUE(a->hello);
+  EXPECT_EQ(a->hello->lost_commands(), 0u);
+  EXPECT_EQ(b->hello->lost_commands(), 0u);
+  b->session = b_->session;
+  EXPECT_EQ(Find(*b, kRoot, "d"), d);
+  EXPECT_EQ(Find(*b, d, "of b"), in_d) << "the same inode as was answered before";
+}
+
+TEST_F(LogTailTest, TheOrderIsThatOfTheLogAndNotThatOfComingBack) {
+  const uint64_t d = Mkdir(*a_, "d");
+  const uint64_t in_d = b_->Create(d, "of b", false).entry().attr().inode();
+  h_.LosePower();
+  auto b = Back(*b_);  // its command needs that of a
+  auto a = Back(*a_);
+  ASSERT_TRUE(a->hello && b->hello);
+  EXPECT_EQ(b->hello->lost_commands(), 0u);
+  a->session = a_->session;
+  EXPECT_EQ(Find(*a, d, "of b"), in_d);
+}
+
+TEST_F(LogTailTest, WhoDoesNotComeBackIsWaitedForUntilTheGracePeriodEnds) {
+  const uint64_t f = a_->Create(kRoot, "f", false).entry().attr().inode();
+  h_.LosePower();
+  auto a = Back(*a_);
+  h_.Advance(5'000);
+  EXPECT_FALSE(a->hello);
+  h_.Advance(10'000);
+  ASSERT_TRUE(a->hello);
+  EXPECT_EQ(a->hello->status().code(), 0u);
+  EXPECT_EQ(a->hello->lost_commands(), 0u);
+  a->session = a_->session;
+  EXPECT_EQ(Find(*a, kRoot, "f"), f);
+}
+
+TEST_F(LogTailTest, WhatCannotBeAppliedAnyMoreIsCountedForTheNextSync) {
+  const uint64_t d = Mkdir(*b_, "d");
+  ASSERT_EQ(CodeOf(a_->Create(d, "in d", false)), StatusCode::kOk);
+  h_.LosePower();
+  auto a = Back(*a_);  // b, and with it the directory, stays away
+  h_.Advance(15'000);
+  ASSERT_TRUE(a->hello);
+  EXPECT_EQ(a->hello->lost_commands(), 1u);
+  a->session = a_->session;
+  EXPECT_EQ(Find(*a, kRoot, "d"), 0u);
+}
+
+TEST_F(LogTailTest, OnlyWhatThisMasterGaveOutIsTaken) {
+  a_->Create(kRoot, "f", false);
+  h_.LosePower();
+  std::vector<proto::KeptCommand> forged = a_->kept;
+  ASSERT_FALSE(forged.empty());
+  for (proto::KeptCommand& kept : forged) (*kept.mutable_mac())[3] ^= 1;
+  auto a = Back(*a_, forged);
+  ASSERT_TRUE(a->hello) << "there is nothing to wait for";
+  Back(*b_, {});
+  EXPECT_EQ(Find(*a, kRoot, "f"), 0u);
+}
+
+TEST_F(LogTailTest, AnotherSessionsCommandsAreNotTaken) {
+  a_->Create(kRoot, "f", false);
+  h_.LosePower();
+  auto b = Back(*b_, a_->kept);
+  ASSERT_TRUE(b->hello);
+  Back(*a_, {});
+  EXPECT_EQ(Find(*b, kRoot, "f"), 0u);
+}
+
+TEST_F(LogTailTest, NothingIsHeldOrAppliedTwiceWhenTheLogLostNothing) {
+  const uint64_t f = a_->Create(kRoot, "f", false).entry().attr().inode();
+  ASSERT_EQ(CodeOf(b_->Unlink(kRoot, "f")), StatusCode::kOk);
+  h_.RestartMaster();
+  auto a = Back(*a_);
+  ASSERT_TRUE(a->hello) << "its log has everything";
+  Back(*b_);
+  EXPECT_NE(f, 0u);
+  EXPECT_EQ(Find(*a, kRoot, "f"), 0u) << "the deleted file is there again";
+}
+
+TEST_F(LogTailTest, ASessionWhoseOpeningWasLostComesBack) {
+  auto c = h_.NewClient();
+  c->Hello();
+  const uint64_t f = c->Create(kRoot, "f", false).entry().attr().inode();
+  h_.LosePower();
+  Back(*a_, {});
+  Back(*b_, {});
+  auto again = Back(*c);
+  h_.Advance(15'000);
+  ASSERT_TRUE(again->hello);
+  EXPECT_EQ(again->hello->status().code(), 0u) << again->hello->status().message();
+  EXPECT_EQ(again->hello->session(), c->session);
+  again->session = c->session;
+  EXPECT_EQ(Find(*again, kRoot, "f"), f);
+}
+
+TEST_F(LogTailTest, ARequestThatIsRepeatedAfterwardsIsAnsweredAsBefore) {
+  proto::Request mkdir;
+  mkdir.mutable_mkdir()->set_parent(kRoot);
+  mkdir.mutable_mkdir()->set_name("d");
+  mkdir.mutable_mkdir()->set_mode(0755);
+  mkdir.set_number(77);
+  const proto::Reply first = a_->Call(mkdir);
+  ASSERT_EQ(CodeOf(first), StatusCode::kOk);
+  h_.LosePower();
+  auto a = Back(*a_);
+  Back(*b_);
+  ASSERT_TRUE(a->hello);
+  const proto::Reply again = a->Call(mkdir);
+  EXPECT_EQ(CodeOf(again), StatusCode::kOk) << again.status().message();
+  EXPECT_EQ(again.entry().attr().inode(), first.entry().attr().inode());
+}
+
+}  // namespace
+}  // namespace cairn::master
