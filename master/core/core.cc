@@ -23,6 +23,8 @@ constexpr size_t kMaxEventsPerRound = 4096;
 constexpr int64_t kPeriodNanos = 200 * kNanosPerMilli;
 constexpr int64_t kFullDiskRetryNanos = 200 * kNanosPerMilli;
 constexpr size_t kMaxRefusals = 4096;
+// What a command reads it reads again when it is applied, and much of it (the directory, the session) the next command too.
+constexpr size_t kReadCacheBytes = 8u << 20;
 
 LeaseTable::Options LeaseOptionsOf(const CoreOptions& options) {
   // A holder below its quorum learns that only after the write timeout, and then still has to answer: it must not lose its
@@ -44,7 +46,7 @@ Core::Core(const CoreOptions& options, MetaStore* store, const Clock* clock)
       request_metrics_(options.metrics, clock),
       store_(store),
       clock_(clock),
-      txn_(store->Latest()),
+      txn_(store->Latest(), kReadCacheBytes),
       leases_(LeaseOptionsOf(options)),
       sessions_(SessionOptionsOf(options)),
       servers_({.silence_ns = options.server_silence_ms * kNanosPerMilli}),

@@ -100,7 +100,7 @@ class MemoryStore final : public MetaStore {
         }
       }
     }
-    txn->Clear();
+    txn->Committed();
     return Status::Ok();
   }
 

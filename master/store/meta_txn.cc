@@ -54,14 +54,20 @@ class MergedIterator final : public MetaIterator {
 
 }  // namespace
 
-MetaTxn::MetaTxn(std::unique_ptr<MetaReader> base) : base_(std::move(base)) {
+MetaTxn::MetaTxn(std::unique_ptr<MetaReader> base, size_t cache_bytes)
+    : base_(std::move(base)), cache_(cache_bytes) {
   CAIRN_CHECK(base_ != nullptr, "a transaction needs a reader to build on");
 }
 
 std::optional<std::string> MetaTxn::Get(Family family, std::string_view key) const {
   const Changes& changes = changes_[static_cast<size_t>(family)];
   if (auto it = changes.find(key); it != changes.end()) return it->second;
-  return base_->Get(family, key);
+  if (!cache_.enabled()) return base_->Get(family, key);
+  if (const std::optional<std::string>* kept = cache_.Find(family, key)) return *kept;
+  std::optional<std::string> value = base_->Get(family, key);
+  // After an error nothing is known about the key.
+  if (value || base_->status().ok()) cache_.Keep(family, key, value);
+  return value;
 }
 
 std::unique_ptr<MetaIterator> MetaTxn::Scan(Family family, std::string_view lower,
@@ -121,6 +127,15 @@ void MetaTxn::DropSavepoint() {
   CAIRN_CHECK(!savepoints_.empty(), "no savepoint to drop");
   savepoints_.pop_back();
   if (savepoints_.empty()) undo_.clear();
+}
+
+void MetaTxn::Committed() {
+  if (cache_.enabled()) {
+    for (size_t i = 0; i < kFamilyCount; ++i) {
+      for (const auto& [key, value] : changes_[i]) cache_.Keep(static_cast<Family>(i), key, value);
+    }
+  }
+  Clear();
 }
 
 void MetaTxn::Clear() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "master/store/meta_store.h"
+#include "master/store/read_cache.h"
 
 namespace cairn::master {
 
@@ -22,7 +23,10 @@ class MetaTxn final : public MetaReader {
   // nullopt: the key is deleted.
   using Changes = std::map<std::string, std::optional<std::string>, std::less<>>;
 
-  explicit MetaTxn(std::unique_ptr<MetaReader> base);
+  // cache_bytes: of keys and values of the base that are kept, also from one commit to the next; only for the
+  // one transaction through which everything is committed, because what others commit would not be seen. 0:
+  // nothing is kept.
+  explicit MetaTxn(std::unique_ptr<MetaReader> base, size_t cache_bytes = 0);
   MetaTxn(const MetaTxn&) = delete;
   MetaTxn& operator=(const MetaTxn&) = delete;
 
@@ -42,6 +46,8 @@ class MetaTxn final : public MetaReader {
 
   // Forgets all changes and savepoints.
   void Clear();
+  // As Clear: the store has made the changes part of the base.
+  void Committed();
   bool empty() const { return change_count_ == 0; }
   size_t change_count() const { return change_count_; }  // keys changed
   size_t change_bytes() const { return change_bytes_; }  // of keys and values, roughly
@@ -57,6 +63,7 @@ class MetaTxn final : public MetaReader {
   void Change(Family family, std::string_view key, std::optional<std::string> value);
 
   const std::unique_ptr<MetaReader> base_;
+  mutable ReadCache cache_;
   std::array<Changes, kFamilyCount> changes_;
   std::vector<Undo> undo_;
   std::vector<size_t> savepoints_;  // sizes of undo_

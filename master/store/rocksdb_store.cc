@@ -139,7 +139,7 @@ class RocksdbStore final : public MetaStore {
       return status;
     }
     disk_was_full_ = false;
-    txn->Clear();
+    txn->Committed();
     return Status::Ok();
   }
 

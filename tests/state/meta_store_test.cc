@@ -118,6 +118,56 @@ TEST_P(MetaStoreTest, KeysAreOrderedAsBytesAndMayHoldAnyByte) {
   EXPECT_EQ(txn.Get(Family::kDentries, "m"), "");
 }
 
+TEST_P(MetaStoreTest, TheCommittersReadsAreKeptAndFollowItsCommits) {
+  class Counting final : public MetaReader {
+   public:
+    Counting(std::unique_ptr<MetaReader> base, int* reads) : base_(std::move(base)), reads_(reads) {}
+    std::optional<std::string> Get(Family family, std::string_view key) const override {
+      ++*reads_;
+      return base_->Get(family, key);
+    }
+    std::unique_ptr<MetaIterator> Scan(Family family, std::string_view lower,
+                                       std::string_view upper) const override {
+      return base_->Scan(family, lower, upper);
+    }
+    Status status() const override { return base_->status(); }
+
+   private:
+    const std::unique_ptr<MetaReader> base_;
+    int* const reads_;
+  };
+  int reads = 0;
+  MetaTxn txn(std::make_unique<Counting>(store_->Latest(), &reads), /*cache_bytes=*/1 << 20);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(txn.Get(Family::kInodes, "a"), std::nullopt);
+  EXPECT_EQ(reads, 1) << "that there is none is kept as well";
+  EXPECT_EQ(txn.Get(Family::kChunks, "a"), std::nullopt);
+  EXPECT_EQ(reads, 2) << "families do not share keys";
+  txn.SetSavepoint();
+  txn.Put(Family::kInodes, "a", "0");
+  txn.RollbackToSavepoint();
+  EXPECT_EQ(txn.Get(Family::kInodes, "a"), std::nullopt);
+  txn.Put(Family::kInodes, "a", "1");
+  ASSERT_TRUE(store_->Commit(&txn).ok());
+  EXPECT_EQ(txn.Get(Family::kInodes, "a"), "1");
+  txn.Delete(Family::kInodes, "a");
+  ASSERT_TRUE(store_->Commit(&txn).ok());
+  EXPECT_EQ(txn.Get(Family::kInodes, "a"), std::nullopt);
+  EXPECT_EQ(reads, 2);
+}
+
+TEST(ReadCacheTest, HoldsNoMoreThanItsBytesAndKeepsWhatIsUsed) {
+  constexpr size_t kBytes = 100'000;
+  ReadCache cache(kBytes);
+  cache.Keep(Family::kInodes, "hot", "value");
+  for (int i = 0; i < 10'000; ++i) {
+    cache.Keep(Family::kInodes, "k" + std::to_string(i), std::string(100, 'v'));
+    ASSERT_NE(cache.Find(Family::kInodes, "hot"), nullptr) << i;
+    ASSERT_LE(cache.young_bytes(), kBytes / 2 + 1'000);
+  }
+  EXPECT_EQ(cache.Find(Family::kInodes, "k0"), nullptr);
+  EXPECT_EQ(**cache.Find(Family::kInodes, "k9999"), std::string(100, 'v'));
+}
+
 TEST_P(MetaStoreTest, RollbackLeavesNoTraceOfTheCommandThatFailed) {
   MetaTxn txn(store_->Latest());
   txn.Put(Family::kChunks, "kept", "1");
@@ -155,7 +205,8 @@ TEST_P(MetaStoreTest, SavepointsNest) {
 TEST_P(MetaStoreTest, RandomHistoryMatchesAPlainMap) {
   std::mt19937 random(20261120);
   std::map<std::string, std::string> model;
-  MetaTxn txn(store_->Latest());
+  // With a cache far smaller than what is read, so that it forgets all the time.
+  MetaTxn txn(store_->Latest(), /*cache_bytes=*/4'000);
   for (int round = 0; round < 300; ++round) {
     const auto before = model;
     txn.SetSavepoint();
@@ -178,6 +229,12 @@ TEST_P(MetaStoreTest, RandomHistoryMatchesAPlainMap) {
     }
     if (random() % 5 == 0) {
       ASSERT_TRUE(store_->Commit(&txn).ok());
+    }
+    for (int i = 0; i < 8; ++i) {
+      const std::string key = "k" + std::to_string(random() % 60);
+      const auto it = model.find(key);
+      ASSERT_EQ(txn.Get(Family::kResults, key), it == model.end() ? std::nullopt : std::optional(it->second))
+          << "round " << round << " " << key;
     }
     std::string lower = "k" + std::to_string(random() % 60);
     std::string upper = random() % 4 == 0 ? "" : "k" + std::to_string(random() % 60);
