@@ -45,8 +45,8 @@ class CacheListener {
   virtual ~CacheListener() = default;
   // Attributes, and with `data` the cached pages, of an inode.
   virtual void InvalidateInode(InodeId inode, bool data) = 0;
-  // A name of a directory (also one that was known not to exist).
-  virtual void InvalidateEntry(InodeId parent, const std::string& name) = 0;
+  // The names of a directory, also those that were known not to exist.
+  virtual void InvalidateNames(InodeId directory) = 0;
 };
 
 struct Created {

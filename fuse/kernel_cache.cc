@@ -59,7 +59,7 @@ void KernelCache::InvalidateInode(InodeId inode, bool data) {
   }
 }
 
-void KernelCache::InvalidateEntry(InodeId, const std::string&) {
+void KernelCache::InvalidateNames(InodeId) {
   const std::shared_lock lock(mu_);
   if (session_ == nullptr || !name_timeouts()) return;
   invalidations_.fetch_add(1, std::memory_order_relaxed);

@@ -28,7 +28,7 @@ class KernelCache final : public client::CacheListener {
   uint64_t invalidations() const { return invalidations_.load(std::memory_order_relaxed); }
 
   void InvalidateInode(InodeId inode, bool data) override;
-  void InvalidateEntry(InodeId parent, const std::string& name) override;
+  void InvalidateNames(InodeId directory) override;
 
  private:
   bool RaiseEpoch();  // with mu_ held (shared)

@@ -103,7 +103,7 @@ void LeaseCache::StoreNameLocked(uint64_t parent, const std::string& name, Inode
   }
   const auto [it, fresh] = node->directory->names.try_emplace(name);
   if (fresh) ++names_;
-  it->second.child = child;
+  it->second = child;
 }
 
 void LeaseCache::ChangedNameLocked(uint64_t parent, const std::string& name, InodeId child) {

@@ -66,8 +66,8 @@ LeaseCache::Name LeaseCache::FindName(InodeId parent, const std::string& name, I
   if (it == node->directory->names.end()) {
     return node->directory->complete ? Name::kAbsent : Name::kUnknown;
   }
-  if (!it->second.child) return Name::kAbsent;
-  *child = it->second.child;
+  if (!it->second) return Name::kAbsent;
+  *child = it->second;
   return Name::kPresent;
 }
 
@@ -134,22 +134,24 @@ int64_t LeaseCache::ExposeName(InodeId parent, const std::string& name, InodeId 
   Node* node = HeldLocked(parent);
   if (node == nullptr || node->recalled || node->directory == nullptr) return 0;
   const auto it = node->directory->names.find(name);
-  const int64_t now = clock_->NowNanos();
-  if (it == node->directory->names.end() || it->second.child != child || now < node->directory->quiet_from_ns)
-    return 0;
-  const int64_t valid_ns = std::min(valid_until_ns_() - now, kNameExposureNanos);
-  if (valid_ns <= 0) return 0;
-  it->second.kernel_until_ns = std::max(it->second.kernel_until_ns, now + valid_ns);
-  return valid_ns;
+  if (it == node->directory->names.end() || it->second != child) return 0;
+  return ExposeLocked(*node->directory);
 }
 
-int64_t LeaseCache::NegativeValidNanos(InodeId parent) {
+int64_t LeaseCache::ExposeAbsence(InodeId parent) {
   std::lock_guard lock(mu_);
-  const Node* node = HeldLocked(parent);
+  Node* node = HeldLocked(parent);
   if (node == nullptr || node->recalled || node->directory == nullptr) return 0;
+  return ExposeLocked(*node->directory);
+}
+
+int64_t LeaseCache::ExposeLocked(Directory& directory) const {
   const int64_t now = clock_->NowNanos();
-  if (now < node->directory->quiet_from_ns) return 0;
-  return std::max<int64_t>(0, std::min(valid_until_ns_() - now, kNameExposureNanos));
+  if (now < directory.quiet_from_ns) return 0;
+  const int64_t valid_ns = std::min(valid_until_ns_() - now, kNameExposureNanos);
+  if (valid_ns <= 0) return 0;
+  directory.kernel_until_ns = std::max(directory.kernel_until_ns, now + valid_ns);
+  return valid_ns;
 }
 
 void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime,
@@ -288,12 +290,8 @@ Exposure LeaseCache::ExposureLocked(InodeId inode, const Node& node) const {
   Exposure exposure{.inode = inode, .type = node.attr.type};
   if (node.directory == nullptr) return exposure;
   exposure.type = FileType::kDirectory;
-  const int64_t now = clock_->NowNanos();
-  for (const auto& [name, record] : node.directory->names) {
-    if (record.kernel_until_ns <= now) continue;
-    exposure.names.push_back(name);
-    exposure.names_until_ns = std::max(exposure.names_until_ns, record.kernel_until_ns);
-  }
+  if (node.directory->kernel_until_ns > clock_->NowNanos())
+    exposure.names_until_ns = node.directory->kernel_until_ns;
   return exposure;
 }
 

@@ -58,8 +58,9 @@ struct NodeView {
 struct Exposure {
   InodeId inode;
   FileType type = FileType::kRegular;
-  std::vector<std::string> names;  // of a directory, still valid in the kernel
-  int64_t names_until_ns = 0;      // the last of them becomes invalid by itself
+  // Names of a directory, present or absent, that are still valid in the kernel: the last becomes invalid by
+  // itself then. 0: none are.
+  int64_t names_until_ns = 0;
 };
 
 struct ListingPage {
@@ -100,7 +101,8 @@ class LeaseCache {
   // How long the kernel may keep the name that it is being given now; 0 when it does not stand for `child`
   // any more.
   int64_t ExposeName(InodeId parent, const std::string& name, InodeId child);
-  int64_t NegativeValidNanos(InodeId parent);  // any name of it
+  // The same for an absent name, whichever: a directory whose names are all known answers without a record of it.
+  int64_t ExposeAbsence(InodeId parent);
 
   // From the stream, in order.
   void ApplyReply(const proto::Request& request, const proto::Reply& reply);
@@ -139,12 +141,8 @@ class LeaseCache {
   size_t leases();
 
  private:
-  struct NameRecord {
-    InodeId child;  // zero: known to be absent
-    int64_t kernel_until_ns = 0;
-  };
   struct Directory {
-    std::unordered_map<std::string, NameRecord> names;
+    std::unordered_map<std::string, InodeId> names;  // zero: known to be absent
     std::vector<DirectoryEntry> listing;            // contiguous from the start
     std::unordered_map<uint64_t, size_t> position;  // cursor -> index of the entry after it
     bool listing_end = false;
@@ -155,6 +153,7 @@ class LeaseCache {
     uint32_t fetches_ahead = 0;
     bool fetching_ahead = false;
     int64_t quiet_from_ns = 0;  // exposes no names before
+    int64_t kernel_until_ns = 0;  // of all names that the kernel was given, also as absent
   };
   struct Node {
     HeldLease lease;
@@ -188,6 +187,7 @@ class LeaseCache {
   void ApplyListingLocked(const proto::ReadDirOp& op, const proto::ReadDirResult& result);
   void ForgetNameLocked(uint64_t parent, const std::string& name);
   void DropListingLocked(Directory& directory);
+  int64_t ExposeLocked(Directory& directory) const;
   Exposure ExposureLocked(InodeId inode, const Node& node) const;
   void EraseLocked(NodeMap::iterator it);
   void RememberReturnedLocked(InodeId inode, uint64_t number);

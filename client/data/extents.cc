@@ -26,7 +26,8 @@ void FileCore::NoteAllocatedLocked(ChunkState& chunk, uint64_t allocated_bytes) 
 // The master will count what the seal says.
 void FileCore::NoteSealedLocked(ChunkState& chunk, SealedChunk* seal) {
   seal->allocated_bytes = chunk.allocated;
-  seal->allocated_change = static_cast<int64_t>(chunk.allocated) - static_cast<int64_t>(chunk.place.allocated_bytes);
+  seal->allocated_change =
+      static_cast<int64_t>(chunk.allocated) - static_cast<int64_t>(chunk.place.allocated_bytes);
   chunk.place.allocated_bytes = chunk.allocated;
 }
 
@@ -96,7 +97,12 @@ Result<std::optional<uint64_t>> FileCore::SeekLocked(Lock& lock, uint64_t offset
         at = begin + std::max(in_chunk, range->offset);
         return at < size_ ? std::optional(at) : std::nullopt;
       }
-      at = begin + (extents.complete_to < extents.chunk_length ? extents.complete_to : chunk_bytes_);
+      const uint64_t none_below =
+          extents.complete_to < extents.chunk_length ? extents.complete_to : chunk_bytes_;
+      if (none_below <= in_chunk)
+        return Status(StatusCode::kUnavailable, "a replica of chunk " + ToString(next->second->place.chunk) +
+                                                    " answered with no range at all");
+      at = begin + none_below;
     } else {
       if (range == nullptr || range->offset > in_chunk) return std::optional(at);
       at = begin + range->offset + range->length;
@@ -138,9 +144,12 @@ Result<wire::ExtentsReply> FileCore::ExtentsLocked(Lock& lock, const ChunkState&
     wire::ExtentsReply reply = *std::move(answer->reply);
     reply.chunk_length = std::min(reply.chunk_length, source.length);
     reply.complete_to = std::min(reply.complete_to, source.length);
-    std::erase_if(reply.ranges, [&](const wire::DataRange& range) { return range.offset >= source.length; });
     for (wire::DataRange& range : reply.ranges)
-      range.length = std::min(range.length, source.length - range.offset);
+      range.length = range.offset < source.length ? std::min(range.length, source.length - range.offset) : 0;
+    // Ranges are whole blocks: one that reached past `offset` may end before it now.
+    std::erase_if(reply.ranges, [&](const wire::DataRange& range) {
+      return range.length == 0 || range.offset + range.length <= offset;
+    });
     return reply;
   }
   return failure;

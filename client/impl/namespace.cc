@@ -104,7 +104,7 @@ Result<Entry> ClientImpl::Lookup(const Caller& caller, InodeId parent, const std
   return NamedEntry(parent, name, InodeId(attr.inode()), &attr);
 }
 
-int64_t ClientImpl::NegativeValidNanos(InodeId parent) { return cache_->NegativeValidNanos(parent); }
+int64_t ClientImpl::NegativeValidNanos(InodeId parent) { return cache_->ExposeAbsence(parent); }
 
 Result<std::string> ClientImpl::ReadLink(const Caller& caller, InodeId inode) {
   if (auto target = cache_->SymlinkTarget(inode)) return *std::move(target);

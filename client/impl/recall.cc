@@ -222,10 +222,10 @@ void ClientImpl::InvalidateInodeBounded(InodeId inode, const FilePtr& file) {
 }
 
 void ClientImpl::InvalidateExposure(const Exposure& exposure) {
-  if (listener_ == nullptr || exposure.names.empty()) return;
+  if (listener_ == nullptr || exposure.names_until_ns == 0) return;
   auto work = std::make_shared<Invalidation>();
   invalidators_->Run([this, exposure, work] {
-    for (const std::string& name : exposure.names) listener_->InvalidateEntry(exposure.inode, name);
+    listener_->InvalidateNames(exposure.inode);
     work->Finish();
   });
   // At the latest when the names are invalid by themselves.

@@ -21,9 +21,9 @@ class RecordingListener final : public CacheListener {
     if (on_inode) on_inode(inode);
     Note("inode " + ToString(inode) + (data ? " data" : ""));
   }
-  void InvalidateEntry(InodeId parent, const std::string& name) override {
-    if (on_entry) on_entry(name);
-    Note("entry " + ToString(parent) + "/" + name);
+  void InvalidateNames(InodeId directory) override {
+    if (on_names) on_names();
+    Note("names " + ToString(directory));
   }
   std::vector<std::string> events() {
     std::lock_guard lock(mu_);
@@ -35,7 +35,7 @@ class RecordingListener final : public CacheListener {
   }
   // Set before use.
   std::function<void(InodeId)> on_inode;
-  std::function<void(const std::string&)> on_entry;
+  std::function<void()> on_names;
 
  private:
   void Note(std::string event) {

@@ -40,14 +40,30 @@ TEST_F(RecallTest, TheKernelIsInvalidatedBeforeTheAnswer) {
   ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
   ASSERT_TRUE(client->Lookup(root, kRoot, "a").ok());
   bool answered_early = false;
-  listener.on_entry = [&](const std::string&) { answered_early |= !master.Holds(1); };
+  listener.on_names = [&] { answered_early |= !master.Holds(1); };
   ASSERT_TRUE(master.Recall(1, proto::LEASE_NONE));
   EXPECT_EQ(master.AwaitRecallReply(1).inode(), 1u);
-  EXPECT_TRUE(listener.Saw("entry 1/a"));
+  EXPECT_TRUE(listener.Saw("names 1"));
   EXPECT_FALSE(answered_early);
   const int before = master.Total();
   ASSERT_TRUE(client->Lookup(root, kRoot, "a").ok());
   EXPECT_EQ(master.Total(), before + 1);
+}
+
+// Absent names as well, also in a directory of which every name is known, so that none was ever asked for.
+TEST_F(RecallTest, AbsentNamesAreTakenFromTheKernelToo) {
+  auto client = Connect(&listener);
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  const InodeId asked = client->Mkdir(root, kRoot, "asked", 0755)->attr.inode;
+  const InodeId unasked = client->Mkdir(root, kRoot, "unasked", 0755)->attr.inode;
+  EXPECT_EQ(client->Lookup(root, asked, "x").code(), StatusCode::kNotFound);
+  ASSERT_GT(client->NegativeValidNanos(asked), 0);
+  ASSERT_TRUE(master.Recall(asked.value(), proto::LEASE_NONE));
+  ASSERT_EQ(master.AwaitRecallReply(asked.value()).inode(), asked.value());
+  EXPECT_TRUE(listener.Saw("names " + ToString(asked)));
+  ASSERT_TRUE(master.Recall(unasked.value(), proto::LEASE_NONE));
+  ASSERT_EQ(master.AwaitRecallReply(unasked.value()).inode(), unasked.value());
+  EXPECT_FALSE(listener.Saw("names " + ToString(unasked))) << "the kernel was given none";
 }
 
 TEST_F(RecallTest, AContendedDirectoryGivesTheKernelNoNames) {
@@ -68,7 +84,7 @@ TEST_F(RecallTest, AnInvalidationThatBlocksInTheKernelDoesNotHoldTheAnswerBackFo
   std::mutex mu;
   std::condition_variable changed;
   bool answered = false;
-  listener.on_entry = [&](const std::string&) {
+  listener.on_names = [&] {
     std::unique_lock lock(mu);
     EXPECT_TRUE(changed.wait_for(lock, std::chrono::seconds(20), [&] { return answered; }));
   };

@@ -173,7 +173,7 @@ TEST_F(MountTest, CachedNamesAndAttributesGoWhenTheLeaseGoes) {
   EXPECT_EQ(cluster_->Calls("lookup"), lookups) << "the kernel did not cache that the name is absent";
   const auto made = other.Mknod({}, kRootInode, "new", client::FileType::kRegular, 0644, 0);
   ASSERT_TRUE(made.ok());
-  cache_.InvalidateEntry(kRootInode, "new");
+  cache_.InvalidateNames(kRootInode);
   EXPECT_EQ(access(Path("new").c_str(), F_OK), 0);
 
   struct stat info {};
@@ -216,7 +216,7 @@ TEST_F(MountTest, NamesAreInvalidatedWhileTheirDirectoryIsLocked) {
   cluster_->Hold("mkdir");
   std::thread maker([this] { EXPECT_EQ(mkdir(Path("dir").c_str(), 0755), 0); });
   cluster_->AwaitHeld("mkdir");  // the kernel holds the lock of the parent directory now
-  cache_.InvalidateEntry(kRootInode, "dir");
+  cache_.InvalidateNames(kRootInode);
   cache_.InvalidateInode(kRootInode, true);
   cluster_->Release("mkdir");
   maker.join();
