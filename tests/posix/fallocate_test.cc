@@ -183,6 +183,27 @@ TEST_F(SeekTest, FindsDataBetweenHoles) {
   IS(kFirst + 65'536, lseek(again, kFirst, SEEK_HOLE));
 }
 
+// Data that ends within a block, and the file goes on: the hole begins with the file's last written byte or
+// with the block behind it, and looking for it comes to an end wherever it begins.
+TEST_F(SeekTest, DataThatEndsWithinABlock) {
+  const int fd = Open("f", O_RDWR | O_CREAT);
+  constexpr off_t kAt = 50'000'000, kSize = 100 << 20;
+  OK(ftruncate(fd, kSize));
+  IS(4, pwrite(fd, "data", 4, kAt));
+  for (const bool synced : {false, true}) {
+    if (synced) OK(fsync(fd));
+    const off_t data = lseek(fd, 0, SEEK_DATA);
+    HOLDS(data <= kAt && data > kAt - 65'536);
+    const off_t hole = lseek(fd, kAt, SEEK_HOLE);
+    HOLDS(hole >= kAt + 4 && hole <= kAt + 65'536);
+    IS(hole, lseek(fd, hole, SEEK_HOLE));
+    IS(kAt + 5'000'000, lseek(fd, kAt + 5'000'000, SEEK_HOLE));
+    if (hole > kAt + 4) continue;  // whole blocks
+    IS(kAt + 4, lseek(fd, kAt + 4, SEEK_HOLE));
+    FAILS(ENXIO, lseek(fd, kAt + 4, SEEK_DATA));
+  }
+}
+
 TEST_F(SeekTest, SeesPunchedHoles) {
   MakeFile("f", Pattern(2, 1 << 20));
   const int fd = Open("f", O_RDWR);

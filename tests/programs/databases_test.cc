@@ -34,13 +34,11 @@ result = connection.execute('pragma integrity_check').fetchone()[0]
 print(result, connection.execute('select count(*) from t').fetchone()[0])
 )sh";
 
-class SqliteTest : public ProgramTest,
-                   public testing::WithParamInterface<const char *> {
-protected:
+class SqliteTest : public ProgramTest, public testing::WithParamInterface<const char*> {
+ protected:
   void SetUp() override {
     ProgramTest::SetUp();
-    if (IsSkipped() || HasFatalFailure())
-      return;
+    if (IsSkipped() || HasFatalFailure()) return;
     if (RunProgram({"python3", "-c", "import sqlite3"}).exit_code != 0)
       GTEST_SKIP() << "python3 with sqlite3 is not installed";
     std::ofstream(local_ + "/writer.py") << kWriter;
@@ -51,24 +49,21 @@ protected:
     const auto bytes = std::filesystem::file_size(local_ + "/report", error);
     return error ? 0 : static_cast<int64_t>(bytes);
   }
-  pid_t StartWriter(const std::string &database) {
+  pid_t StartWriter(const std::string& database) {
     const pid_t child = fork();
     if (child == 0) {
-      execlp("python3", "python3", (local_ + "/writer.py").c_str(),
-             database.c_str(), (local_ + "/report").c_str(), GetParam(),
-             nullptr);
+      execlp("python3", "python3", (local_ + "/writer.py").c_str(), database.c_str(),
+             (local_ + "/report").c_str(), GetParam(), nullptr);
       _exit(127);
     }
     return child;
   }
   // "ok ROWS"
-  int64_t CheckedRows(const std::string &database) {
-    const RunResult result =
-        RunProgram({"python3", local_ + "/checker.py", database});
+  int64_t CheckedRows(const std::string& database) {
+    const RunResult result = RunProgram({"python3", local_ + "/checker.py", database});
     EXPECT_EQ(result.exit_code, 0) << result.Both();
     EXPECT_TRUE(result.out.starts_with("ok ")) << result.out;
-    return result.out.starts_with("ok ") ? std::atoll(result.out.c_str() + 3)
-                                         : -1;
+    return result.out.starts_with("ok ") ? std::atoll(result.out.c_str() + 3) : -1;
   }
 };
 
@@ -78,8 +73,7 @@ TEST_P(SqliteTest, SurvivesKillsOfItsWriter) {
   for (int round = 0; round < 3; ++round) {
     const int64_t before = Reported();
     const pid_t writer = StartWriter(database);
-    ASSERT_TRUE(cluster_test::WaitUntil(
-        [&] { return Reported() >= before + 100; }, 60'000, 5));
+    ASSERT_TRUE(cluster_test::WaitUntil([&] { return Reported() >= before + 100; }, 60'000, 5));
     kill(writer, SIGKILL);
     waitpid(writer, nullptr, 0);
     rows = CheckedRows(database);
@@ -87,8 +81,7 @@ TEST_P(SqliteTest, SurvivesKillsOfItsWriter) {
     EXPECT_GE(rows, Reported());
     EXPECT_LE(rows, Reported() + 10 * (round + 1));
   }
-  Figure(std::string("sqlite ") + GetParam() + ": 3 kills, " +
-         std::to_string(rows) + " rows, integrity ok");
+  Figure(std::string("sqlite ") + GetParam() + ": 3 kills, " + std::to_string(rows) + " rows, integrity ok");
 }
 
 // Without shared memory between machines the write-ahead log is for one mount
@@ -96,8 +89,7 @@ TEST_P(SqliteTest, SurvivesKillsOfItsWriter) {
 TEST_P(SqliteTest, SurvivesAKilledMountAndIsReadOnAnother) {
   const std::string first = cluster_->AddMount() + "/m";
   const pid_t writer = StartWriter(first + "/db");
-  ASSERT_TRUE(
-      cluster_test::WaitUntil([&] { return Reported() >= 100; }, 60'000, 5));
+  ASSERT_TRUE(cluster_test::WaitUntil([&] { return Reported() >= 100; }, 60'000, 5));
   cluster_->KillMount(std::filesystem::path(first).parent_path());
   kill(writer, SIGKILL);
   waitpid(writer, nullptr, 0);
@@ -105,17 +97,13 @@ TEST_P(SqliteTest, SurvivesAKilledMountAndIsReadOnAnother) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Journals, SqliteTest, testing::Values("delete", "wal"),
-                         [](const auto &param) {
-                           return std::string(param.param);
-                         });
+                         [](const auto& param) { return std::string(param.param); });
 
 TEST_F(ProgramTest, PostgresRecoversFromACrash) {
-  if (!LongTestsWanted())
-    GTEST_SKIP() << "set CAIRN_LONG_TESTS=1 to run it";
-  SKIP_WITHOUT("initdb");
-  SKIP_WITHOUT("pgbench");
-  if (RunProgram({"id", "postgres"}).exit_code != 0)
-    GTEST_SKIP() << "there is no user postgres";
+  if (!LongTestsWanted()) GTEST_SKIP() << "set CAIRN_LONG_TESTS=1 to run it";
+  NEEDS("initdb");
+  NEEDS("pgbench");
+  if (RunProgram({"id", "postgres"}).exit_code != 0) GTEST_SKIP() << "there is no user postgres";
   RunProgram({"chmod", "755", cluster_->directory()});
   Succeeds(R"sh(
     mkdir pg; chown postgres pg; chmod 700 pg; mkdir "$L/s"; chown postgres "$L/s"
@@ -133,5 +121,5 @@ TEST_F(ProgramTest, PostgresRecoversFromACrash) {
            300);
 }
 
-} // namespace
-} // namespace cairn::programs_test
+}  // namespace
+}  // namespace cairn::programs_test

@@ -7,10 +7,10 @@ namespace cairn::programs_test {
 namespace {
 
 class MountHelperTest : public ProgramTest {
-protected:
+ protected:
   // Runs in a mount namespace of its own, in which /sbin has the helper as an
   // installation would have it.
-  RunResult InNamespace(const std::string &text) {
+  RunResult InNamespace(const std::string& text) {
     const std::string script =
         R"sh(
       set -eu
@@ -24,11 +24,8 @@ protected:
       mkdir -p "$L/x"
       )sh" +
         text;
-    return RunProgram(
-        {"unshare", "-m", "--propagation", "private", "bash", "-c", script},
-        {"M=" + mount_directory(), "L=" + local_,
-         "A=" + cluster_->MasterAddress()},
-        60);
+    return RunProgram({"unshare", "-m", "--propagation", "private", "bash", "-c", script},
+                      {"M=" + mount_directory(), "L=" + local_, "A=" + cluster_->MasterAddress()}, 60);
   }
 };
 
@@ -43,39 +40,31 @@ TEST_F(MountHelperTest, MountsByTypeWithOptions) {
     umount "$L/x"
     mount -t fuse.cairn "cairn://$A/m" "$L/x"; touch "$L/x/in-m"; test -e "$M/in-m"
     umount "$L/x")sh");
-  if (result.exit_code == 77)
-    GTEST_SKIP() << "no overlay file system here: " << result.Both();
+  if (result.exit_code == 77) GTEST_SKIP() << "no overlay file system here: " << result.Both();
   EXPECT_EQ(result.exit_code, 0) << result.Both();
 }
 
 TEST_F(MountHelperTest, MountsFromFstab) {
-  std::ofstream(local_ + "/fstab")
-      << cluster_->MasterAddress() << " " << local_
-      << "/x fuse.cairn "
-         "_netdev,nofail,noauto,subdir=/m,nosuid,nodev,x-systemd.automount 0 "
-         "0\n";
+  std::ofstream(local_ + "/fstab") << cluster_->MasterAddress() << " " << local_
+                                   << "/x fuse.cairn "
+                                      "_netdev,nofail,noauto,subdir=/m,nosuid,nodev,x-systemd.automount 0 "
+                                      "0\n";
   const RunResult result = InNamespace(R"sh(
     mount -T "$L/fstab" "$L/x"; touch "$L/x/by-fstab"; test -e "$M/by-fstab"
     grep " $L/x " /proc/self/mounts | grep -q 'fuse.cairn rw,nosuid,nodev'
     umount "$L/x")sh");
-  if (result.exit_code == 77)
-    GTEST_SKIP() << "no overlay file system here: " << result.Both();
+  if (result.exit_code == 77) GTEST_SKIP() << "no overlay file system here: " << result.Both();
   EXPECT_EQ(result.exit_code, 0) << result.Both();
 }
 
 TEST_F(MountHelperTest, SaysWhyItFails) {
-  const RunResult unknown =
-      InNamespace(R"sh(mount -t fuse.cairn "$A" "$L/x" -o nonsense=1)sh");
-  if (unknown.exit_code == 77)
-    GTEST_SKIP() << "no overlay file system here: " << unknown.Both();
+  const RunResult unknown = InNamespace(R"sh(mount -t fuse.cairn "$A" "$L/x" -o nonsense=1)sh");
+  if (unknown.exit_code == 77) GTEST_SKIP() << "no overlay file system here: " << unknown.Both();
   EXPECT_NE(unknown.exit_code, 0);
-  EXPECT_NE(unknown.Both().find("nonsense"), std::string::npos)
-      << unknown.Both();
-  const RunResult absent = InNamespace(
-      R"sh(mount -t fuse.cairn "cairn://$A/no/such/directory" "$L/x")sh");
+  EXPECT_NE(unknown.Both().find("nonsense"), std::string::npos) << unknown.Both();
+  const RunResult absent = InNamespace(R"sh(mount -t fuse.cairn "cairn://$A/no/such/directory" "$L/x")sh");
   EXPECT_NE(absent.exit_code, 0);
-  EXPECT_NE(absent.Both().find("/no/such/directory"), std::string::npos)
-      << absent.Both();
+  EXPECT_NE(absent.Both().find("/no/such/directory"), std::string::npos) << absent.Both();
 }
 
 // A directory as the root of a mount: nothing above it is reached, and names
@@ -104,5 +93,5 @@ TEST_F(MountHelperTest, NoatimeAndReadOnlyMountsLeaveTimesAlone) {
   EXPECT_EQ(result.exit_code, 0) << result.Both();
 }
 
-} // namespace
-} // namespace cairn::programs_test
+}  // namespace
+}  // namespace cairn::programs_test

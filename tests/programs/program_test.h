@@ -23,36 +23,30 @@ using cluster_test::RunProgram;
 using cluster_test::RunResult;
 
 // Longer cases run when the variable CAIRN_LONG_TESTS is set.
-inline bool LongTestsWanted() {
-  return std::getenv("CAIRN_LONG_TESTS") != nullptr;
-}
-inline bool Installed(const std::string &program) {
+inline bool LongTestsWanted() { return std::getenv("CAIRN_LONG_TESTS") != nullptr; }
+inline bool Installed(const std::string& program) {
   return RunProgram({"sh", "-c", "command -v " + program}).exit_code == 0;
 }
 
 class ProgramTest : public testing::Test {
-protected:
+ protected:
   void SetUp() override {
-    if (geteuid() != 0)
-      GTEST_SKIP() << "run it as root";
-    if (access("/dev/fuse", R_OK | W_OK) != 0)
-      GTEST_SKIP() << "/dev/fuse is not accessible";
+    if (geteuid() != 0) GTEST_SKIP() << "run it as root";
+    if (access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "/dev/fuse is not accessible";
     cluster_ = LocalCluster::Start();
     ASSERT_NE(cluster_, nullptr);
     local_ = cluster_->directory() + "/local";
     std::filesystem::create_directories(local_);
     std::filesystem::create_directories(cluster_->Path("m"));
   }
-  RunResult Script(const std::string &text, int timeout_s = 120) {
+  RunResult Script(const std::string& text, int timeout_s = 120) {
     return RunProgram({"bash", "-c", "set -euo pipefail; cd \"$M\"\n" + text},
-                      {"M=" + mount_directory(), "L=" + local_,
-                       "HOME=" + local_, "GIT_CONFIG_NOSYSTEM=1"},
+                      {"M=" + mount_directory(), "L=" + local_, "HOME=" + local_, "GIT_CONFIG_NOSYSTEM=1"},
                       timeout_s);
   }
-  void Succeeds(const std::string &text, int timeout_s = 120) {
+  void Succeeds(const std::string& text, int timeout_s = 120) {
     const RunResult result = Script(text, timeout_s);
-    EXPECT_EQ(result.exit_code, 0) << text << "\n"
-                                   << result.Both().substr(0, 4000);
+    EXPECT_EQ(result.exit_code, 0) << text << "\n" << result.Both().substr(0, 4000);
   }
   std::string mount_directory() const { return cluster_->Path("m"); }
 
@@ -60,8 +54,8 @@ protected:
   std::string local_;
 };
 
-} // namespace cairn::programs_test
+}  // namespace cairn::programs_test
 
-#define SKIP_WITHOUT(program)                                                  \
-  if (!::cairn::programs_test::Installed(program))                             \
-  GTEST_SKIP() << program << " is not installed"
+#define NEEDS(program)                                \
+  ASSERT_TRUE(::cairn::programs_test::Installed(program)) \
+      << program << " is not installed: run scripts/install-packages test"

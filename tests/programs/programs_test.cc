@@ -5,7 +5,7 @@ namespace cairn::programs_test {
 namespace {
 
 TEST_F(ProgramTest, GitClonesCollectsAndFindsNothingChanged) {
-  SKIP_WITHOUT("git");
+  NEEDS("git");
   Succeeds(R"sh(
     git config --global user.email test@example; git config --global user.name test; git config --global gc.auto 0
     git init -q "$L/origin"; cd "$L/origin"
@@ -25,7 +25,7 @@ TEST_F(ProgramTest, GitClonesCollectsAndFindsNothingChanged) {
 
 // Two mounts work on one repository in turn; each finds what the other did.
 TEST_F(ProgramTest, GitOnTwoMountsInTurn) {
-  SKIP_WITHOUT("git");
+  NEEDS("git");
   const std::string second = cluster_->AddMount() + "/m";
   Succeeds(R"sh(
     git config --global user.email test@example; git config --global user.name test; git config --global --add safe.directory '*'
@@ -33,17 +33,16 @@ TEST_F(ProgramTest, GitOnTwoMountsInTurn) {
   for (int i = 1; i <= 10; ++i) {
     const std::string at = (i % 2 == 0 ? mount_directory() : second) + "/repo";
     const std::string n = std::to_string(i);
-    Succeeds("cd '" + at +
-             "'; test \"$(cat counter)\" = " + std::to_string(i - 1) +
-             "; test -z \"$(git status --porcelain)\"; echo " + n +
-             " > counter; git commit -qam " + n);
+    Succeeds("cd '" + at + "'; test \"$(cat counter)\" = " + std::to_string(i - 1) +
+             "; test -z \"$(git status --porcelain)\"; echo " + n + " > counter; git commit -qam " + n);
   }
-  Succeeds("cd repo; git fsck --no-progress; test \"$(git log --oneline | wc "
-           "-l)\" -eq 11");
+  Succeeds(
+      "cd repo; git fsck --no-progress; test \"$(git log --oneline | wc "
+      "-l)\" -eq 11");
 }
 
 TEST_F(ProgramTest, RsyncFindsNothingToDoTheSecondTime) {
-  SKIP_WITHOUT("rsync");
+  NEEDS("rsync");
   Succeeds(R"sh(
     mkdir -p "$L/s/dir/deep"; cd "$L/s"
     seq 10000 > a; ln a hard; ln -s a soft; head -c 300000 /dev/urandom > dir/random; mkfifo fifo; touch -d 1969-07-20T20:17:40.5 old
@@ -56,8 +55,8 @@ TEST_F(ProgramTest, RsyncFindsNothingToDoTheSecondTime) {
 }
 
 TEST_F(ProgramTest, TarKeepsAclsAttributesAndHoles) {
-  SKIP_WITHOUT("tar");
-  SKIP_WITHOUT("setfacl");
+  NEEDS("tar");
+  NEEDS("setfacl");
   Succeeds(R"sh(
     mkdir -p t/dir; cd t
     seq 20000 > a; ln a hard; ln -s a soft; chmod 2750 dir; chown 1234:5678 a
@@ -92,7 +91,7 @@ TEST_F(ProgramTest, DuAgreesOnAllMounts) {
 }
 
 TEST_F(ProgramTest, ACxxProjectBuilds) {
-  SKIP_WITHOUT("cmake");
+  NEEDS("cmake");
   Succeeds(R"sh(
     mkdir p; cd p
     printf 'cmake_minimum_required(VERSION 3.16)\nproject(p CXX)\nadd_library(l STATIC a.cc b.cc c.cc)\nadd_executable(m m.cc)\ntarget_link_libraries(m l)\n' > CMakeLists.txt
@@ -106,7 +105,7 @@ TEST_F(ProgramTest, ACxxProjectBuilds) {
 }
 
 TEST_F(ProgramTest, FioVerifiesWhatItWrote) {
-  SKIP_WITHOUT("fio");
+  NEEDS("fio");
   Succeeds(R"sh(
     mkdir f
     fio --directory=f --name=v --rw=randwrite --bs=512-64k --size=6m --numjobs=3 --verify=crc32c --verify_fatal=1 --do_verify=1 \
@@ -117,15 +116,13 @@ TEST_F(ProgramTest, FioVerifiesWhatItWrote) {
 }
 
 TEST_F(ProgramTest, DbenchRuns) {
-  SKIP_WITHOUT("dbench");
+  NEEDS("dbench");
   Succeeds("mkdir b; dbench -D b -t 5 2 >/dev/null", 120);
 }
 
 TEST_F(ProgramTest, AnExt4ImageOnTheMountStaysConsistent) {
-  SKIP_WITHOUT("mkfs.ext4");
-  if (Script(
-          "truncate -s 1M probe; d=$(losetup -f --show probe); losetup -d $d")
-          .exit_code != 0)
+  NEEDS("mkfs.ext4");
+  if (Script("truncate -s 1M probe; d=$(losetup -f --show probe); losetup -d $d").exit_code != 0)
     GTEST_SKIP() << "no loop devices here";
   Succeeds(R"sh(
     truncate -s 48M image; mkfs.ext4 -q image
@@ -142,5 +139,5 @@ TEST_F(ProgramTest, AnExt4ImageOnTheMountStaysConsistent) {
            300);
 }
 
-} // namespace
-} // namespace cairn::programs_test
+}  // namespace
+}  // namespace cairn::programs_test
