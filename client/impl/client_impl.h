@@ -80,6 +80,7 @@ struct ClientParts {
   const Clock* clock = SystemClock::Get();
   int64_t write_back_ms = 500;    // commits of closed files are gathered for so long
   size_t write_back_files = 128;  // in one request
+  int64_t lock_hold_back_ms = 20;  // the kernel's delay in telling of the end of an open file
   int64_t idle_lease_ms = 1'000;  // a write lease without open files is sealed and lowered after
   int64_t idle_chunk_ms = 1'000;  // a chunk of an open file is sealed after
 };

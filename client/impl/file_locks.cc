@@ -22,7 +22,7 @@ Result<std::optional<LockHolder>> ClientImpl::TestLock(const Caller&, const Lock
 
 Status ClientImpl::ReleaseRecordLocks(Handle number, uint64_t owner) {
   const HandlePtr handle = FindHandle(number);
-  return handle ? locks_->Closed(handle->file->inode, owner) : Status::Ok();
+  return handle ? locks_->Closed(handle->file->inode, number, owner) : Status::Ok();
 }
 
 void ClientImpl::ReleaseHandleLocks(Handle number, uint64_t flock_owner) {

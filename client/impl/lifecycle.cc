@@ -35,9 +35,13 @@ ClientImpl::ClientImpl(ClientParts parts)
                          .request_timeout_ms = options_.request_timeout_ms,
                          .connect_timeout_ms = options_.connect_timeout_ms};
   session_.reset(new Session(std::move(session), connector_.get(), this, clock_));
-  locks_ = std::make_unique<LockClient>(session_.get(), options_.request_timeout_ms, [this](Handle handle) {
-    if (const HandlePtr open = FindHandle(handle)) open->lock_lost = true;
-  });
+  locks_ = std::make_unique<LockClient>(
+      session_.get(), options_.request_timeout_ms,
+      [this](Handle handle) {
+        if (const HandlePtr open = FindHandle(handle)) open->lock_lost = true;
+      },
+      [this](int64_t delay_ms, std::function<void()> work) { workers_->RunAfter(delay_ms, std::move(work)); },
+      parts.lock_hold_back_ms);
   cache_ = std::make_unique<LeaseCache>(options_.max_leases, clock_,
                                         [this] { return session_->ValidUntilNanos(); });
 }
@@ -144,11 +148,12 @@ Result<proto::Reply> ClientImpl::CallSystem(proto::Request request, OnReplyFn on
   return session_->Call(std::move(request), {.timeout_ms = timeout_ms, .on_reply = std::move(on_reply)});
 }
 
-Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
-                                                     const std::vector<SealedChunk>& seals) {
+Result<std::vector<ChunkPlace>> ClientImpl::Announce(InodeId inode, Epoch lease, uint64_t first,
+                                                     uint32_t count, const std::vector<SealedChunk>& seals) {
   std::optional<Session::Ticket> told;
   if (!seals.empty()) {
-    // Right before the announcement; sizes and times are left to the ordinary commits, which are in order among themselves.
+    // Right before the announcement; sizes and times are left to the ordinary commits, which are in order
+    // among themselves.
     proto::Request commits;
     proto::InodeCommit* commit = commits.mutable_write_back()->add_commits();
     commit->set_inode(inode.value());

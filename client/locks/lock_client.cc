@@ -140,11 +140,49 @@ bool LockClient::DecideHere(Ops::iterator op, Finished* finished) {
   if (outcome == LockOutcome::kGranted) {
     Finish(op, Status::Ok(), finished);
   } else if (outcome == LockOutcome::kConflict) {
-    Finish(op, WouldBlock(), finished);
+    if (!HoldBack(op)) Finish(op, WouldBlock(), finished);
   } else {
     Finish(op, {StatusCode::kNoLocks, "this mount holds too many locks"}, finished);
   }
   return true;
+}
+
+bool LockClient::HoldBack(Ops::iterator op) {
+  if (op->second.refused_before || closing_.empty()) return false;
+  const auto holder = table_.Conflict(op->second.lock);
+  const auto file = files_.find(op->second.lock.inode);
+  if (!holder || file == files_.end()) return false;
+  const auto handles = file->second.handles_of.find(holder->owner.owner);
+  if (handles == file->second.handles_of.end()) return false;
+  const SteadyTime since = steady_clock::now() - milliseconds(hold_back_ms_);
+  const bool ending = std::any_of(handles->second.begin(), handles->second.end(), [&](uint64_t handle) {
+    const auto closing = closing_.find(handle);
+    return closing != closing_.end() && closing->second >= since;
+  });
+  if (!ending) return false;
+  op->second.state = State::kHeldBack;
+  op->second.refused_before = true;
+  ++held_back_;
+  run_later_(hold_back_ms_, [this, ticket = op->first] {
+    Finished finished;
+    {
+      std::lock_guard lock(mu_);
+      const auto again = ops_.find(ticket);
+      if (again != ops_.end() && again->second.state == State::kHeldBack) TryAgain(again, false, &finished);
+    }
+    Finish(std::move(finished));
+  });
+  return true;
+}
+
+void LockClient::TryAgain(Ops::iterator op, bool reader, Finished* finished) {
+  --held_back_;
+  op->second.state = State::kNew;
+  if (stopped_ || !op->second.done) {
+    Finish(op, stop_status_, finished);
+  } else if (!DecideHere(op, finished)) {
+    Ask(op, reader);
+  }
 }
 
 bool LockClient::MayHold(InodeId inode, LockSpace space, uint64_t owner) const {
@@ -231,7 +269,8 @@ void LockClient::OnReply(const proto::Request& request, const proto::Reply& repl
             gone.type = LockType::kUnlock;
             table_.Assign(gone);
           }
-          Finish(op, status, &finished);
+          const bool refused = status.code() == StatusCode::kWouldBlock && op->second.done;
+          if (!refused || !HoldBack(op)) Finish(op, status, &finished);
         } else if (reply.lock().queued()) {
           op->second.state = State::kWaiting;
           op->second.cancel_sent = false;
@@ -327,7 +366,7 @@ Result<std::optional<LockHolder>> LockClient::Test(InodeId inode, const LockRequ
   return std::optional(found(FromProto(reply.lock().holder())));
 }
 
-Status LockClient::Closed(InodeId inode, uint64_t owner) {
+Status LockClient::Closed(InodeId inode, Handle handle, uint64_t owner) {
   struct Waiting {
     std::mutex mu;
     std::condition_variable changed;
@@ -338,7 +377,13 @@ Status LockClient::Closed(InodeId inode, uint64_t owner) {
   {
     std::lock_guard lock(mu_);
     const auto file = files_.find(inode);
-    if (file == files_.end() || file->second.handles_of.erase(owner) == 0) return Status::Ok();
+    if (file == files_.end()) return Status::Ok();
+    const bool had = file->second.handles_of.erase(owner) != 0;
+    for (const auto& [other, handles] : file->second.handles_of) {
+      if (handles.contains(static_cast<uint64_t>(handle)))
+        closing_[static_cast<uint64_t>(handle)] = steady_clock::now();
+    }
+    if (!had) return Status::Ok();
     if (!MayHold(inode, LockSpace::kRecord, owner)) {
       DropIfIdle(inode);
       return Status::Ok();
@@ -369,6 +414,7 @@ void LockClient::Released(InodeId inode, Handle handle, uint64_t flock_owner) {
   {
     std::lock_guard lock(mu_);
     lost_handles_.erase(number);
+    closing_.erase(number);
     const auto file = files_.find(inode);
     if (file != files_.end()) {
       auto& handles_of = file->second.handles_of;
@@ -392,6 +438,20 @@ void LockClient::Released(InodeId inode, Handle handle, uint64_t flock_owner) {
     const LockRequest all{.flock = space == LockSpace::kFlock, .kind = LockKind::kUnlock, .owner = owner};
     Run(Begin(inode, all, [](const Status&) {}));
   }
+  if (gone.empty()) return;
+  // Those who were refused because of it are first in line.
+  Finished finished;
+  {
+    std::lock_guard lock(mu_);
+    std::vector<uint64_t> again;
+    for (const auto& [ticket, op] : ops_) {
+      if (held_back_ == 0) break;
+      if (op.state == State::kHeldBack && op.lock.inode == inode) again.push_back(ticket);
+    }
+    std::sort(again.begin(), again.end());
+    for (const uint64_t ticket : again) TryAgain(ops_.find(ticket), false, &finished);
+  }
+  Finish(std::move(finished));
 }
 
 void LockClient::Expire() {

@@ -19,6 +19,11 @@
 // When the session is lost, or an administrator breaks a lock, the handles through which its owner locked the
 // file are lost: `lose_handle` is called, the file's data may be somebody else's by now.
 //
+// The kernel reports the end of an open file (Released) without waiting for it, right after the close
+// (Closed). Who asks for a lock just then and must not wait would be refused by an owner that is gone, so
+// such a refusal is held back for a moment, until the open file has ended or it turns out that somebody else
+// has it open as well.
+//
 // Thread-safety: any thread; those marked [reader] only from the session's reader thread.
 #pragma once
 
@@ -40,8 +45,14 @@ namespace cairn::client {
 
 class LockClient {
  public:
-  LockClient(Session* session, int64_t request_timeout_ms, std::function<void(Handle)> lose_handle)
-      : session_(session), request_timeout_ms_(request_timeout_ms), lose_handle_(std::move(lose_handle)) {}
+  using RunLater = std::function<void(int64_t delay_ms, std::function<void()> work)>;
+  LockClient(Session* session, int64_t request_timeout_ms, std::function<void(Handle)> lose_handle,
+             RunLater run_later, int64_t hold_back_ms)
+      : session_(session),
+        request_timeout_ms_(request_timeout_ms),
+        lose_handle_(std::move(lose_handle)),
+        run_later_(std::move(run_later)),
+        hold_back_ms_(hold_back_ms) {}
 
   uint64_t Begin(InodeId inode, const LockRequest& request, LockDone done);
   void Run(uint64_t ticket);
@@ -49,7 +60,7 @@ class LockClient {
   bool Cancel(uint64_t ticket, Cancelling how);
   Result<std::optional<LockHolder>> Test(InodeId inode, const LockRequest& request);
   // A process closed a descriptor: its record locks on the file go.
-  Status Closed(InodeId inode, uint64_t owner);
+  Status Closed(InodeId inode, Handle handle, uint64_t owner);
   // The open file is gone: what it owned itself goes (flock, open file descriptions). Does not wait.
   void Released(InodeId inode, Handle handle, uint64_t flock_owner);
   // Ends requests that the master has not answered for too long. Now and then.
@@ -71,7 +82,7 @@ class LockClient {
 
  private:
   using SteadyTime = std::chrono::steady_clock::time_point;
-  enum class State : uint8_t { kNew, kAsking, kWaiting };
+  enum class State : uint8_t { kNew, kAsking, kWaiting, kHeldBack };
   struct Op {
     locks::Lock lock;
     bool wait = false;
@@ -80,6 +91,7 @@ class LockClient {
     State state = State::kNew;
     bool cancel = false;  // as soon as it waits
     bool cancel_sent = false;
+    bool refused_before = false;  // held back once
     SteadyTime since{};
   };
   struct FileState {
@@ -96,6 +108,9 @@ class LockClient {
   // All with mu_ held.
   void Finish(Ops::iterator op, const Status& status, Finished* finished);
   bool DecideHere(Ops::iterator op, Finished* finished);
+  // The lock in the way belongs to an open file that is being closed: true, the request is tried again soon.
+  bool HoldBack(Ops::iterator op);
+  void TryAgain(Ops::iterator op, bool reader, Finished* finished);
   void Ask(Ops::iterator op, bool reader);
   void SendCancel(uint64_t ticket, Op& op, bool reader);
   void Granted(Ops::iterator op, Finished* finished);
@@ -109,6 +124,8 @@ class LockClient {
   Session* const session_;
   const int64_t request_timeout_ms_;
   const std::function<void(Handle)> lose_handle_;
+  const RunLater run_later_;
+  const int64_t hold_back_ms_;
   std::atomic<uint64_t> decided_here_{0};
 
   mutable std::mutex mu_;
@@ -122,6 +139,8 @@ class LockClient {
   std::map<InodeId, uint64_t> delegated_;  // with the time of the last use
   uint64_t uses_ = 0;
   std::set<uint64_t> lost_handles_;
+  std::map<uint64_t, SteadyTime> closing_;  // handles with locks that somebody has just closed
+  size_t held_back_ = 0;
 };
 
 }  // namespace cairn::client

@@ -59,6 +59,7 @@ class ClientTest : public ::testing::Test {
     parts.clock = &clock;
     parts.idle_lease_ms = idle_lease_ms;
     parts.write_back_ms = write_back_ms;
+    parts.lock_hold_back_ms = lock_hold_back_ms;
     parts.servers = &servers;
     parts.make_data_path = [this](const std::string&, MasterPort*, int64_t) {
       return [this](InodeId inode, uint64_t) -> std::unique_ptr<FileData> {
@@ -71,6 +72,7 @@ class ClientTest : public ::testing::Test {
   }
 
   static constexpr InodeId kRoot = kRootInode;
+  int64_t lock_hold_back_ms = 3'000;  // before Connect
   ManualClock clock;
   Replicas replicas;
   FakeMaster master;

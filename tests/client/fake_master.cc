@@ -385,7 +385,13 @@ Status FakeMaster::CheckSearch(uint64_t directory, const proto::Credentials& cal
 proto::Reply FakeMaster::Execute(SessionState& session, const proto::Request& request) {
   proto::Reply reply;
   reply.set_number(request.number());
-  Status status = ExecuteNamespace(session, request, &reply);
+  Status status(StatusCode::kNotSupported, "");
+  if (request.has_lock() || request.has_return_locks() || request.has_cancel_lock()) {
+    // Every lock is granted, with the right to decide further ones.
+    if (request.has_lock()) reply.mutable_lock()->set_delegated(request.lock().lock().type() != proto::LOCK_UNLOCK);
+    return reply;
+  }
+  status = ExecuteNamespace(session, request, &reply);
   if (status.code() == StatusCode::kNotSupported) status = ExecuteFile(session, request, &reply);
   if (status.ok() && IsMutation(request)) reply.set_log_index(++log_index_);
   if (request.has_sync() || request.write_back().durable()) durable_index_ = log_index_;

@@ -95,6 +95,30 @@ TEST_F(LocksTest, FlockExcludesAcrossMountsAndEndsWithTheOpenFile) {
   EXPECT_EQ(b.Ask("flock f ex try"), "ok") << "a conversion that failed has given its shared lock up";
 }
 
+TEST_F(LocksTest, AnOpenFileThatWasClosedIsInNobodysWay) {
+  // The kernel tells the mount of its end without waiting; whoever comes right after must not be refused by
+  // it.
+  Worker other;
+  other.Must("open f " + OnA() + " rw");
+  for (int round = 0; round < 200; ++round) {
+    Worker& first = round % 2 == 0 ? a : other;
+    Worker& second = round % 2 == 0 ? other : a;
+    first.Must("open g " + OnA() + " rw");
+    first.Must(round % 3 == 0 ? "lock g w 0 0 try ofd" : "flock g ex try");
+    first.Must("close g");
+    second.Must("open g " + OnA() + " rw");
+    second.Must(round % 3 == 0 ? "lock g w 0 0 try ofd" : "flock g ex try");
+    second.Must("close g");
+  }
+  // An open file that somebody else still has is in the way.
+  a.Must("flock f ex try");
+  const pid_t child = std::stoi(a.Must("fork"));
+  a.Must("close f");
+  EXPECT_EQ(other.Ask("flock f ex try"), Err(EAGAIN));
+  kill(child, SIGKILL);
+  EXPECT_EQ(other.Ask("flock f ex wait"), "ok");
+}
+
 TEST_F(LocksTest, WaitersGetTheLockInTheirOrder) {
   a.Must("lock f w 0 0 try posix");
   Worker c;
