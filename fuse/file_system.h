@@ -17,6 +17,7 @@
 #include "fuse/lookup_counts.h"
 #include "fuse/removed_directories.h"
 #include "fuse/requests_in_progress.h"
+#include "fuse/shared_mappings.h"
 
 namespace cairn::fuse {
 
@@ -34,7 +35,8 @@ class FileSystem {
         options_(options),
         errors_(clock),
         requests_(clock, metrics),
-        interrupted_locks_(client) {}
+        interrupted_locks_(client),
+        shared_mappings_(kernel_cache) {}
 
   static const fuse_lowlevel_ops& Operations();
 
@@ -45,6 +47,7 @@ class FileSystem {
   KernelCache& kernel_cache() { return kernel_cache_; }
   RequestsInProgress& requests() { return requests_; }
   InterruptedLocks& interrupted_locks() { return interrupted_locks_; }
+  SharedMappings& shared_mappings() { return shared_mappings_; }
   const FileSystemOptions& options() const { return options_; }
   // INIT was answered: the kernel sends requests.
   bool initialized() const { return initialized_.load(); }
@@ -73,6 +76,7 @@ class FileSystem {
   std::atomic<bool> direct_drops_pages_{false};
   RequestsInProgress requests_;
   InterruptedLocks interrupted_locks_;
+  SharedMappings shared_mappings_;
 };
 
 FileSystem& FileSystemOf(fuse_req_t req);

@@ -42,12 +42,15 @@ void OnInterrupt(fuse_req_t req, void* data) {
   }
 }
 
-void Start(fuse_req_t req, InodeId inode, const client::LockRequest& request) {
+void Start(fuse_req_t req, fuse_ino_t ino, const client::LockRequest& request) {
   FileSystem& fs = FileSystemOf(req);
+  const InodeId inode = fs.ToInode(ino);
   const uint64_t ticket = fs.client().BeginLock(
       request, [req, inode, &fs](const Status& status) { fs.ReplyStatus(req, "lock", inode, status); });
   fuse_req_interrupt_func(req, OnInterrupt, reinterpret_cast<void*>(ticket));
-  fs.client().RunLock(ticket);  // `req` may be gone after this
+  // `req` may be gone once it runs.
+  fs.shared_mappings().Before(inode, ino, fuse_req_ctx(req)->pid,
+                              [&fs, ticket] { fs.client().RunLock(ticket); });
 }
 
 client::LockKind KindOf(short type) {
@@ -89,7 +92,7 @@ void SetLock(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file, struct flock*
   client::LockRequest request = RecordRequest(file, *lock);
   request.wait = sleep != 0;
   request.open_description = request.wait && CalledOpenDescription(fuse_req_ctx(req)->pid);
-  Start(req, FileSystemOf(req).ToInode(ino), request);
+  Start(req, ino, request);
 }
 
 void Flock(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file, int operation) {
@@ -102,7 +105,7 @@ void Flock(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file, int operation) 
   request.owner = file->lock_owner;
   request.pid = fuse_req_ctx(req)->pid;
   request.wait = (operation & LOCK_NB) == 0 && request.kind != client::LockKind::kUnlock;
-  Start(req, FileSystemOf(req).ToInode(ino), request);
+  Start(req, ino, request);
 }
 
 }  // namespace

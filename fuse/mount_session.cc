@@ -63,6 +63,7 @@ Status MountSession::Begin() {
             "mounting at " + options_.mountpoint + " failed (the reason was printed above or logged)"};
   }
   if (const auto mounted = FindMount(options_.mountpoint); mounted) device_ = mounted->device;
+  fs_.shared_mappings().SetDevice(device_);
   cache_.Attach(session_, fs_.options().root);
 
   // Interrupts the loop's wait when the session is to end without the kernel's help; see Stop.
@@ -131,6 +132,11 @@ void MountSession::Stop() {
     }
   }
   loop_.join();
+  // A detached mount may have requests that nobody serves any more; whoever waits for one, a recall that
+  // drops pages for example, would keep Detach waiting.
+  const size_t colon = device_.find(':');
+  if (colon != std::string::npos)
+    std::ofstream("/sys/fs/fuse/connections/" + device_.substr(colon + 1) + "/abort") << "1\n";
   // Those who still wait for a lock are answered while there is a session to answer on.
   fs_.client().AbandonLocks();
   cache_.Detach();

@@ -286,7 +286,13 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   bool BeginLowering(const FilePtr& file, LeaseKind keep, CommitItem* item);
   void SealForCommit(CommitItem& item);
   void LowerIdle(std::vector<FilePtr> files, LeaseKind keep);
+  // The last write-back (last_write_back.cc). With nothing heard of any server for give_up_ms the waits for it end.
   void SealAll();
+  std::vector<FilePtr> WrittenFiles();
+  void FlushWritten(const std::vector<FilePtr>& files, std::vector<Status>* results);
+  void LimitWaits(int64_t give_up_ms);
+  void NoteProgress();
+  bool GaveUp() const { return std::chrono::steady_clock::now() >= give_up_at_.load(std::memory_order_relaxed); }
   void CloseHolds();
 
   // Constant after construction.
@@ -313,6 +319,9 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   std::atomic<uint64_t> recalls_{0};
   std::atomic<bool> evicting_{false};
   std::atomic<bool> stopping_{false};
+  std::atomic<std::chrono::steady_clock::time_point> give_up_at_{std::chrono::steady_clock::time_point::max()};
+  std::atomic<int64_t> give_up_ms_{0};  // 0: waits are not limited
+  std::atomic<bool> gave_up_before_{false};
 
   mutable std::mutex files_mu_;
   // Guarded by files_mu_:

@@ -58,6 +58,8 @@ Result<std::unique_ptr<ClientImpl>> ClientImpl::Start(ClientParts parts) {
 
 ClientImpl::~ClientImpl() {
   stopping_ = true;
+  LimitWaits(options_.write_timeout_ms);
+  const InterruptScope scope([this] { return GaveUp(); });
   AbandonLocks();
   {
     std::lock_guard lock(write_back_mu_);
@@ -185,8 +187,7 @@ Result<std::vector<ChunkPlace>> ClientImpl::Layout(InodeId inode, uint64_t first
   return FromProto(reply.layout().chunks());
 }
 
-Result<std::vector<ChunkPlace>> ClientImpl::ExistingChunks(InodeId inode, uint64_t first,
-                                                           uint32_t count) {
+Result<std::vector<ChunkPlace>> ClientImpl::ExistingChunks(InodeId inode, uint64_t first, uint32_t count) {
   proto::Request request;
   proto::LayoutOp* op = request.mutable_layout();
   op->set_inode(inode.value());

@@ -155,28 +155,4 @@ Status ClientImpl::FsyncInode(InodeId inode) {
   return SyncMaster();
 }
 
-Status ClientImpl::SyncAll() {
-  std::vector<FilePtr> files;
-  {
-    std::lock_guard lock(write_back_mu_);
-    for (const auto& [inode, file] : written_) files.push_back(file);
-  }
-  const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
-  Status first;
-  const auto note = [&](const Status& status) {
-    if (first.ok() && !status.ok()) first = status;
-  };
-  for (const FilePtr& file : files) {
-    auto use = EnterIfWriting(file, deadline);
-    if (!use.ok()) {
-      note(use.status());
-    } else if (*use) {
-      note(file->data->FlushDurable());
-    }
-  }
-  WriteBackRound(true);
-  note(SyncMaster());
-  return first;
-}
-
 }  // namespace cairn::client

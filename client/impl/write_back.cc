@@ -117,6 +117,7 @@ void ClientImpl::CommitAnswered(const Result<proto::Reply>& reply, std::vector<C
 }
 
 void ClientImpl::WriteBackMain() {
+  const InterruptScope scope([this] { return GaveUp(); });
   std::unique_lock lock(write_back_mu_);
   while (!write_back_stop_) {
     // Answers to seals come within milliseconds; then the leases can go.
@@ -278,7 +279,10 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
       if (BeginLowering(files[i], keep, &item)) items.push_back(std::move(item));
     }
     if (items.empty()) continue;
-    InParallel(*workers_, items.size(), [&](size_t i) { SealForCommit(items[i]); });
+    InParallel(*workers_, items.size(), [&](size_t i) {
+      const InterruptScope scope([this] { return GaveUp(); });
+      SealForCommit(items[i]);
+    });
     SendCommits(items);
     bool unreachable = false;
     for (CommitItem& item : items) {
@@ -317,16 +321,8 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
     }
     // A client that ends does not wait once per batch for a master that is not there: it recovers what stays.
     if (unreachable && stopping_) return;
+    NoteProgress();
   }
-}
-
-void ClientImpl::SealAll() {
-  std::vector<FilePtr> files;
-  {
-    std::lock_guard lock(write_back_mu_);
-    for (const auto& [inode, file] : written_) files.push_back(file);
-  }
-  LowerIdle(std::move(files), LeaseKind::kNone);
 }
 
 void ClientImpl::CloseHolds() {

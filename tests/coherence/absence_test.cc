@@ -201,10 +201,17 @@ TEST_F(AbsenceTest, UnmountingNeedsNoServer) {
   EXPECT_EQ(mounts.find(second + " "), std::string::npos);
   EXPECT_EQ(mounts.find(third + " "), std::string::npos);
   EXPECT_TRUE(w.Kill(5'000));
+  start = NowMillis();
   EXPECT_TRUE(WaitUntil(
       [&] { return kill(cluster->MountPid(second), 0) != 0 && kill(cluster->MountPid(third), 0) != 0; },
-      90'000))
+      20'000))
       << "the processes of the mounts stay";
+  Figure("their processes ended " + std::to_string(NowMillis() - start) + " ms later");
+  const auto log = ReadSmallFile(cluster->LogOf("mnt3"), 1 << 20);
+  ASSERT_TRUE(log.ok());
+  EXPECT_NE(log->find("10 bytes written last did not reach the disks of a write quorum"), std::string::npos)
+      << *log;
+  EXPECT_NE(log->find("10 bytes of 1 files were not written back"), std::string::npos) << *log;
   cluster->Up();
 }
 

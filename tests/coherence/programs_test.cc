@@ -2,6 +2,7 @@
 // git.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "tests/cluster/harness.h"
@@ -123,21 +124,38 @@ TEST_F(ProgramsTest, GitIsUsedFromTwoMountsInTurn) {
   EXPECT_EQ(checked.exit_code, 0) << checked.Both();
 }
 
-// Debian's ctdb, where it is installed: the reference for locks and for mappings shared by locks.
+// Debian's ctdb: the reference for locks, and for what is passed on under them. With -rw each process raises
+// the byte that it has locked and reports by how much it was raised since it had it last: by once for each
+// process.
 TEST_F(ProgramsTest, PingPongOfCtdb) {
-  if (!Installed("ping_pong")) GTEST_SKIP() << "ping_pong is not installed (Debian package ctdb)";
-  std::vector<std::thread> threads;
-  for (const std::string& mount : mounts) {
-    threads.emplace_back([&, mount] {
-      const auto result =
-          RunProgram({"/usr/bin/env", "timeout", "10", "ping_pong", "-rw", mount + "/pp", "3"}, {}, 60);
-      EXPECT_EQ(result.exit_code, 124) << result.Both();  // it runs until it is stopped
-      const size_t last = result.out.rfind("data increment");
-      Figure("ping_pong: " +
-             (last == std::string::npos ? result.out.substr(0, 60) : result.out.substr(last, 30)));
-    });
+  ASSERT_TRUE(Installed("ping_pong"))
+      << "ping_pong is not installed (Debian's ctdb): scripts/install-packages test";
+  const char* const seconds = std::getenv("CAIRN_LONG_TESTS") != nullptr ? "30" : "3";
+  for (const char* kind : {"", "-rw", "-rwm"}) {
+    std::string outputs[2];
+    std::vector<std::thread> threads;
+    for (int m = 0; m < 2; ++m) {
+      threads.emplace_back([&, m] {
+        std::vector<std::string> command = {"/usr/bin/env", "timeout", seconds, "stdbuf", "-o0", "ping_pong"};
+        if (*kind != '\0') command.push_back(kind);
+        command.insert(command.end(), {mounts[m] + "/pp" + kind, "3"});
+        const auto result = RunProgram(command, {}, 60);
+        EXPECT_EQ(result.exit_code, 124) << result.Both();  // it runs until it is stopped
+        outputs[m] = result.out;
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    for (const std::string& output : outputs) {
+      EXPECT_NE(output.find("locks/sec"), std::string::npos) << output;
+      const size_t last = output.rfind("data increment = ");
+      const std::string increment = last == std::string::npos ? "" : output.substr(last + 17, 2);
+      Figure(std::string("ping_pong ") + kind +
+             " on two mounts: " + output.substr(output.rfind('\r', output.size() - 2) + 1));
+      // Through mappings, bytes of one page that are locked by two mounts at once are excused
+      // (docs/posix.md).
+      if (kind == std::string("-rw")) EXPECT_EQ(increment.substr(0, 1), "2") << output;
+    }
   }
-  for (auto& thread : threads) thread.join();
 }
 
 }  // namespace

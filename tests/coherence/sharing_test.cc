@@ -219,6 +219,28 @@ TEST_F(SharingTest, MappedReadersSeeWhatOthersWrite) {
   Report("shared mappings");
 }
 
+// What is written through a mapping under a lock is there for the next one who has the lock, without msync.
+TEST_F(SharingTest, LocksPassSharedMappingsOn) {
+  w[0].Must("open f " + On(0) + " rwc");
+  w[0].Must("write f 0 " + std::string(9000, '.'));
+  for (int m = 1; m < kMounts; ++m) w[m].Must("open f " + On(m) + " rw");
+  for (int m = 0; m < kMounts; ++m) w[m].Must("map f 9000");
+  std::string last = std::string(8, '.');
+  for (const std::string kind : {"posix", "ofd", "flock"}) {
+    const bool flock = kind == "flock";
+    for (int round = 0; round < 30; ++round) {
+      const int m = round % kMounts;
+      w[m].Must(flock ? "flock f ex wait" : "lock f w 0 0 wait " + kind);
+      Expect(w[m].Ask("peek 4092 8"), "ok " + last, "mapped read under a lock");
+      last = "by " + std::to_string(10000 + round);
+      w[m].Must("poke 4092 " + last);
+      w[m].Must(flock ? "flock f un try" : "lock f u 0 0 try " + kind);
+      Expect(w[(m + 2) % kMounts].Ask("read f 4092 8"), "ok " + last, "read after the unlock");
+    }
+  }
+  Report("shared mappings under locks");
+}
+
 // The pattern of ctdb's ping_pong: bytes 0 .. n are locked in a ring, each locked before the one before it is
 // given back, so that every process must pass through the lock of every other one; under the lock a counter
 // is read, checked and raised.
