@@ -1,6 +1,7 @@
 // The namespace operations, with every error they can answer.
 #include <gmock/gmock.h>
 
+#include "master/state/records.h"
 #include "tests/state/state_fixture.h"
 
 namespace cairn::master {
@@ -158,6 +159,17 @@ TEST_F(NamespaceTest, OnlyRootMakesDevices) {
   EXPECT_TRUE(fs_.Mknod(open, "fifo", proto::FIFO).ok());
   EXPECT_TRUE(fs_.Mknod(open, "sock", proto::SOCKET).ok());
   EXPECT_EQ(CodeOf(fs_.Mknod(open, "d", proto::DIRECTORY)), StatusCode::kInvalidArgument);
+}
+
+TEST_F(NamespaceTest, AFileHasAMillionNamesAtMost) {
+  const InodeId file(fs_.Create(kRootInode, "f").reply.entry().attr().inode());
+  auto record = LoadInode(fs_.txn(), file);
+  ASSERT_TRUE(record.ok());
+  record->set_nlink(kMaxLinks - 1);
+  SaveInode(&fs_.txn(), file, *record);
+  ASSERT_TRUE(fs_.Link(file, kRootInode, "last").ok());
+  EXPECT_EQ(CodeOf(fs_.Link(file, kRootInode, "one too many")), StatusCode::kTooManyLinks);
+  EXPECT_EQ(fs_.Attr(file).nlink(), kMaxLinks);
 }
 
 TEST_F(NamespaceTest, HardLinksShareTheInodeUntilTheLastNameGoes) {
