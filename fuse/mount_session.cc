@@ -132,11 +132,6 @@ void MountSession::Stop() {
     }
   }
   loop_.join();
-  // A detached mount may have requests that nobody serves any more; whoever waits for one, a recall that
-  // drops pages for example, would keep Detach waiting.
-  const size_t colon = device_.find(':');
-  if (colon != std::string::npos)
-    std::ofstream("/sys/fs/fuse/connections/" + device_.substr(colon + 1) + "/abort") << "1\n";
   // Those who still wait for a lock are answered while there is a session to answer on.
   fs_.client().AbandonLocks();
   cache_.Detach();
