@@ -292,7 +292,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void FlushWritten(const std::vector<FilePtr>& files, std::vector<Status>* results);
   void LimitWaits(int64_t give_up_ms);
   void NoteProgress();
-  bool GaveUp() const { return std::chrono::steady_clock::now() >= give_up_at_.load(std::memory_order_relaxed); }
+  bool GaveUp() const { return give_up_ms_ > 0 && std::chrono::steady_clock::now() >= give_up_at_.load(); }
   void CloseHolds();
 
   // Constant after construction.
