@@ -12,6 +12,7 @@
 
 #include "cli/admin/admin.h"
 #include "cli/admin/admin_client.h"
+#include "cli/admin/disk_commands.h"
 #include "cli/admin/status_text.h"
 #include "cli/admin/target.h"
 #include "cli/core/config.h"
@@ -210,6 +211,7 @@ void RegisterAdminCommands(CLI::App& app, Context& context) {
   RegisterChunkCommands(app, context);
   RegisterLockCommands(app, context);
   RegisterMasterCommands(app, context);
+  RegisterDiskCommands(app, context);
   RegisterServerCommands(app, context);
   RegisterEventCommands(app, context);
   RegisterTrashCommands(app, context);

@@ -1,9 +1,13 @@
-// rebalance plan, apply, status, pause, resume, cancel, set-rate, auto.
+// rebalance plan, show, apply, status, pause, resume, cancel, set-rate, auto.
 #include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
+#include <ctime>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -14,6 +18,7 @@
 #include "cli/admin/status_text.h"
 #include "cli/core/config.h"
 #include "cli/core/format.h"
+#include "common/daemon.h"
 
 namespace cairn::cli {
 namespace {
@@ -21,8 +26,11 @@ namespace {
 struct RebalanceOptions {
   double threshold = -1;
   std::string rate, window, automatic;
+  std::string save, plan;  // files
   bool watch = false, window_given = false;
 };
+
+constexpr double kDefaultThreshold = 1;  // percent
 
 double PercentOf(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
@@ -55,13 +63,80 @@ proto::RebalanceRequest RequestOf(proto::RebalanceAction action) {
   return request;
 }
 
-Status Run(Context& context, const proto::RebalanceRequest& request, bool watch) {
+// Plans and the goals they came from are kept in a file of the administrator's: what the master records of a
+// plan that is applied is its goal (a threshold), and the moves are found from what is there then.
+constexpr char kPlanKind[] = "cairn rebalance plan";
+constexpr int kPlanFormat = 1;
+
+struct SavedPlan {
+  proto::RebalanceRequest request;
+  proto::RebalanceResponse response;
+  int64_t saved_s = 0;
+};
+
+// What ToJson wrote.
+Status FromJson(const nlohmann::json& json, google::protobuf::Message* message) {
+  const auto parsed = google::protobuf::util::JsonStringToMessage(json.dump(), message);
+  if (parsed.ok()) return Status::Ok();
+  return {StatusCode::kMalformed, std::string(parsed.message())};
+}
+
+Status SavePlan(const std::string& path, const SavedPlan& plan) {
+  const nlohmann::json json{{"kind", kPlanKind},
+                            {"format", kPlanFormat},
+                            {"saved_unix_s", plan.saved_s},
+                            {"request", ToJson(plan.request)},
+                            {"response", ToJson(plan.response)}};
+  return WriteFileAtomically(path, json.dump(2) + "\n");
+}
+
+Result<SavedPlan> LoadPlan(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return ErrnoStatus(errno, "open " + path);
+  const auto json = nlohmann::json::parse(file, nullptr, false);
+  if (!json.is_object() || json.value("kind", "") != kPlanKind || json.value("format", 0) != kPlanFormat)
+    return Status(StatusCode::kMalformed, path + " is not a plan that `cairn rebalance plan --save` wrote");
+  SavedPlan plan;
+  plan.saved_s = json.value("saved_unix_s", int64_t{0});
+  CAIRN_RETURN_IF_ERROR(FromJson(json["request"], &plan.request).WithContext(path));
+  CAIRN_RETURN_IF_ERROR(FromJson(json["response"], &plan.response).WithContext(path));
+  return plan;
+}
+
+std::string SavedPlanText(const SavedPlan& plan) {
+  client::TimeSpec time;
+  time.seconds = plan.saved_s;
+  return fmt::format("Planned {} with threshold {:g} %:\n", IsoTime(time), plan.request.threshold_percent()) +
+         PlanText(plan.response.plan());
+}
+
+Status ShowPlan(Context& context, const std::string& path) {
+  CAIRN_ASSIGN_OR_RETURN(const SavedPlan plan, LoadPlan(path));
+  CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
+  AdminClient admin(masters);
+  proto::RebalanceRequest request = plan.request;
+  request.set_action(proto::REBALANCE_PLAN);
+  CAIRN_ASSIGN_OR_RETURN(const auto now, admin.Rebalance(request));
+  if (context.json) {
+    *context.out << nlohmann::json{{"saved_unix_s", plan.saved_s},
+                                   {"saved", ToJson(plan.response.plan())},
+                                   {"now", ToJson(now.plan())}}
+                        .dump(2)
+                 << std::endl;
+  } else {
+    *context.out << SavedPlanText(plan) << "\nThe same goal now:\n" << PlanText(now.plan()) << std::flush;
+  }
+  return Status::Ok();
+}
+
+Status Run(Context& context, proto::RebalanceRequest request, bool watch, const std::string& save = {}) {
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(masters);
   for (;;) {
     CAIRN_ASSIGN_OR_RETURN(const auto response, admin.Rebalance(request));
     const bool planned =
         request.action() == proto::REBALANCE_PLAN || request.action() == proto::REBALANCE_APPLY;
+    if (!save.empty()) CAIRN_RETURN_IF_ERROR(SavePlan(save, {request, response, std::time(nullptr)}));
     if (context.json) {
       *context.out << ToJson(planned ? static_cast<const google::protobuf::Message&>(response)
                                      : static_cast<const google::protobuf::Message&>(response.state()))
@@ -75,6 +150,7 @@ Status Run(Context& context, const proto::RebalanceRequest& request, bool watch)
     if (!watch || Interrupted()) return Status::Ok();
     if (response.state().state() == "idle") return Status::Ok();
     std::this_thread::sleep_for(std::chrono::seconds(1));
+    request = RequestOf(proto::REBALANCE_STATUS);  // what follows only looks: nothing is applied again
   }
 }
 
@@ -87,7 +163,15 @@ void Report(Context& context, const Status& status) {
 }
 
 // Options that plan, apply and set-rate share.
-Status Fill(const RebalanceOptions& options, proto::RebalanceRequest* request) {
+Status Fill(Context& context, const RebalanceOptions& options, proto::RebalanceRequest* request) {
+  if (!options.plan.empty()) {
+    CAIRN_ASSIGN_OR_RETURN(const SavedPlan plan, LoadPlan(options.plan));
+    request->set_threshold_percent(plan.request.threshold_percent());
+    if (plan.request.has_bytes_per_second()) request->set_bytes_per_second(plan.request.bytes_per_second());
+    if (!context.json) *context.out << SavedPlanText(plan) << "\nApplied to what is there now:\n";
+  } else if (request->action() == proto::REBALANCE_PLAN || request->action() == proto::REBALANCE_APPLY) {
+    request->set_threshold_percent(kDefaultThreshold);
+  }
   if (options.threshold >= 0) request->set_threshold_percent(options.threshold);
   if (!options.rate.empty()) {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t rate, ParseBytes(options.rate));
@@ -108,9 +192,9 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
     command->add_flag("--json", context.json, "For programs");
     command->callback([&context, options, action] {
       proto::RebalanceRequest request = RequestOf(action);
-      Status status = Fill(*options, &request);
+      Status status = Fill(context, *options, &request);
       if (status.ok() && !options->automatic.empty()) request.set_automatic(options->automatic == "on");
-      if (status.ok()) status = Run(context, request, options->watch);
+      if (status.ok()) status = Run(context, request, options->watch, options->save);
       Report(context, status);
     });
     return command;
@@ -134,10 +218,18 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
         "Only then, in the master's local time: 22:00-06:00, or always");
     return command;
   };
-  tuning(add("plan", "What apply would do; changes nothing", proto::REBALANCE_PLAN));
-  window(tuning(add("apply", "Move until it is even; goes on after a restart of the master",
-                    proto::REBALANCE_APPLY)))
-      ->add_flag("--watch", options->watch, "Show the progress until it is done");
+  tuning(add("plan", "What apply would do; changes nothing", proto::REBALANCE_PLAN))
+      ->add_option("--save", options->save, "Also keep the plan in this file, for show and apply --plan");
+  CLI::App* apply = window(tuning(
+      add("apply", "Move until it is even; goes on after a restart of the master", proto::REBALANCE_APPLY)));
+  apply->add_flag("--watch", options->watch, "Show the progress until it is done");
+  CLI::Option* plan =
+      apply->add_option("--plan", options->plan, "A plan that was saved: its threshold and rate");
+  plan->excludes("--threshold");
+  CLI::App* show = rebalance->add_subcommand("show", "A plan that was saved, beside what it would be now");
+  show->add_option("plan", options->plan, "The file")->required();
+  show->add_flag("--json", context.json, "For programs");
+  show->callback([&context, options] { Report(context, ShowPlan(context, options->plan)); });
   add("status", "How far it is", proto::REBALANCE_STATUS)
       ->add_flag("--watch", options->watch, "Until nothing runs");
   add("pause", "Start no further moves, also not automatically", proto::REBALANCE_PAUSE);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -116,53 +117,31 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   grpc::ServerUnaryReactor* ExplainChunk(grpc::CallbackServerContext* context,
                                          const proto::ExplainChunkRequest* request,
                                          proto::ExplainChunkResponse* response) override {
-    return Ask(context, [request, response](Core& core, auto finish) {
-      master::ExplainChunk(core, *request, [response, finish](proto::ExplainChunkResponse result) {
-        *response = std::move(result);
-        finish();
-      });
-    });
+    return AskFor(context, &master::ExplainChunk, request, response);
   }
 
   grpc::ServerUnaryReactor* AcceptLoss(grpc::CallbackServerContext* context,
                                        const proto::AcceptLossRequest* request,
                                        proto::AcceptLossResponse* response) override {
-    return Ask(context, [request, response](Core& core, auto finish) {
-      master::AcceptLoss(core, *request, [response, finish](proto::AcceptLossResponse result) {
-        *response = std::move(result);
-        finish();
-      });
-    });
+    return AskFor(context, &master::AcceptLoss, request, response);
   }
 
   grpc::ServerUnaryReactor* Locks(grpc::CallbackServerContext* context, const proto::LocksRequest* request,
                                   proto::LocksResponse* response) override {
-    return Ask(context, [request, response](Core& core, auto finish) {
-      ListLocks(core, *request, [response, finish](proto::LocksResponse result) {
-        *response = std::move(result);
-        finish();
-      });
-    });
+    return AskFor(context, &ListLocks, request, response);
   }
 
   grpc::ServerUnaryReactor* BreakLocks(grpc::CallbackServerContext* context,
                                        const proto::BreakLocksRequest* request,
                                        proto::BreakLocksResponse* response) override {
-    return Ask(context, [request, response](Core& core, auto finish) {
-      master::BreakLocks(core, *request, [response, finish](proto::BreakLocksResponse result) {
-        *response = std::move(result);
-        finish();
-      });
-    });
+    return AskFor(context, &master::BreakLocks, request, response);
   }
 
   grpc::ServerUnaryReactor* Fsck(grpc::CallbackServerContext* context, const proto::FsckRequest* request,
                                  proto::FsckResponse* response) override {
     // Beside the core: a check reads a snapshot and must not hold up anybody.
     *response = checks_.Page(core_->store(), *request);
-    auto* reactor = context->DefaultReactor();
-    reactor->Finish(grpc::Status::OK);
-    return reactor;
+    return Answered(context);
   }
 
   grpc::ServerUnaryReactor* ChangeServer(grpc::CallbackServerContext* context,
@@ -230,9 +209,9 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
           FinishServerChunks(back, server, response);
           finish();
         });
-        if (!posted) finish();
+        if (!posted) finish(Busy());
       });
-      if (!taken) finish();
+      if (!taken) finish(Busy());
     });
   }
 
@@ -263,9 +242,9 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
               answer(back);
               finish();
             });
-            if (!posted) finish();
+            if (!posted) finish(Busy());
           });
-      if (!taken) finish();
+      if (!taken) finish(Busy());
     });
   }
 
@@ -282,14 +261,11 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
       *response->add_events() = ToProto(event);
     response->set_next(response->events_size() == 0 ? after
                                                     : response->events(response->events_size() - 1).number());
-    auto* reactor = context->DefaultReactor();
-    reactor->Finish(grpc::Status::OK);
-    return reactor;
+    return Answered(context);
   }
 
   grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context, const proto::BackupRequest* request,
                                    proto::BackupResponse* response) override {
-    auto* reactor = context->DefaultReactor();
     cairn::Status status;
     if (request->directory().empty() || request->directory().front() != '/') {
       status = cairn::Status(
@@ -301,8 +277,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     *response->mutable_status() = ToProto(status);
     response->set_log_index(core_->committed_index());
     response->set_bytes(status.ok() ? core_->store().used_bytes() : 0);
-    reactor->Finish(grpc::Status::OK);
-    return reactor;
+    return Answered(context);
   }
 
  private:
@@ -344,17 +319,38 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
           then(back);
           finish();
         });
-        if (!posted) finish();
+        if (!posted) finish(Busy());
       });
-      if (!taken) finish();
+      if (!taken) finish(Busy());
     });
   }
 
-  // Runs `call` on the core thread; it calls `finish` there when the response is complete.
+  // For functions of the core that answer through a callback.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AskFor(grpc::CallbackServerContext* context,
+                                   void (*ask)(Core&, const Request&, std::function<void(Response)>),
+                                   const Request* request, Response* response) {
+    return Ask(context, [ask, request, response](Core& core, auto finish) {
+      ask(core, *request, [response, finish](Response result) {
+        *response = std::move(result);
+        finish();
+      });
+    });
+  }
+
+  // What was answered beside the core.
+  static grpc::ServerUnaryReactor* Answered(grpc::CallbackServerContext* context) {
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  // Runs `call` on the core thread; it calls `finish` when the response is complete, or with why it never
+  // will be: an answer that is only empty would pass for "nothing there".
   template <typename Call>
   grpc::ServerUnaryReactor* Ask(grpc::CallbackServerContext* context, Call call) {
     auto* reactor = context->DefaultReactor();
-    auto finish = [reactor] { reactor->Finish(grpc::Status::OK); };
+    auto finish = [reactor](const grpc::Status& status = grpc::Status::OK) { reactor->Finish(status); };
     if (!core_->Post([call, finish](Core& core) { call(core, finish); })) reactor->Finish(Busy());
     return reactor;
   }
