@@ -122,7 +122,7 @@ TEST_F(ProgramTest, PostgresRecoversFromACrash) {
     postmaster=$(head -1 "$M/pg/postmaster.pid"); all="$postmaster $(ps -o pid= --ppid $postmaster)"
     kill -9 $all; wait $bench || true
     for pid in $all; do while kill -0 $pid 2>/dev/null && ! grep -q 'State:.Z' /proc/$pid/status 2>/dev/null; do sleep 0.05; done; done
-    rm "$M/pg/postmaster.pid"  # where nobody reaps orphans it names a process that still seems to be there
+    rm -f "$M/pg/postmaster.pid" "$L"/s/.s.PGSQL.*  # where nobody reaps orphans it names a process that still seems to be there
     start
     test "$(ask 'select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history)')" = t
     test "$(ask 'select count(*) from pgbench_history')" -ge $((2 * first + more)))sh",
