@@ -116,8 +116,8 @@ TEST_F(ProgramTest, PostgresRecoversFromACrash) {
     trap 'as pg_ctl -D "$M/pg" -m immediate stop >/dev/null 2>&1 || true' EXIT
     as initdb -D "$M/pg" -A trust >/dev/null; start
     as pgbench -h "$L/s" -i -s $scale -q postgres >/dev/null 2>&1
-    as pgbench -h "$L/s" -c 2 -t $first postgres >/dev/null 2>&1
-    as pgbench -h "$L/s" -c 2 -T 100 postgres >/dev/null 2>&1 & bench=$!
+    as pgbench -n -h "$L/s" -c 2 -t $first postgres >/dev/null 2>&1
+    as pgbench -n -h "$L/s" -c 2 -T 100 postgres >/dev/null 2>&1 & bench=$!
     until test "$(ask 'select count(*) from pgbench_history')" -ge $((2 * first + more)); do sleep 0.05; done
     postmaster=$(head -1 "$M/pg/postmaster.pid"); all="$postmaster $(ps -o pid= --ppid $postmaster)"
     kill -9 $all 2>/dev/null || true; wait $bench || true
