@@ -29,6 +29,7 @@ Result<std::unique_ptr<DiskSet>> DiskSet::Make(std::vector<Disk> disks) {
   }
   CAIRN_RETURN_IF_ERROR(set->CheckIdentities());
   CAIRN_RETURN_IF_ERROR(set->LoadChunks());
+  CAIRN_RETURN_IF_ERROR(set->DistrustAbsence());
   set->RefreshUsage();
   return set;
 }
@@ -74,6 +75,21 @@ Status DiskSet::LoadChunks() {
       if (!inserted) SettleDuplicate(info.chunk, found->second, i);
       return true;
     }));
+  }
+  return Status::Ok();
+}
+
+Status DiskSet::DistrustAbsence() {
+  if (!identity().cluster) return Status::Ok();  // not joined: nothing was promised
+  // A disk without identity beside others that have one is new; or it stands where another one was.
+  const auto doubtful = std::find_if(slots_.begin(), slots_.end(), [](const Slot& slot) {
+    return !slot.disk.store || !slot.disk.store->identity().cluster;
+  });
+  if (doubtful == slots_.end()) return Status::Ok();
+  CAIRN_LOG(Warning, "{} {}: chunks that this server held may be missing; its disks begin as after a loss of power",
+            doubtful->disk.path, doubtful->disk.store ? "is new" : "cannot be read");
+  for (const Slot& slot : slots_) {
+    if (slot.disk.store && !slot.disk.store->amnesic()) CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
   }
   return Status::Ok();
 }

@@ -3,7 +3,9 @@
 //
 // A chunk stays on its disk for life. The chunks of a failed disk answer with its failure, so that nobody
 // mistakes "I cannot tell any more" for "I never had it"; only a sync, which brings a complete replica,
-// places them anew.
+// places them anew. Of a disk that could not even be opened, or that was replaced, the chunks are not known:
+// then all disks begin as after a loss of power, and promise and confirm nothing before the master gave them
+// an epoch floor.
 //
 // Thread-safety: all methods may be called from any thread. The disks themselves do not change after
 // construction.
@@ -109,6 +111,8 @@ class DiskSet {
   explicit DiskSet(std::vector<Disk> disks);
   Status CheckIdentities() const;
   Status LoadChunks();
+  // While a disk is missing nobody can tell which chunks this server never had.
+  Status DistrustAbsence();
   void SettleDuplicate(ChunkId chunk, uint32_t a, uint32_t b);
   Shard& ShardOf(ChunkId chunk) const;
   // The disk of the chunk, or -1.

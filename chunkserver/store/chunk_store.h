@@ -87,8 +87,10 @@ class ChunkStore {
   // First join: records cluster and server durably. kWrongCluster if others are recorded.
   virtual Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) = 0;
   // The disk may have forgotten acknowledged mutations: its machine booted uncleanly since the store was last
-  // open, or writeback failed. Cleared by SetEpochFloor (the master now knows).
+  // open, or writeback failed, or the owner says so. Cleared by SetEpochFloor (the master now knows).
   virtual bool amnesic() const = 0;
+  // What is absent here may not have been: another disk of the server, which might hold it, cannot be read.
+  virtual Status SetAmnesic() = 0;
   virtual Status SetEpochFloor(
       Epoch floor) = 0;  // replicas present refuse lower epochs from now on; durable on return
   virtual bool failed() const = 0;

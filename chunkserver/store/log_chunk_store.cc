@@ -225,6 +225,13 @@ Status LogChunkStore::SetIdentity(Uuid cluster, Uuid server_uuid, ServerId serve
   return Status::Ok();
 }
 
+Status LogChunkStore::SetAmnesic() {
+  return UpdateState([this](DiskState* state) {
+    state->amnesic = true;
+    amnesic_ = true;
+  });
+}
+
 Status LogChunkStore::SetEpochFloor(Epoch floor) {
   {
     std::lock_guard lock(mu_);

@@ -162,7 +162,7 @@ TEST_F(ControlTest, AMasterThatFallsSilentIsLeft) {
 
 TEST_F(ControlTest, AnAmnesicDiskGetsTheFloor) {
   options_.epoch_floor = 1000;
-  prepare_ = [&] { server_.stores[1]->SetAmnesic(); };
+  prepare_ = [&] { ASSERT_TRUE(server_.stores[1]->SetAmnesic().ok()); };
   StartServer(2);
   EXPECT_TRUE(master().WaitForRegistration().disks(1).amnesic());
   master().WaitForReport(kFirst);

@@ -89,6 +89,39 @@ TEST_F(DiskSetTest, ASyncBringsAChunkOfAFailedDiskToAnother) {
   EXPECT_EQ(visits, 1u);
 }
 
+// A replica that died with its disk must not answer a recovery as one that never had anything.
+TEST(MissingDiskTest, WhatItHeldIsNotTakenForAbsent) {
+  enum class Second { kJoined, kNew, kBroken };
+  const auto open = [](bool joined, Second second) {
+    std::vector<Disk> disks(2);
+    for (size_t i = 0; i < 2; ++i) {
+      disks[i].path = "/disk" + std::to_string(i);
+      auto store = std::make_unique<MemoryStore>();
+      if (joined && (i == 0 || second == Second::kJoined)) {
+        EXPECT_TRUE(store->SetIdentity(Uuid{1, 2}, Uuid{3, 4}, ServerId{5}).ok());
+      }
+      disks[i].store = std::move(store);
+    }
+    if (second == Second::kBroken) {
+      disks[1].store.reset();
+      disks[1].open_error = Status(StatusCode::kIoError, "no such device");
+    }
+    auto set = DiskSet::Make(std::move(disks));
+    EXPECT_TRUE(set.ok()) << set.status().ToString();
+    return *std::move(set);
+  };
+  EXPECT_FALSE(open(true, Second::kJoined)->States()[0].amnesic);
+  EXPECT_FALSE(open(false, Second::kNew)->States()[0].amnesic) << "this server never promised anything";
+  EXPECT_FALSE(open(false, Second::kBroken)->States()[0].amnesic);
+  const auto replaced = open(true, Second::kNew);
+  EXPECT_TRUE(replaced->States()[0].amnesic);
+  EXPECT_TRUE(replaced->States()[1].amnesic);
+  const auto broken = open(true, Second::kBroken);
+  EXPECT_TRUE(broken->States()[0].amnesic);
+  ASSERT_TRUE(broken->SetEpochFloor(Epoch{100}).ok());
+  EXPECT_FALSE(broken->States()[0].amnesic);
+}
+
 TEST_F(DiskSetTest, AnErasedChunkMayComeBackElsewhere) {
   ASSERT_TRUE(Write(ChunkId{1}).ok());
   ASSERT_TRUE(disks_->Erase(ChunkId{1}, Epoch{9}, false).ok());

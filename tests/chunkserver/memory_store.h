@@ -26,7 +26,6 @@ class MemoryStore final : public ChunkStore {
   // What a test does to the disk.
   void Fail(const std::string& why);
   void DamageBlock(ChunkId chunk, uint64_t block);  // flips a bit; the checksum stays
-  void SetAmnesic() { amnesic_ = true; }
   void HoldFlushes(bool hold);
   int flushes() const { return flushes_; }
   int flushes_waiting() const { return flushes_waiting_; }
@@ -36,6 +35,10 @@ class MemoryStore final : public ChunkStore {
   const DiskIdentity& identity() const override { return identity_; }
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) override;
   bool amnesic() const override { return amnesic_; }
+  Status SetAmnesic() override {
+    amnesic_ = true;
+    return Status::Ok();
+  }
   Status SetEpochFloor(Epoch floor) override;
   bool failed() const override { return failed_; }
   Status failure() const override;

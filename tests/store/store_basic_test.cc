@@ -224,6 +224,18 @@ TEST_F(StoreBasicTest, EverythingIsThereAfterACleanReopen) {
   EXPECT_EQ(store_->Usage().chunks, 2u);
 }
 
+TEST_F(StoreBasicTest, AnOwnerThatMissesAnotherDiskGetsNoPromises) {
+  OpenStore();
+  ASSERT_TRUE(store_->SetAmnesic().ok());
+  EXPECT_EQ(store_->Fence(ChunkId{7}, Epoch{20}, nullptr).code(), StatusCode::kUnavailable);
+  Reopen();
+  EXPECT_TRUE(store_->amnesic());
+  ASSERT_TRUE(store_->SetEpochFloor(Epoch{100}).ok());
+  EXPECT_EQ(store_->Fence(ChunkId{7}, Epoch{99}, nullptr).code(), StatusCode::kFenced);
+  ASSERT_TRUE(store_->Fence(ChunkId{7}, Epoch{101}, nullptr).ok());
+  EXPECT_TRUE(Info(ChunkId{7}).amnesic) << "it may have been on the disk that is missing: no full vote";
+}
+
 TEST_F(StoreBasicTest, TheEpochFloorHoldsForAllReplicasAndSurvives) {
   ASSERT_TRUE(Write(chunk_, 0, Pattern(10, 19)).ok());
   ASSERT_TRUE(store_->SetEpochFloor(Epoch{50}).ok());
