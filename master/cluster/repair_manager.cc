@@ -27,8 +27,10 @@ constexpr size_t kDuePerPump = 64;
 // interrupted procedure is run again.
 constexpr int64_t kSettleNanos = 8 * kNanosPerSecond;
 
-// Has an inode to itself while a chunk of it is copied that its writer would open again at once: without that, a file that is
-// written all the time would never be moved. Short, because the writer waits.
+// Has an inode to itself while a chunk of it is copied that its writer would open again at once: without
+// that, a file that is written all the time would never be moved. Short, because the writer waits. Taken in
+// the very step that seals the chunk, before those who wait for the lease are looked at. Reserved() is no
+// substitute: it ends with the next healthy chunk of the file.
 class HoldInodeOp final : public Operation {
  public:
   static OperationId Start(Core& core, InodeId inode) {
@@ -137,6 +139,8 @@ void RepairManager::Tick() {
   MeasureSpeed();
   // Before that nearly everything looks lost, and copying would begin that nobody needs.
   if (!Settled()) return;
+  std::erase_if(reserved_until_,
+                [&](const auto& entry) { return entry.second <= core_.now(); });  // of files that are gone
   if (core_.now() >= next_scan_ns_) {
     next_scan_ns_ = core_.now() + kScanPeriodNanos;
     StartScan();
@@ -397,8 +401,8 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   auto* sync = command.mutable_sync();
-  // A fresh one: the replica may have promised more than the record's epoch (a floor after a power loss, or an attempt to change the
-  // configuration that was given up), and would refuse that.
+  // A fresh one: the replica may have promised more than the record's epoch (a floor after a power loss, or
+  // an attempt to change the configuration that was given up), and would refuse that.
   sync->set_epoch(core_.ids().NextEpoch().value());
   *sync->mutable_base() = record.sealed();
   sync->set_length(record.length());

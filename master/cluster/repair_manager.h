@@ -74,7 +74,9 @@ class RepairManager {
 
   // The file's writer was asked to step back so that a chunk can be repaired, which has not happened yet: a
   // write lease given out now would open the chunk again, and a file that is written all the time would never be
-  // whole.
+  // whole. This guard covers the time from the recall until the chunk is in hand, which a place for the copy may take a while
+  // to become free for; it keeps off write leases only, and another chunk of the file that turns out healthy ends it. While the
+  // copy runs, HoldInodeOp (repair_manager.cc) keeps everybody off, for a much shorter time.
   bool Reserved(InodeId inode) const;
 
  private:

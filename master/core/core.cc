@@ -194,6 +194,8 @@ OperationId Core::StartOperation(std::unique_ptr<Operation> operation) {
 
 void Core::RunTail() {
   if (!tail_->HasHeld() || sessions_.InGrace(now_ns_)) return;
+  // Who did not come back ends first: the end of the log may have given to others what those hold on record.
+  EndExpiredSessions();
   std::vector<LogTail::Held> ready = tail_->Run();
   Status status = CommitRound();
   if (status.ok()) status = store_->SyncLog();
