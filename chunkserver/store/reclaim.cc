@@ -109,10 +109,13 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
     const auto live = index_->live_bytes().find(number);
     return live == index_->live_bytes().end() ? 0 : live->second;
   };
-  // The active segment cannot shrink: when most of it is dead, close it.
+  // Short of space, more is moved for less gain.
+  const bool short_of_space = space.free_bytes < 2 * reserve_bytes_;
+  // The active segment cannot shrink: when most of it is dead, close it. Short of space an eighth is enough, which
+  // is what holes are punched for: a full disk takes no writes that would close it otherwise.
   const LogPosition end = log_->end();
   if (end.offset >= std::min(kMinActiveBytes, options_.segment_bytes / 4) &&
-      live_of(end.segment) * 2 < end.offset) {
+      live_of(end.segment) * (short_of_space ? 8 : 2) <= end.offset * (short_of_space ? 7 : 1)) {
     CAIRN_RETURN_IF_ERROR(log_->Roll());
   }
   struct Candidate {
@@ -121,8 +124,6 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
   };
   std::vector<Candidate> mostly_dead;
   Victims victims;
-  // Short of space, more is moved for less gain.
-  const bool short_of_space = space.free_bytes < 2 * reserve_bytes_;
   for (const uint32_t number : log_->Segments()) {
     if (number == log_->end().segment) continue;
     const bool pinned = std::any_of(shadows_.begin(), shadows_.end(),

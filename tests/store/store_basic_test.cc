@@ -225,7 +225,6 @@ TEST_F(StoreBasicTest, EverythingIsThereAfterACleanReopen) {
 }
 
 TEST_F(StoreBasicTest, AnOwnerThatMissesAnotherDiskGetsNoPromises) {
-  OpenStore();
   ASSERT_TRUE(store_->SetAmnesic().ok());
   EXPECT_EQ(store_->Fence(ChunkId{7}, Epoch{20}, nullptr).code(), StatusCode::kUnavailable);
   Reopen();
