@@ -229,6 +229,19 @@ TEST_F(StoreSpaceTest, TheReserveRefusesWritesButNotDeletes) {
   env_.free_bytes = -1;
 }
 
+TEST_F(StoreSpaceTest, AFullDiskGivesTheSpaceOfDeletesBackWithoutFurtherWrites) {
+  base_options_.reserve_bytes = 10 << 20;
+  base_options_.segment_bytes = 64 << 20;  // everything is in the active one
+  OpenStore();
+  for (uint64_t id = 1; id <= 8; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(1 << 20, id)).ok());
+  for (uint64_t id = 1; id <= 2; ++id) ASSERT_TRUE(Erase(ChunkId{id}).ok());
+  EXPECT_EQ(ReclaimAll(), 0u) << "with room left a quarter is not worth a segment";
+  env_.free_bytes = (10 << 20) + 1000;
+  EXPECT_GT(ReclaimAll(), (2u << 20) - 16384);
+  env_.free_bytes = -1;
+  for (uint64_t id = 3; id <= 8; ++id) EXPECT_TRUE(*ReadAll(ChunkId{id}) == Pattern(1 << 20, id));
+}
+
 TEST_F(StoreSpaceTest, ANoSpaceErrorInTheMiddleOfAnAppendLeavesNothingBehind) {
   OpenStore();
   ASSERT_TRUE(Write(chunk_, 0, Pattern(50'000, 1)).ok());
