@@ -20,14 +20,13 @@ uint64_t FreeAboveReserve(const proto::DiskInfo& disk) {
 
 }  // namespace
 
+bool TakesNewChunks(const proto::DiskInfo& disk) {
+  return Usable(disk) && FreeAboveReserve(disk) > disk.reserve_bytes() / 4;
+}
+
 std::string FormatSeconds(int64_t nanos) {
   const int64_t tenths = (std::max<int64_t>(nanos, 0) + 50'000'000) / 100'000'000;
   return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
-}
-
-bool ServerInfo::full() const {
-  return std::none_of(disks.begin(), disks.end(),
-                      [](const proto::DiskInfo& disk) { return Usable(disk) && FreeAboveReserve(disk) > 0; });
 }
 
 uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
@@ -38,6 +37,12 @@ uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
     free += FreeAboveReserve(disk);
   }
   return free;
+}
+
+bool ServerInfo::full(const std::string& storage_class) const {
+  return std::none_of(disks.begin(), disks.end(), [&](const proto::DiskInfo& disk) {
+    return TakesNewChunks(disk) && (storage_class.empty() || disk.storage_class() == storage_class);
+  });
 }
 
 bool ServerInfo::in_class(const std::string& storage_class) const {
@@ -229,13 +234,12 @@ std::vector<PlacementServer> ServerRegistry::ForPlacement(const std::string& sto
   std::vector<PlacementServer> result;
   for (const auto& [id, server] : servers_) {
     if (server.mode == proto::SERVER_REMOVED) continue;
-    const uint64_t free = server.free_bytes(storage_class);
     result.push_back({.server = id,
                       .up = server.up,
-                      .full = free == 0,
+                      .full = server.full(storage_class),
                       .accepting = server.mode == proto::SERVER_IN_SERVICE && !server.in_maintenance(),
                       .in_class = server.in_class(storage_class),
-                      .free_bytes = free,
+                      .free_bytes = server.free_bytes(storage_class),
                       .host_id = server.host_id,
                       .rack = server.rack,
                       .zone = server.zone});

@@ -24,6 +24,10 @@ namespace cairn::master {
 
 class ServerChannel;
 
+// A disk is left to the chunks that it has while less than a quarter of its reserve is free above the reserve: they
+// grow, heartbeats tell of it late, and the store refuses everybody at the reserve itself.
+bool TakesNewChunks(const proto::DiskInfo& disk);
+
 struct ServerInfo {
   ServerId id;
   std::string uuid;
@@ -51,7 +55,7 @@ struct ServerInfo {
   std::deque<int64_t> downs_ns;  // when it went down, within the last hour; bounded
 
   bool in_maintenance() const { return maintenance_until_wall_ns != 0; }
-  bool full() const;                                            // no disk has space above its reserve
+  bool full(const std::string& storage_class) const;            // no disk of it takes new chunks
   uint64_t free_bytes(const std::string& storage_class) const;  // above the reserve, of disks that work
   bool in_class(const std::string& storage_class) const;         // some disk of it carries the tag
   uint64_t chunks() const;

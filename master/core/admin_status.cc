@@ -20,7 +20,7 @@ constexpr uint32_t kRecentEvents = 8;
 
 std::string DiskState(const proto::DiskInfo& disk) {
   if (disk.failed()) return "failed";
-  if (disk.free_bytes() <= disk.reserve_bytes()) return "full";
+  if (!TakesNewChunks(disk)) return "full";
   return disk.amnesic() ? "amnesic" : "ok";
 }
 
@@ -71,8 +71,9 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
     const std::string where = ToString(server.id) + " disk " + disk.path();
     if (disk.failed()) {
       response->add_warnings(where + " failed: " + disk.problem());
-    } else if (disk.free_bytes() <= disk.reserve_bytes()) {
-      response->add_warnings(where + " is full");
+    } else if (!TakesNewChunks(disk)) {
+      response->add_warnings(where + " is full: " + std::to_string(disk.free_bytes() >> 20) + " MiB free, of which " +
+                             std::to_string(disk.reserve_bytes() >> 20) + " MiB are kept in reserve; it gets no new chunks");
     } else if (disk.total_bytes() > 0 &&
                (disk.free_bytes() - disk.reserve_bytes()) * 100 / disk.total_bytes() < kNearFullPercent) {
       response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) +

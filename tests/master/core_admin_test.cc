@@ -210,6 +210,36 @@ TEST_F(CoreAdminTest, TheOldestTrashIsPurgedEarlyWhenAServerRunsFull) {
   EXPECT_EQ(CountersOf(h_.core().txn()).chunks, 0u);
 }
 
+TEST_F(CoreAdminTest, ADiskShortlyAboveItsReserveGetsNoNewChunks) {
+  StartServers(3);
+  const ServerInfo& server = *h_.core().servers().Find(ServerId(2));
+  const auto full = [&] {
+    for (const PlacementServer& one : h_.core().servers().ForPlacement("")) {
+      if (one.server == ServerId(2)) return one.full;
+    }
+    ADD_FAILURE() << "not a candidate";
+    return false;
+  };
+  EXPECT_FALSE(full());
+  for (const uint64_t above : {0, 1 << 20, 255 << 20}) {
+    for (proto::DiskInfo& disk : h_.core().servers().Find(ServerId(2))->disks)
+      disk.set_free_bytes(disk.reserve_bytes() + above);  // of 1 GiB
+    EXPECT_TRUE(full()) << above;
+    proto::StatusResponse status;
+    FillStatus(h_.core(), &status);
+    const auto& disk = status.servers(1).disks(0);
+    EXPECT_EQ(disk.state(), "full") << above;
+    EXPECT_TRUE(
+        std::any_of(status.warnings().begin(), status.warnings().end(), [](const std::string& warning) {
+          return warning.find("it gets no new chunks") != std::string::npos;
+        }));
+  }
+  for (proto::DiskInfo& disk : h_.core().servers().Find(ServerId(2))->disks)
+    disk.set_free_bytes(disk.reserve_bytes() + (257 << 20));
+  EXPECT_FALSE(full());
+  EXPECT_EQ(server.free_bytes(""), 257u << 20) << "it is space all the same";
+}
+
 TEST(RebalanceWindowTest, MayGoOverMidnight) {
   EXPECT_TRUE(InWindow("", 0));
   EXPECT_TRUE(InWindow("22:00-06:00", 23 * 60));
