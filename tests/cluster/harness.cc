@@ -35,13 +35,19 @@ pid_t ReadPid(const std::string& path) {
   return pid > 0 && kill(pid, 0) == 0 ? pid : 0;
 }
 
+// The letter of /proc/.../stat, or 0.
+char StateIn(const std::string& stat_path) {
+  std::ifstream stat(stat_path);
+  std::string line;
+  if (!std::getline(stat, line)) return 0;
+  const size_t paren = line.rfind(')');
+  return paren != std::string::npos && paren + 2 < line.size() ? line[paren + 2] : 0;
+}
+
 // A zombie counts as gone: its parent is somebody else.
 bool ProcessGone(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string line;
-  if (!std::getline(stat, line)) return true;
-  const size_t paren = line.rfind(')');
-  return paren != std::string::npos && paren + 2 < line.size() && line[paren + 2] == 'Z';
+  const char state = StateIn("/proc/" + std::to_string(pid) + "/stat");
+  return state == 0 || state == 'Z';
 }
 
 void LazyUnmount(const std::string& mountpoint) {
@@ -55,6 +61,16 @@ int64_t NowMillis() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
+}
+
+bool ProcessStopped(pid_t pid) {
+  std::error_code gone;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone)) {
+    const char state = StateIn(task.path() / "stat");
+    if (state != 'T' && state != 't' && state != 0) return false;
+  }
+  return !gone;
 }
 
 bool WaitUntil(const std::function<bool()>& condition, int64_t timeout_ms, int64_t poll_ms) {
@@ -229,6 +245,9 @@ void LocalCluster::Signal(const std::string& name, int signal) {
   if (signal == SIGKILL) {
     ASSERT_TRUE(WaitUntil([&] { return ProcessGone(pid); }, 10'000, 1)) << name << " survived SIGKILL";
   }
+  if (signal == SIGSTOP) {
+    ASSERT_TRUE(WaitUntil([&] { return ProcessStopped(pid); }, 10'000, 1)) << name << " did not stop";
+  }
 }
 
 void LocalCluster::Kill(const std::string& name) { Signal(name, SIGKILL); }
@@ -333,13 +352,14 @@ std::string LocalCluster::AddMount(const std::string& options) {
   const std::string mountpoint = directory_ + "/mnt" + std::to_string(extra_mounts_.size() + 2);
   fs::create_directories(mountpoint);
   const std::string pid_file = mountpoint + ".pid";
-  std::vector<std::string> command = {Binary("cairn-mount"),
-                                      MasterAddress(),
-                                      mountpoint,
-                                      "--pid-file",
-                                      pid_file,
-                                      "--log-file",
-                                      directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"};
+  std::vector<std::string> command = {
+      Binary("cairn-mount"),
+      MasterAddress(),
+      mountpoint,
+      "--pid-file",
+      pid_file,
+      "--log-file",
+      directory_ + "/log/" + fs::path(mountpoint).filename().string() + ".log"};
   if (!options.empty()) command.insert(command.end(), {"-o", options});
   const RunResult result = RunProgram(command, {}, 60);
   EXPECT_EQ(result.exit_code, 0) << result.Both();

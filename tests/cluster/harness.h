@@ -32,6 +32,8 @@ RunResult RunProgram(const std::vector<std::string>& arguments,
 int64_t NowMillis();
 // Polls `condition` until it holds or the time is over; answers whether it held.
 bool WaitUntil(const std::function<bool()>& condition, int64_t timeout_ms, int64_t poll_ms = 50);
+// Whether every thread is stopped: SIGSTOP reaches them a little after kill() returned.
+bool ProcessStopped(pid_t pid);
 // One line per figure that a test measured, kept apart from the log for people who read the output.
 void Figure(const std::string& text);
 

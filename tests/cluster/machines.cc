@@ -287,6 +287,10 @@ std::string Machines::StartServers(const std::vector<std::string>& nodes) {
 void Machines::Signal(const std::string& node, int signal) {
   ASSERT_GT(Of(node).pid, 0) << node << " is not running";
   ASSERT_EQ(kill(Of(node).pid, signal), 0);
+  if (signal == SIGSTOP) {
+    ASSERT_TRUE(WaitUntil([&] { return ProcessStopped(Of(node).pid); }, 10'000, 1))
+        << node << " did not stop";
+  }
 }
 
 void Machines::Reap(Node& node) {
@@ -341,8 +345,9 @@ void Machines::Drop(const std::string& from, const std::string& to) {
 }
 
 void Machines::Lose(const std::string& node, int percent) {
-  const RunResult result = RunAt(node, {"nft", "add", "rule", "inet", "chaos", "in", "iifname", "eth0", "numgen",
-                                        "random", "mod", "100", "<", std::to_string(percent), "drop"});
+  const RunResult result =
+      RunAt(node, {"nft", "add", "rule", "inet", "chaos", "in", "iifname", "eth0", "numgen", "random", "mod",
+                   "100", "<", std::to_string(percent), "drop"});
   ASSERT_EQ(result.exit_code, 0) << result.Both();
 }
 

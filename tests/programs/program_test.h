@@ -28,11 +28,22 @@ inline bool Installed(const std::string& program) {
   return RunProgram({"sh", "-c", "command -v " + program}).exit_code == 0;
 }
 
+// Debian keeps the server programs of PostgreSQL out of the PATH.
+inline void AddServerProgramsToPath() {
+  std::error_code none;
+  for (const auto& version : std::filesystem::directory_iterator("/usr/lib/postgresql", none)) {
+    const std::string path = std::getenv("PATH") == nullptr ? "/usr/bin:/bin" : std::getenv("PATH");
+    const std::string add = version.path() / "bin";
+    if (path.find(add) == std::string::npos) setenv("PATH", (path + ":" + add).c_str(), 1);
+  }
+}
+
 class ProgramTest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "run it as root";
     if (access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "/dev/fuse is not accessible";
+    AddServerProgramsToPath();
     cluster_ = LocalCluster::Start();
     ASSERT_NE(cluster_, nullptr);
     local_ = cluster_->directory() + "/local";
@@ -56,6 +67,6 @@ class ProgramTest : public testing::Test {
 
 }  // namespace cairn::programs_test
 
-#define NEEDS(program)                                \
+#define NEEDS(program)                                    \
   ASSERT_TRUE(::cairn::programs_test::Installed(program)) \
       << program << " is not installed: run scripts/install-packages test"

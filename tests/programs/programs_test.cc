@@ -79,7 +79,7 @@ TEST_F(ProgramTest, ACxxProjectBuilds) {
     printf 'cmake_minimum_required(VERSION 3.16)\nproject(p CXX)\nadd_library(l STATIC a.cc b.cc c.cc)\nadd_executable(m m.cc)\ntarget_link_libraries(m l)\n' > CMakeLists.txt
     for f in a b c; do printf '#include <string>\nstd::string %s() { return "%s"; }\n' $f $f > $f.cc; done
     printf '#include <iostream>\n#include <string>\nstd::string a(); std::string b(); std::string c();\nint main() { std::cout << a() + b() + c() << std::endl; }\n' > m.cc
-    CCACHE_DISABLE=1 cmake -S . -B build -DCMAKE_BUILD_TYPE=Debug >/dev/null; CCACHE_DISABLE=1 cmake --build build -j2 >/dev/null
+    CCACHE_DISABLE=1 cmake -G Ninja -S . -B build -DCMAKE_BUILD_TYPE=Debug >/dev/null; CCACHE_DISABLE=1 cmake --build build -j2 >/dev/null
     test "$(build/m)" = abc
     again=$(cmake --build build -j2); case "$again" in *Building*) echo "built again: $again"; exit 1;; esac
     touch b.cc; again=$(cmake --build build -j2); case "$again" in *b.cc*) ;; *) echo "not built: $again"; exit 1;; esac)sh",
