@@ -65,14 +65,7 @@ void RegisterDiskCommands(CLI::App& app, Context& context) {
   list->add_option("server", options->server, "Only those of this server: cs3, or 3");
   list->add_flag("--bad", options->bad, "Only those that are failed, full, or may have forgotten something");
   list->add_flag("--json", context.json, "For programs");
-  list->callback([&context, options] {
-    const Status status = ListDisks(context, *options);
-    if (status.code() == StatusCode::kInvalidArgument) {
-      context.FailWith(kExitUsage, Describe(status));
-    } else if (!status.ok()) {
-      context.Fail(status);
-    }
-  });
+  list->callback([&context, options] { context.Report(ListDisks(context, *options)); });
 }
 
 }  // namespace cairn::cli

@@ -147,12 +147,7 @@ void RegisterPolicyCommands(CLI::App& app, Context& context) {
       ->required();
   set->add_flag("--json", context.json, "For programs");
   set->callback([&context, options] {
-    const Status status = RunPolicy(context, *options, true);
-    if (status.code() == StatusCode::kInvalidArgument) {
-      context.FailWith(kExitUsage, Describe(status));
-    } else if (!status.ok()) {
-      context.Fail(status);
-    }
+    context.Report(RunPolicy(context, *options, true));
   });
 
   auto assumptions = std::make_shared<PlanAssumptions>();

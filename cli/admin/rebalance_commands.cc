@@ -154,14 +154,6 @@ Status Run(Context& context, proto::RebalanceRequest request, bool watch, const 
   }
 }
 
-void Report(Context& context, const Status& status) {
-  if (status.code() == StatusCode::kInvalidArgument) {
-    context.FailWith(kExitUsage, Describe(status));
-  } else if (!status.ok()) {
-    context.Fail(status);
-  }
-}
-
 // Options that plan, apply and set-rate share.
 Status Fill(Context& context, const RebalanceOptions& options, proto::RebalanceRequest* request) {
   if (!options.plan.empty()) {
@@ -195,7 +187,7 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
       Status status = Fill(context, *options, &request);
       if (status.ok() && !options->automatic.empty()) request.set_automatic(options->automatic == "on");
       if (status.ok()) status = Run(context, request, options->watch, options->save);
-      Report(context, status);
+      context.Report(status);
     });
     return command;
   };
@@ -229,7 +221,7 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
   CLI::App* show = rebalance->add_subcommand("show", "A plan that was saved, beside what it would be now");
   show->add_option("plan", options->plan, "The file")->required();
   show->add_flag("--json", context.json, "For programs");
-  show->callback([&context, options] { Report(context, ShowPlan(context, options->plan)); });
+  show->callback([&context, options] { context.Report(ShowPlan(context, options->plan)); });
   add("status", "How far it is", proto::REBALANCE_STATUS)
       ->add_flag("--watch", options->watch, "Until nothing runs");
   add("pause", "Start no further moves, also not automatically", proto::REBALANCE_PAUSE);

@@ -211,14 +211,6 @@ Status WhatIf(Context& context, const WhatIfOptions& options) {
   return Status::Ok();
 }
 
-void Run(Context& context, const Status& status) {
-  if (status.code() == StatusCode::kInvalidArgument) {
-    context.FailWith(kExitUsage, Describe(status));
-  } else if (!status.ok()) {
-    context.Fail(status);
-  }
-}
-
 }  // namespace
 
 Result<uint32_t> ParseServerId(const std::string& text) {
@@ -279,7 +271,7 @@ void RegisterServerCommands(CLI::App& app, Context& context) {
   show->add_flag("--json", context.json, "For programs");
   show->callback([&context, options] {
     auto id = ParseServerId(options->server);
-    Run(context, id.ok() ? Show(context, *id) : id.status());
+    context.Report(id.ok() ? Show(context, *id) : id.status());
   });
 
   const auto add = [&](const char* name, const char* help, proto::ServerAction action) {
@@ -293,7 +285,7 @@ void RegisterServerCommands(CLI::App& app, Context& context) {
                         "unwritable, unreadable (exit code 1: it would be refused)");
       command->add_flag("--force", options->force, "Do it although it breaks a policy; needs --reason");
     }
-    command->callback([&context, options, action] { Run(context, Change(context, *options, action)); });
+    command->callback([&context, options, action] { context.Report(Change(context, *options, action)); });
     return command;
   };
   add("drain", "Move all its chunks elsewhere; copy, verify, record, then remove", proto::SERVER_DRAIN)
@@ -309,7 +301,7 @@ void RegisterServerCommands(CLI::App& app, Context& context) {
   CLI::App* whatif = app.add_subcommand("whatif", "What the loss of servers, racks or zones would mean now");
   whatif->add_option("--lose", what->lose, "cs3,rack:B,zone:west")->required()->delimiter(',');
   whatif->add_flag("--json", context.json, "For programs");
-  whatif->callback([&context, what] { Run(context, WhatIf(context, *what)); });
+  whatif->callback([&context, what] { context.Report(WhatIf(context, *what)); });
 }
 
 }  // namespace cairn::cli

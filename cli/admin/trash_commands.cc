@@ -280,14 +280,6 @@ Status Purge(Context& context, const TrashOptions& options) {
   return Status::Ok();
 }
 
-void Run(Context& context, const Status& status) {
-  if (status.code() == StatusCode::kInvalidArgument) {
-    context.FailWith(kExitUsage, Describe(status));
-  } else if (!status.ok()) {
-    context.Fail(status);
-  }
-}
-
 }  // namespace
 
 void RegisterTrashCommands(CLI::App& app, Context& context) {
@@ -298,20 +290,20 @@ void RegisterTrashCommands(CLI::App& app, Context& context) {
   CLI::App* ls = trash->add_subcommand("ls", "What is there; users see what they own or deleted");
   ls->add_option("path", options->path, "Only what was below this directory");
   ls->add_flag("--json", context.json, "For programs");
-  ls->callback([&context, options] { Run(context, List(context, *options)); });
+  ls->callback([&context, options] { context.Report(List(context, *options)); });
 
   CLI::App* restore = trash->add_subcommand("restore", "Give entries their names back");
   restore->add_option("number", options->numbers, "Numbers as `trash ls` shows them")->required();
   restore->add_option("--to", options->to, "Another path");
   restore->add_flag("--json", context.json, "For programs");
-  restore->callback([&context, options] { Run(context, RestoreNumbers(context, *options)); });
+  restore->callback([&context, options] { context.Report(RestoreNumbers(context, *options)); });
 
   CLI::App* purge = trash->add_subcommand("purge", "Delete entries for good, before their time");
   purge->add_option("number", options->numbers, "Numbers as `trash ls` shows them");
   purge->add_option("--older-than", options->older, "What was deleted longer ago: 90s, 30m, 2h, 7d");
   purge->add_flag("--all", options->all, "Everything");
   purge->add_flag("--json", context.json, "For programs");
-  purge->callback([&context, options] { Run(context, Purge(context, *options)); });
+  purge->callback([&context, options] { context.Report(Purge(context, *options)); });
 
   CLI::App* undelete = app.add_subcommand("undelete",
                                           "Bring back what was deleted last at a path; directories with "
@@ -319,7 +311,7 @@ void RegisterTrashCommands(CLI::App& app, Context& context) {
   undelete->add_option("path", options->path, "Where it was, in the cluster or on a mount")->required();
   undelete->add_option("--to", options->to, "Another path");
   undelete->add_flag("--json", context.json, "For programs");
-  undelete->callback([&context, options] { Run(context, Undelete(context, *options)); });
+  undelete->callback([&context, options] { context.Report(Undelete(context, *options)); });
 }
 
 }  // namespace cairn::cli

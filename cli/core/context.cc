@@ -27,6 +27,14 @@ void Context::FailWith(int code, const std::string& message) {
   exit_code = code;
 }
 
+void Context::Report(const Status& status) {
+  if (status.code() == StatusCode::kInvalidArgument) {
+    FailWith(kExitUsage, Describe(status));
+  } else if (!status.ok()) {
+    Fail(status);
+  }
+}
+
 bool Interrupted() { return interrupted.load(); }
 
 void InstallInterruptHandler() {

@@ -36,6 +36,8 @@ struct Context {
   // Prints "cairn: MESSAGE" and remembers the exit code that fits.
   void Fail(const Status& status);
   void FailWith(int code, const std::string& message);
+  // How a command ended: nothing to say of success; what is invalid in a request was so on the command line.
+  void Report(const Status& status);
 };
 
 // "host: message (code)" as people read it.

@@ -6,18 +6,6 @@
 #include "cli/local/up.h"
 
 namespace cairn::cli {
-namespace {
-
-void Finish(Context& context, const Status& status) {
-  if (status.ok()) return;
-  if (status.code() == StatusCode::kInvalidArgument) {
-    context.FailWith(kExitUsage, Describe(status));
-  } else {
-    context.Fail(status);
-  }
-}
-
-}  // namespace
 
 void RegisterLocalCommands(CLI::App& app, Context& context) {
   auto up_options = std::make_shared<UpOptions>();
@@ -42,7 +30,7 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
                "Every part serves Prometheus metrics on a port of its own (remembered); "
                "DIR/run/metrics-targets.json lists "
                "them");
-  up->callback([&context, up_options] { Finish(context, RunUp(context, *up_options)); });
+  up->callback([&context, up_options] { context.Report(RunUp(context, *up_options)); });
 
   auto down_options = std::make_shared<DownOptions>();
   CLI::App* down = app.add_subcommand("down", "Stop the local cluster; its data stays");
@@ -51,15 +39,14 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   down->add_flag("--purge", down_options->purge, "Remove all data afterwards, after asking");
   down->add_flag("--yes", down_options->yes, "Do not ask");
   down->add_flag("--force", down_options->force, "Detach the mount even while files are open on it");
-  down->callback([&context, down_options] { Finish(context, RunDown(context, *down_options)); });
+  down->callback([&context, down_options] { context.Report(RunDown(context, *down_options)); });
 
   CLI::App* status = app.add_subcommand("status", "State of the cluster, and of the local cluster's parts");
   status->add_option("--dir", context.directory, "A local cluster's directory");
   status->add_flag("--json", context.json, "For programs");
   auto watch = std::make_shared<bool>(false);
   status->add_flag("--watch", *watch, "Again every two seconds, until Ctrl-C");
-  status->callback(
-      [&context, watch] { Finish(context, *watch ? WatchStatus(context) : RunStatus(context)); });
+  status->callback([&context, watch] { context.Report(*watch ? WatchStatus(context) : RunStatus(context)); });
 
   CLI::App* mount = app.add_subcommand("mount", "Mounts of this machine");
   mount->require_subcommand(1);
@@ -67,14 +54,14 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
   CLI::App* mount_status = mount->add_subcommand("status", "What they are doing, and what they wait for");
   mount_status->add_option("mount", *status_path, "One mount (default: all)");
   mount_status->add_flag("--json", context.json, "For programs");
-  mount_status->callback([&context, status_path] { Finish(context, RunMountStatus(context, *status_path)); });
+  mount_status->callback([&context, status_path] { context.Report(RunMountStatus(context, *status_path)); });
 
   auto mountpoint = std::make_shared<std::string>();
   auto lazy = std::make_shared<bool>(false);
   CLI::App* umount = app.add_subcommand("umount", "Unmount Cairn, also a mount whose process died");
   umount->add_option("mountpoint", *mountpoint, "Where it is mounted")->required();
   umount->add_flag("--lazy", *lazy, "Detach now, end when its last user is gone");
-  umount->callback([&context, mountpoint, lazy] { Finish(context, RunUmount(context, *mountpoint, *lazy)); });
+  umount->callback([&context, mountpoint, lazy] { context.Report(RunUmount(context, *mountpoint, *lazy)); });
 }
 
 }  // namespace cairn::cli
