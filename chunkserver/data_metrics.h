@@ -16,7 +16,7 @@ class DataMetrics {
   void Served(wire::MessageType type, int64_t nanos, uint64_t bytes);
 
  private:
-  static constexpr size_t kKinds = static_cast<size_t>(wire::MessageType::kExtents) + 1;
+  static constexpr size_t kKinds = static_cast<size_t>(wire::MessageType::kMutateStaged) + 1;
   struct Kind {
     metrics::LatencyHistogram* latency = nullptr;
     metrics::Counter* bytes = nullptr;

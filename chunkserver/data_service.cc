@@ -36,8 +36,10 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
        DamageSink damage, DataServiceOptions options)
       : loops_(std::move(loops)),
         options_(options),
-        handler_(disks, identity, std::move(damage)),
+        handler_(disks, identity, damage),
         readers_(readers),
+        stager_(disks, readers, options.peers, damage, SystemClock::Get()),
+        staging_(std::make_shared<StagingBudget>(options.staging.bytes)),
         pool_(options.pooled_receive_bytes),
         server_(
             loops_,
@@ -76,6 +78,7 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
 
   uint16_t port() const { return server_.port(); }
   size_t connections() const { return server_.connections(); }
+  uint64_t staged_bytes() const { return staging_->used_bytes(); }
 
  private:
   struct PerLoop {
@@ -88,8 +91,8 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
     PerLoop& own = sessions_.at(loop);
     if (own.stopped) return;
     auto session = std::make_shared<DataSession>(
-        loop, &handler_, readers_,
-        SessionLimits{options_.max_requests_in_work, options_.max_answer_bytes, options_.metrics},
+        loop, &handler_, readers_, &stager_, staging_,
+        SessionLimits{options_.max_requests_in_work, options_.max_answer_bytes, options_.metrics, options_.staging},
         std::move(slot),
         [&own](FrameConnection& closed) { own.connections.erase(closed.shared_from_this()); });
     const FrameConnection::Options limits{.max_meta_bytes = DataSession::kMaxGreetingBytes,
@@ -112,6 +115,7 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
     const int64_t now = loop->clock()->NowNanos();
     std::vector<std::pair<std::shared_ptr<FrameConnection>, std::string>> idle;
     for (const auto& [connection, session] : sessions_.at(loop).connections) {
+      session->ExpireStaged(now);
       if (!session->greeted() &&
           now - session->started_ns() > options_.greeting_timeout_ms * kNanosPerMilli) {
         idle.emplace_back(connection, "no greeting came");
@@ -133,6 +137,8 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
   const DataServiceOptions options_;
   const RequestHandler handler_;
   WorkerPool* const readers_;
+  Stager stager_;
+  const std::shared_ptr<StagingBudget> staging_;
   net::BufferPool pool_;
   std::unordered_map<EventLoop*, PerLoop>
       sessions_;  // each entry is of its loop's thread; the map does not change
@@ -151,5 +157,6 @@ Status DataService::Start(const net::HostPort& where) { return impl_->Start(wher
 void DataService::Stop() { impl_->Stop(); }
 uint16_t DataService::port() const { return impl_->port(); }
 size_t DataService::connections() const { return impl_->connections(); }
+uint64_t DataService::staged_bytes() const { return impl_->staged_bytes(); }
 
 }  // namespace cairn::chunkserver

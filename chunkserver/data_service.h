@@ -20,8 +20,10 @@
 #include "chunkserver/disk_set.h"
 #include "chunkserver/request_handler.h"
 #include "chunkserver/server_identity.h"
+#include "chunkserver/staging_area.h"
 #include "chunkserver/worker_pool.h"
 #include "common/net/address.h"
+#include "common/net/data_client.h"
 #include "common/net/event_loop.h"
 #include "common/status.h"
 
@@ -36,6 +38,8 @@ struct DataServiceOptions {
   size_t pooled_receive_bytes = 64u << 20;  // receive buffers kept for reuse
   int socket_buffer_bytes = 4 << 20;
   DataMetrics* metrics = nullptr;  // counts requests; may be null, else outlives the service
+  StagingLimits staging;
+  net::DataClient* peers = nullptr;  // to fetch what is to be staged from others; may be null, else outlives the service's work
 };
 
 class DataService {
@@ -50,6 +54,8 @@ class DataService {
   void Stop();
   uint16_t port() const;
   size_t connections() const;
+  // Fetched for writes that are still to come.
+  uint64_t staged_bytes() const;
 
  private:
   class Impl;

@@ -1,5 +1,6 @@
 #include "chunkserver/data_session.h"
 
+#include <string>
 #include <utility>
 
 #include "common/log.h"
@@ -14,16 +15,18 @@ using wire::MessageType;
 
 }  // namespace
 
-DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers,
-                         SessionLimits limits, std::shared_ptr<void> slot,
+DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers, Stager* stager,
+                         std::shared_ptr<StagingBudget> staging, SessionLimits limits, std::shared_ptr<void> slot,
                          std::function<void(FrameConnection&)> closed)
     : loop_(loop),
       handler_(handler),
       readers_(readers),
+      stager_(stager),
       limits_(limits),
       started_ns_(loop->clock()->NowNanos()),
       slot_(std::move(slot)),
-      closed_(std::move(closed)) {}
+      closed_(std::move(closed)),
+      staged_(std::move(staging), limits.staging) {}
 
 DataSession::~DataSession() = default;
 
@@ -76,6 +79,10 @@ Status DataSession::Handle(FrameConnection& connection, const Frame& frame) {
       return Digests(connection, frame);
     case MessageType::kFlush:
       return Flush(connection, frame);
+    case MessageType::kStage:
+      return Stage(connection, frame);
+    case MessageType::kMutateStaged:
+      return MutateStaged(connection, frame);
   }
   return Status(StatusCode::kMalformed, "unknown type of message " + std::to_string(frame.header.type));
 }
@@ -156,6 +163,49 @@ Status DataSession::Flush(FrameConnection& connection, const Frame& frame) {
   return Status::Ok();
 }
 
+Status DataSession::Stage(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(wire::StageRequest request, wire::DecodeStageRequest(frame.meta));
+  if (const Status room = staged_.Reserve(request.length); !room.ok()) {
+    Send(connection, frame, wire::Encode(wire::StageReply{.status = room}));
+    return Status::Ok();
+  }
+  constexpr size_t kAnswerBytes = wire::kMaxTransferBytes / kBlockBytes * sizeof(uint32_t) + 64;
+  ++in_work_;
+  answer_bytes_ += kAnswerBytes;
+  stager_->Stage(request, [self = shared_from_this(), link = connection.shared_from_this(), request,
+                           type = frame.header.type, id = frame.header.request_id, began = frame_began_ns_,
+                           kAnswerBytes](StagedBytes staged) {
+    self->loop_->Post([self, link, request, type, id, began, kAnswerBytes, staged = std::move(staged)]() mutable {
+      wire::StageReply reply{.status = std::move(staged.status), .checksums = std::move(staged.checksums)};
+      if (reply.status.ok()) {
+        reply.token = self->staged_.Keep(request, std::move(staged.data), self->loop_->clock()->NowNanos());
+      } else {
+        self->staged_.Release(request.length);
+      }
+      self->Finished(*link, type, id, kAnswerBytes, began, {wire::Encode(reply), {}});
+    });
+  });
+  return Status::Ok();
+}
+
+Status DataSession::MutateStaged(FrameConnection& connection, const Frame& frame) {
+  CAIRN_ASSIGN_OR_RETURN(const wire::MutateStagedRequest request, wire::DecodeMutateStagedRequest(frame.meta));
+  const std::optional<SharedBytes> bytes = staged_.Find(request.token, request.mutate.mutation);
+  wire::MutateReply reply;
+  if (bytes) {
+    reply = handler_->Mutate(request.mutate, bytes->bytes);
+    // A writer that has to send something before it again comes back for it.
+    if (reply.status.code() != StatusCode::kSequenceGap) staged_.Drop(request.token);
+  } else {
+    reply.info.chunk = request.mutate.mutation.chunk;
+    reply.status = Status(StatusCode::kNotFound, "nothing is staged under token " + std::to_string(request.token) +
+                                                     " for this write to chunk " + ToString(reply.info.chunk));
+  }
+  Count(frame.header.type, frame_began_ns_, reply.status.ok() ? bytes->size() : 0);
+  connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id, SharedBytes::Own(wire::Encode(reply)), {});
+  return Status::Ok();
+}
+
 void DataSession::RunInPool(FrameConnection& connection, const Frame& frame, size_t answer_bytes,
                             std::function<Reply()> work, std::function<Reply(const Status&)> refuse) {
   ++in_work_;
@@ -222,6 +272,7 @@ void DataSession::OnClosed(FrameConnection& connection, const Status& why) {
     CAIRN_LOG(Debug, "data plane: connection of {} ended: {}", who, why.message());
   }
   slot_.reset();
+  staged_.Close();
   const auto closed = std::move(closed_);
   closed_ = nullptr;
   if (closed) closed(connection);

@@ -11,6 +11,8 @@
 
 #include "chunkserver/data_metrics.h"
 #include "chunkserver/request_handler.h"
+#include "chunkserver/stager.h"
+#include "chunkserver/staging_area.h"
 #include "chunkserver/worker_pool.h"
 #include "common/net/event_loop.h"
 #include "common/net/frame_connection.h"
@@ -21,6 +23,7 @@ struct SessionLimits {
   size_t max_requests_in_work;
   size_t max_answer_bytes;
   DataMetrics* metrics = nullptr;  // may be null
+  StagingLimits staging;
 };
 
 class DataSession final : public net::FrameConnection::Owner,
@@ -30,8 +33,9 @@ class DataSession final : public net::FrameConnection::Owner,
   static constexpr uint32_t kMaxGreetingBytes = 4096;
 
   // `closed` is told once; `slot` counts the connection until then.
-  DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers, SessionLimits limits,
-              std::shared_ptr<void> slot, std::function<void(net::FrameConnection&)> closed);
+  DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers, Stager* stager,
+              std::shared_ptr<StagingBudget> staging, SessionLimits limits, std::shared_ptr<void> slot,
+              std::function<void(net::FrameConnection&)> closed);
   ~DataSession() override;
 
   void OnFrame(net::FrameConnection& connection, net::Frame frame) override;
@@ -41,6 +45,8 @@ class DataSession final : public net::FrameConnection::Owner,
   bool greeted() const { return greeted_; }
   size_t requests_in_work() const { return in_work_; }
   int64_t started_ns() const { return started_ns_; }
+  // Lets go of what was staged and not used for long.
+  void ExpireStaged(int64_t now_ns) { staged_.Expire(now_ns); }
 
  private:
   struct Reply {
@@ -54,6 +60,8 @@ class DataSession final : public net::FrameConnection::Owner,
   Status Digests(net::FrameConnection& connection, const net::Frame& frame);
   Status Extents(net::FrameConnection& connection, const net::Frame& frame);
   Status Flush(net::FrameConnection& connection, const net::Frame& frame);
+  Status Stage(net::FrameConnection& connection, const net::Frame& frame);
+  Status MutateStaged(net::FrameConnection& connection, const net::Frame& frame);
   // Runs `work` in the pool and sends what it returns. answer_bytes: how large the answer may get.
   void RunInPool(net::FrameConnection& connection, const net::Frame& frame, size_t answer_bytes,
                  std::function<Reply()> work, std::function<Reply(const Status&)> refuse);
@@ -68,6 +76,7 @@ class DataSession final : public net::FrameConnection::Owner,
   net::EventLoop* const loop_;
   const RequestHandler* const handler_;
   WorkerPool* const readers_;
+  Stager* const stager_;
   const SessionLimits limits_;
   const int64_t started_ns_;
   std::shared_ptr<void> slot_;
@@ -77,6 +86,7 @@ class DataSession final : public net::FrameConnection::Owner,
   std::string name_;
   size_t in_work_ = 0;
   size_t answer_bytes_ = 0;  // of requests in work
+  StagingArea staged_;
 };
 
 }  // namespace cairn::chunkserver

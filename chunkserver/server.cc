@@ -103,17 +103,21 @@ class ChunkServer::Impl {
     };
     std::vector<net::EventLoop*> loops;
     for (const auto& loop : loops_) loops.push_back(loop->loop());
+    // Fetches from other chunkservers have a loop of their own, so that they do not wait behind writes of clients. Those for clients
+    // have connections of their own, too: the addresses that clients name are no reason to break those of syncs.
+    peer_loop_ = std::make_unique<net::EventLoopThread>("peers");
+    net::DataClientOptions peers;
+    peers.kind = wire::PeerKind::kChunkserver;
+    peers.cluster = values.cluster;
+    peers.name = "chunkserver for copies";
+    staging_peers_ = std::make_unique<net::DataClient>(peer_loop_->loop(), peers);
+    options_.data.peers = staging_peers_.get();
     service_ = std::make_unique<DataService>(loops, disks_.get(), identity_.get(), readers_.get(), damage,
                                              options_.data);
     CAIRN_RETURN_IF_ERROR(service_->Start(options_.listen));
     address_ =
         options_.advertise.empty() ? DefaultAdvertise(options_.listen, service_->port()) : options_.advertise;
 
-    // Fetches of syncs have a loop of their own, so that they do not wait behind writes of clients.
-    peer_loop_ = std::make_unique<net::EventLoopThread>("peers");
-    net::DataClientOptions peers;
-    peers.kind = wire::PeerKind::kChunkserver;
-    peers.cluster = values.cluster;
     peers.name = "chunkserver " + address_;
     peers_ = std::make_unique<net::DataClient>(peer_loop_->loop(), peers);
     copier_ = std::make_unique<Copier>(disks_.get(), peers_.get(), clock_, options_.copier);
@@ -128,7 +132,10 @@ class ChunkServer::Impl {
     control.data_address = address_;
     auto stream = std::make_shared<ControlStream>(
         disks_.get(), identity_.get(), executor_.get(), clock_, std::move(control),
-        ControlStream::Callbacks{[this](Uuid cluster, ServerId) { peers_->SetCluster(cluster); },
+        ControlStream::Callbacks{[this](Uuid cluster, ServerId) {
+                                   peers_->SetCluster(cluster);
+                                   staging_peers_->SetCluster(cluster);
+                                 },
                                  std::move(refused), [this] { return Load(); }});
     {
       std::lock_guard lock(mu_);
@@ -157,6 +164,7 @@ class ChunkServer::Impl {
     executor_.reset();
     copier_.reset();
     peers_.reset();
+    staging_peers_.reset();
     if (peer_loop_) peer_loop_->Stop();
     // Answers of flushes are posted to the loops: the disks go while those still run.
     disks_.reset();
@@ -196,7 +204,7 @@ class ChunkServer::Impl {
     return span <= 0 ? 0 : static_cast<uint32_t>(std::clamp<int64_t>(used * 1000 / span, 0, 1000));
   }
 
-  const ServerOptions options_;
+  ServerOptions options_;
   const Clock* const clock_;
   std::vector<std::unique_ptr<net::EventLoopThread>> loops_;
   std::unique_ptr<DiskSet> disks_;
@@ -205,6 +213,7 @@ class ChunkServer::Impl {
   std::unique_ptr<DataService> service_;
   std::unique_ptr<net::EventLoopThread> peer_loop_;
   std::unique_ptr<net::DataClient> peers_;
+  std::unique_ptr<net::DataClient> staging_peers_;
   std::unique_ptr<Copier> copier_;
   std::unique_ptr<CommandExecutor> executor_;
   std::unique_ptr<Scrubber> scrubber_;

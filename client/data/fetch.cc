@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "client/data/file_core.h"
-#include "client/data/read_reply.h"
+#include "common/wire/read_reply.h"
 #include "common/log.h"
 
 namespace cairn::client {
@@ -92,7 +92,7 @@ void FileCore::OnFetchReply(const FetchRef& fetch, ServerId server, const Status
     Result<wire::ReadReply> reply = wire::DecodeReadReply(meta);
     status = reply.status();
     if (reply.ok()) {
-      status = CheckReadReply(fetch->chunk, fetch->offset, fetch->length, *reply, data.bytes);
+      status = wire::CheckReadReply(fetch->chunk, fetch->offset, fetch->length, *reply, data.bytes);
       data_offset = reply->offset;
       if (status.code() == StatusCode::kCorrupt && reply->status.ok()) ++context_.counters->corrupt_replies;
     }

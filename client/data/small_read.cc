@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "client/data/file_core.h"
-#include "client/data/read_reply.h"
+#include "common/wire/read_reply.h"
 
 namespace cairn::client {
 namespace {
@@ -47,7 +47,7 @@ std::optional<Status> FileCore::ReadSmallLocked(Lock& lock, uint64_t offset, std
   Status status;
   const auto use = [&](std::span<const std::byte> meta, std::span<const std::byte> data) {
     const Result<wire::ReadReply> reply = wire::DecodeReadReply(meta);
-    status = reply.ok() ? CheckReadReply(request.chunk, in_chunk, out.size(), *reply, data) : reply.status();
+    status = reply.ok() ? wire::CheckReadReply(request.chunk, in_chunk, out.size(), *reply, data) : reply.status();
     if (!status.ok()) return;
     const size_t skip = in_chunk - reply->offset;
     const size_t have = std::min(out.size(), data.size() - std::min(skip, data.size()));

@@ -28,7 +28,7 @@
 namespace cairn::wire {
 
 inline constexpr uint32_t kFrameMagic = 0x464e5243;
-inline constexpr uint8_t kWireVersion = 1;
+inline constexpr uint8_t kWireVersion = 2;
 inline constexpr size_t kHeaderBytes = 32;
 inline constexpr uint32_t kMaxMetaBytes = 1u << 20;
 inline constexpr uint32_t kMaxDataBytes = 4u << 20;
@@ -45,6 +45,8 @@ enum class MessageType : uint8_t {
   kDigests = 7,  // 128-bit digests of ranges of a chunk, for sync by difference
   kBegin = 8,    // begin(e, base) on a list of chunks without a mutation
   kExtents = 9,  // which ranges of a chunk hold data; the rest are holes
+  kStage = 10,   // fetch a range of another chunk and keep it for a kMutateStaged of the same connection
+  kMutateStaged = 11,  // a write whose bytes were staged
 };
 
 struct FrameHeader {

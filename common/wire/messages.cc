@@ -1,5 +1,6 @@
 #include "common/wire/messages.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/checksum.h"
@@ -13,6 +14,7 @@ using replication::MutationKind;
 using replication::ReplicaInfo;
 
 constexpr size_t kMaxNameBytes = 255;
+constexpr size_t kMaxAddressBytes = 255;
 // Lists are limited by what one transfer can touch: an unaligned 2 MiB range touches one block more.
 constexpr uint32_t kMaxChecksums = kMaxDataBytes / kBlockBytes + 1;
 constexpr uint32_t kMaxDigests = 4096;  // 256 MiB in ranges of 64 KiB
@@ -71,6 +73,35 @@ std::vector<ChunkId> GetChunks(Reader& from) {
   return chunks;
 }
 
+void PutMutate(Writer& to, const MutateRequest& m) {
+  to.Put(m.mutation.chunk.value());
+  to.Put(m.mutation.epoch.value());
+  to.Put(m.mutation.seq);
+  to.PutBool(m.mutation.begin.has_value());
+  if (m.mutation.begin) to.PutStamp(*m.mutation.begin);
+  to.Put(static_cast<uint8_t>(m.mutation.kind));
+  to.Put(m.mutation.offset);
+  to.Put(m.mutation.length);
+  PutChecksums(to, m.checksums);
+}
+
+MutateRequest GetMutate(Reader& from) {
+  MutateRequest m;
+  m.mutation.chunk = ChunkId{from.Get<uint64_t>()};
+  m.mutation.epoch = Epoch{from.Get<uint64_t>()};
+  m.mutation.seq = from.Get<uint64_t>();
+  if (from.GetBool()) m.mutation.begin = from.GetStamp();
+  const auto kind = from.Get<uint8_t>();
+  if (kind < static_cast<uint8_t>(MutationKind::kWrite) || kind > static_cast<uint8_t>(MutationKind::kZero)) {
+    from.Fail("unknown kind of mutation");
+  }
+  m.mutation.kind = static_cast<MutationKind>(kind);
+  m.mutation.offset = from.Get<uint64_t>();
+  m.mutation.length = from.Get<uint64_t>();
+  m.checksums = GetChecksums(from);
+  return m;
+}
+
 template <typename T>
 Result<T> Finish(Reader& reader, T message) {
   CAIRN_RETURN_IF_ERROR(reader.Finish());
@@ -125,32 +156,80 @@ Result<HelloReply> DecodeHelloReply(std::span<const std::byte> meta) {
 
 Bytes Encode(const MutateRequest& m) {
   Writer to(80 + m.checksums.size() * sizeof(uint32_t));
-  to.Put(m.mutation.chunk.value());
-  to.Put(m.mutation.epoch.value());
-  to.Put(m.mutation.seq);
-  to.PutBool(m.mutation.begin.has_value());
-  if (m.mutation.begin) to.PutStamp(*m.mutation.begin);
-  to.Put(static_cast<uint8_t>(m.mutation.kind));
-  to.Put(m.mutation.offset);
-  to.Put(m.mutation.length);
-  PutChecksums(to, m.checksums);
+  PutMutate(to, m);
   return to.Take();
 }
 
 Result<MutateRequest> DecodeMutateRequest(std::span<const std::byte> meta) {
   Reader from(meta, "mutate request");
-  MutateRequest m;
-  m.mutation.chunk = ChunkId{from.Get<uint64_t>()};
-  m.mutation.epoch = Epoch{from.Get<uint64_t>()};
-  m.mutation.seq = from.Get<uint64_t>();
-  if (from.GetBool()) m.mutation.begin = from.GetStamp();
-  const auto kind = from.Get<uint8_t>();
-  if (kind < static_cast<uint8_t>(MutationKind::kWrite) || kind > static_cast<uint8_t>(MutationKind::kZero)) {
-    from.Fail("unknown kind of mutation");
+  MutateRequest m = GetMutate(from);
+  return Finish(from, std::move(m));
+}
+
+Bytes Encode(const MutateStagedRequest& m) {
+  Writer to(88 + m.mutate.checksums.size() * sizeof(uint32_t));
+  to.Put(m.token);
+  PutMutate(to, m.mutate);
+  return to.Take();
+}
+
+Result<MutateStagedRequest> DecodeMutateStagedRequest(std::span<const std::byte> meta) {
+  Reader from(meta, "staged mutate request");
+  MutateStagedRequest m;
+  m.token = from.Get<uint64_t>();
+  m.mutate = GetMutate(from);
+  if (m.mutate.mutation.kind != MutationKind::kWrite) from.Fail("only a write has staged bytes");
+  return Finish(from, std::move(m));
+}
+
+Bytes Encode(const StageRequest& m) {
+  Writer to(64 + m.carriers.size() * 32);
+  to.Put(m.source.value());
+  to.PutStamp(m.want);
+  to.Put(m.source_offset);
+  to.Put(m.chunk.value());
+  to.Put(m.offset);
+  to.Put(m.length);
+  const size_t carriers = std::min<size_t>(m.carriers.size(), kMaxCarriers);
+  to.Put(static_cast<uint32_t>(carriers));
+  for (const Carrier& carrier : std::span(m.carriers).first(carriers)) {
+    to.Put(carrier.server.value());
+    to.PutString(std::string_view(carrier.address).substr(0, kMaxAddressBytes));
   }
-  m.mutation.kind = static_cast<MutationKind>(kind);
-  m.mutation.offset = from.Get<uint64_t>();
-  m.mutation.length = from.Get<uint64_t>();
+  return to.Take();
+}
+
+Result<StageRequest> DecodeStageRequest(std::span<const std::byte> meta) {
+  Reader from(meta, "stage request");
+  StageRequest m;
+  m.source = ChunkId{from.Get<uint64_t>()};
+  m.want = from.GetStamp();
+  m.source_offset = from.Get<uint64_t>();
+  m.chunk = ChunkId{from.Get<uint64_t>()};
+  m.offset = from.Get<uint64_t>();
+  m.length = from.Get<uint32_t>();
+  if (m.length == 0 || m.length > kMaxTransferBytes) from.Fail("the length to stage is out of range");
+  m.carriers.resize(from.GetCount(kMaxCarriers, 6));
+  for (Carrier& carrier : m.carriers) {
+    carrier.server = ServerId{from.Get<uint32_t>()};
+    carrier.address = from.GetString(kMaxAddressBytes);
+  }
+  return Finish(from, std::move(m));
+}
+
+Bytes Encode(const StageReply& m) {
+  Writer to(64 + m.checksums.size() * sizeof(uint32_t));
+  to.PutStatus(m.status);
+  to.Put(m.token);
+  PutChecksums(to, m.checksums);
+  return to.Take();
+}
+
+Result<StageReply> DecodeStageReply(std::span<const std::byte> meta) {
+  Reader from(meta, "stage reply");
+  StageReply m;
+  m.status = from.GetStatus();
+  m.token = from.Get<uint64_t>();
   m.checksums = GetChecksums(from);
   return Finish(from, std::move(m));
 }

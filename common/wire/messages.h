@@ -47,6 +47,33 @@ struct MutateReply {
   replication::ReplicaInfo info;  // state after the mutation (or the present state on refusal)
 };
 
+// Where a replica of a chunk is.
+struct Carrier { ServerId server; std::string address; };  // host:port, at most 255 bytes
+inline constexpr uint32_t kMaxCarriers = 16;
+// Takes `length` bytes of the source at exactly `want`, from the own replica or from a carrier, verifies them against their stored
+// checksums and keeps them for a kMutateStaged that comes on the same connection before long.
+struct StageRequest {
+  ChunkId source;
+  Stamp want;
+  uint64_t source_offset = 0;
+  ChunkId chunk;            // into which they will be written
+  uint64_t offset = 0;
+  uint32_t length = 0;      // 1..kMaxTransferBytes
+  std::vector<Carrier> carriers;  // of the source, tried in order; at most kMaxCarriers
+};
+// checksums: of the staged bytes at their place in `chunk`, as a kMutate would carry them.
+struct StageReply {
+  Status status;
+  uint64_t token = 0;       // not 0 on success
+  std::vector<uint32_t> checksums;
+};
+// A kWrite whose bytes are those staged under `token`, with the same chunk, offset and length. The reply is that of kMutate;
+// kNotFound: nothing (more) is staged under that token, nothing was applied, the bytes are to be sent. A token is good for one write; kSequenceGap does not use it up.
+struct MutateStagedRequest {
+  uint64_t token = 0;
+  MutateRequest mutate;
+};
+
 struct ReadRequest {
   ChunkId chunk;
   Stamp want;
@@ -113,6 +140,9 @@ Bytes Encode(const HelloRequest&);    Result<HelloRequest> DecodeHelloRequest(st
 Bytes Encode(const HelloReply&);      Result<HelloReply> DecodeHelloReply(std::span<const std::byte> meta);
 Bytes Encode(const MutateRequest&);   Result<MutateRequest> DecodeMutateRequest(std::span<const std::byte> meta);
 Bytes Encode(const MutateReply&);     Result<MutateReply> DecodeMutateReply(std::span<const std::byte> meta);
+Bytes Encode(const StageRequest&);    Result<StageRequest> DecodeStageRequest(std::span<const std::byte> meta);
+Bytes Encode(const StageReply&);      Result<StageReply> DecodeStageReply(std::span<const std::byte> meta);
+Bytes Encode(const MutateStagedRequest&); Result<MutateStagedRequest> DecodeMutateStagedRequest(std::span<const std::byte> meta);
 Bytes Encode(const ReadRequest&);     Result<ReadRequest> DecodeReadRequest(std::span<const std::byte> meta);
 Bytes Encode(const ReadReply&);       Result<ReadReply> DecodeReadReply(std::span<const std::byte> meta);
 Bytes Encode(const FlushRequest&);    Result<FlushRequest> DecodeFlushRequest(std::span<const std::byte> meta);

@@ -51,6 +51,15 @@ class FuzzTest : public testing::Test {
     add(MessageType::kQuery, wire::Encode(wire::QueryRequest{{kChunk}}));
     add(MessageType::kDigests,
         wire::Encode(wire::DigestsRequest{kChunk, {Epoch{5}, 1}, 0, wire::kDigestRangeBytes}));
+    add(MessageType::kStage, wire::Encode(wire::StageRequest{.source = kChunk,
+                                                             .want = {Epoch{5}, 1},
+                                                             .source_offset = 1000,
+                                                             .chunk = other,
+                                                             .offset = 5000,
+                                                             .length = 9000,
+                                                             .carriers = {{ServerId{8}, "127.0.0.1:1"}}}));
+    add(MessageType::kMutateStaged,
+        wire::Encode(wire::MutateStagedRequest{1, WriteRequest(other, {Epoch{6}, 1}, Stamp{}, 5000, data)}));
     add(MessageType::kBegin, wire::Encode(wire::BeginRequest{{{other, Epoch{7}, {Epoch{6}, 1}}}}));
     return frames;
   }

@@ -180,6 +180,24 @@ TEST(ParserFuzz, Batches) {
   Fuzz({wire::Encode(reply)}, Meta(&wire::DecodeBatchReply));
 }
 
+TEST(ParserFuzz, StageAndMutateStaged) {
+  Fuzz({wire::Encode(wire::StageRequest{.source = ChunkId{7},
+                                        .want = {Epoch{5}, 1},
+                                        .source_offset = 4096,
+                                        .chunk = ChunkId{9},
+                                        .offset = 100,
+                                        .length = 65'536,
+                                        .carriers = {{ServerId{1}, "10.0.0.1:9410"}, {ServerId{2}, "[::1]:9410"}}})},
+       Meta(&wire::DecodeStageRequest));
+  Fuzz({wire::Encode(wire::StageReply{Status::Ok(), 3, {1, 2, 3}}),
+        wire::Encode(wire::StageReply{.status = Status(StatusCode::kStaleReplica, "older")})},
+       Meta(&wire::DecodeStageReply));
+  wire::MutateRequest write;
+  write.mutation = {.chunk = ChunkId{7}, .epoch = Epoch{5}, .seq = 2, .begin = Stamp{Epoch{4}, 1}, .offset = 100, .length = 9000};
+  write.checksums = {1, 2, 3};
+  Fuzz({wire::Encode(wire::MutateStagedRequest{3, write})}, Meta(&wire::DecodeMutateStagedRequest));
+}
+
 TEST(ParserFuzz, DigestsAndExtents) {
   Fuzz({wire::Encode(wire::DigestsRequest{ChunkId{7}, {Epoch{5}, 1}, 0, 4 * wire::kDigestRangeBytes})},
        Meta(&wire::DecodeDigestsRequest));

@@ -173,6 +173,75 @@ TEST(MessagesTest, BatchReplyRoundTrip) {
   ExpectSame(d->items[1].status, m.items[1].status);
 }
 
+StageRequest ExampleStage() {
+  return {.source = ChunkId{7},
+          .want = {Epoch{3}, 9},
+          .source_offset = 12'345,
+          .chunk = ChunkId{8},
+          .offset = 99,
+          .length = 1'000'000,
+          .carriers = {{ServerId{1}, "10.0.0.1:9410"}, {ServerId{2}, "host:1"}}};
+}
+
+MutateStagedRequest ExampleMutateStaged() {
+  MutateStagedRequest request{7, ExampleMutate(true)};
+  request.mutate.mutation.kind = MutationKind::kWrite;
+  return request;
+}
+
+TEST(MessagesTest, StageRequestsAndRepliesRoundTrip) {
+  const StageRequest request = ExampleStage();
+  const auto asked = DecodeStageRequest(Encode(request));
+  ASSERT_TRUE(asked.ok()) << asked.status().ToString();
+  EXPECT_EQ(asked->source, request.source);
+  EXPECT_EQ(asked->want, request.want);
+  EXPECT_EQ(asked->source_offset, request.source_offset);
+  EXPECT_EQ(asked->chunk, request.chunk);
+  EXPECT_EQ(asked->offset, request.offset);
+  EXPECT_EQ(asked->length, request.length);
+  ASSERT_EQ(asked->carriers.size(), 2u);
+  EXPECT_EQ(asked->carriers[1].server, ServerId{2});
+  EXPECT_EQ(asked->carriers[1].address, "host:1");
+  const auto told = DecodeStageReply(Encode(StageReply{Status::Ok(), 7, {1, 2, 3}}));
+  ASSERT_TRUE(told.ok());
+  EXPECT_EQ(told->token, 7u);
+  EXPECT_EQ(told->checksums, (std::vector<uint32_t>{1, 2, 3}));
+  const auto refused = DecodeStageReply(Encode(StageReply{.status = Status(StatusCode::kStaleReplica, "old")}));
+  ASSERT_TRUE(refused.ok());
+  EXPECT_EQ(refused->status.code(), StatusCode::kStaleReplica);
+}
+
+TEST(MessagesTest, AStageRequestOfNoLengthOrTooManyCarriersIsRefused) {
+  StageRequest request = ExampleStage();
+  for (uint32_t length : {0u, kMaxTransferBytes + 1}) {
+    request.length = length;
+    EXPECT_EQ(DecodeStageRequest(Encode(request)).code(), StatusCode::kMalformed) << length;
+  }
+  request.length = kMaxTransferBytes;
+  EXPECT_TRUE(DecodeStageRequest(Encode(request)).ok());
+  // The encoder sends no more than are allowed.
+  request.carriers.resize(kMaxCarriers + 5, {ServerId{1}, std::string(300, 'a')});
+  const auto cut = DecodeStageRequest(Encode(request));
+  ASSERT_TRUE(cut.ok()) << cut.status().ToString();
+  EXPECT_EQ(cut->carriers.size(), kMaxCarriers);
+  EXPECT_EQ(cut->carriers.back().address.size(), 255u);
+  Bytes bytes = Encode(ExampleStage());
+  const size_t count_at = 8 + 16 + 8 + 8 + 8 + 4;
+  bytes[count_at] = std::byte{kMaxCarriers + 1};
+  EXPECT_EQ(DecodeStageRequest(bytes).code(), StatusCode::kMalformed);
+}
+
+TEST(MessagesTest, AStagedMutationIsAWriteUnderAToken) {
+  MutateStagedRequest request = ExampleMutateStaged();
+  const auto decoded = DecodeMutateStagedRequest(Encode(request));
+  ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+  EXPECT_EQ(decoded->token, 7u);
+  EXPECT_EQ(decoded->mutate.mutation.seq, request.mutate.mutation.seq);
+  EXPECT_EQ(decoded->mutate.checksums, request.mutate.checksums);
+  request.mutate.mutation.kind = MutationKind::kZero;
+  EXPECT_EQ(DecodeMutateStagedRequest(Encode(request)).code(), StatusCode::kMalformed);
+}
+
 TEST(MessagesTest, ExtentsRoundTripAndRefuseNonsense) {
   const ExtentsRequest request{.chunk = ChunkId{7}, .want = {Epoch{3}, 9}, .exact = false, .offset = 4096};
   const auto asked = DecodeExtentsRequest(Encode(request));
@@ -264,6 +333,9 @@ const std::vector<std::pair<const char*, std::function<Status(std::span<const st
           {"BatchReply", [](auto b) { return DecodeBatchReply(b).status(); }},
           {"DigestsRequest", [](auto b) { return DecodeDigestsRequest(b).status(); }},
           {"DigestsReply", [](auto b) { return DecodeDigestsReply(b).status(); }},
+          {"StageRequest", [](auto b) { return DecodeStageRequest(b).status(); }},
+          {"StageReply", [](auto b) { return DecodeStageReply(b).status(); }},
+          {"MutateStagedRequest", [](auto b) { return DecodeMutateStagedRequest(b).status(); }},
       };
   return decoders;
 }
@@ -291,7 +363,10 @@ std::vector<Bytes> Samples() {
           Encode(QueryRequest{{ChunkId{1}}}),
           Encode(batch),
           Encode(DigestsRequest{ChunkId{1}, {}, 0, kDigestRangeBytes}),
-          Encode(digests)};
+          Encode(digests),
+          Encode(ExampleStage()),
+          Encode(StageReply{Status::Ok(), 7, {1, 2, 3}}),
+          Encode(ExampleMutateStaged())};
 }
 
 TEST(MessagesTest, TruncatedAndExtendedMessagesAreRefused) {

@@ -9,11 +9,11 @@
 #include "common/status.h"
 #include "common/wire/messages.h"
 
-namespace cairn::client {
+namespace cairn::wire {
 
 // kMalformed: it does not cover [offset, offset + length) of the chunk as far as that reaches. kCorrupt:
 // bytes do not match their checksums. Otherwise the status in the reply.
-Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const wire::ReadReply& reply,
+Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const ReadReply& reply,
                       std::span<const std::byte> data);
 
-}  // namespace cairn::client
+}  // namespace cairn::wire

@@ -1,11 +1,11 @@
-#include "client/data/read_reply.h"
+#include "common/wire/read_reply.h"
 
 #include <algorithm>
 #include <string>
 
 #include "common/checksum.h"
 
-namespace cairn::client {
+namespace cairn::wire {
 namespace {
 
 // Whole blocks from `offset` (aligned); the last one may be cut by the chunk's length and is padded with
@@ -21,7 +21,7 @@ bool ChecksumsMatch(ChunkId chunk, uint64_t offset, std::span<const std::byte> d
 
 }  // namespace
 
-Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const wire::ReadReply& reply,
+Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const ReadReply& reply,
                       std::span<const std::byte> data) {
   if (!reply.status.ok()) return reply.status;
   const uint64_t wanted_end = std::min(offset + length, reply.chunk_length);
@@ -37,4 +37,4 @@ Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const wir
   return Status::Ok();
 }
 
-}  // namespace cairn::client
+}  // namespace cairn::wire
