@@ -72,6 +72,8 @@ struct ClientStats {
   uint64_t master_requests = 0;        // round trips on the session, without renewals
   uint64_t data_requests = 0;          // frames sent to chunkservers
   uint64_t bytes_read = 0, bytes_written = 0;
+  uint64_t bytes_copied = 0;           // from file to file by chunkservers
+  uint64_t bytes_copied_here = 0;      // of copies, what came through this client after all
   uint64_t lease_recalls = 0;
   uint64_t dirty_bytes = 0;
   uint64_t leases = 0;
@@ -133,6 +135,9 @@ class Client {
   virtual Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data) = 0;
   // fallocate modes: keep_size (allocate nothing, promise nothing beyond size), punch and zero.
   virtual Status Zero(Handle, uint64_t offset, uint64_t length, bool keep_size) = 0;
+  // copy_file_range(2): the chunkservers copy by themselves what they can, the rest goes through here. Holes stay holes. Answers how
+  // many bytes were copied; 0 only at the end of `from`. Fewer than asked for: its end, an interruption, or simply enough for one call.
+  virtual Result<uint64_t> CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) = 0;
   // lseek(2) with SEEK_DATA (or SEEK_HOLE); nullopt stands for ENXIO.
   virtual Result<std::optional<uint64_t>> Seek(Handle, uint64_t offset, bool data) = 0;
   // Everything written through this handle is on W replicas (memory); returns and clears the handle's pending error.

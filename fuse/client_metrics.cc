@@ -35,6 +35,10 @@ std::vector<std::unique_ptr<metrics::Registry::Handle>> AddClientMetrics(metrics
         [](const ClientStats& stats) { return static_cast<double>(stats.bytes_read); });
   total("cairn_mount_written_bytes_total", "Written by programs",
         [](const ClientStats& stats) { return static_cast<double>(stats.bytes_written); });
+  total("cairn_mount_copied_bytes_total", "Copied from file to file by the chunkservers",
+        [](const ClientStats& stats) { return static_cast<double>(stats.bytes_copied); });
+  total("cairn_mount_copied_here_bytes_total", "Of copies, what came through this mount after all",
+        [](const ClientStats& stats) { return static_cast<double>(stats.bytes_copied_here); });
   total("cairn_mount_lease_recalls_total", "Leases that the master asked back",
         [](const ClientStats& stats) { return static_cast<double>(stats.lease_recalls); });
   return handles;

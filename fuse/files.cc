@@ -1,6 +1,4 @@
-// create, open, read, write, flush, release, fsync, fallocate, lseek.
-//
-// copy_file_range is left unanswered on purpose: the kernel then copies through the page cache.
+// create, open, read, write, flush, release, fsync, fallocate, lseek, copy_file_range.
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fuse.h>
@@ -14,6 +12,9 @@
 
 namespace cairn::fuse {
 namespace {
+
+// What an answer to copy_file_range can count, in whole blocks.
+constexpr size_t kMaxCopyBytes = UINT32_MAX / 4096 * 4096;
 
 client::Handle HandleOf(const fuse_file_info* file) { return static_cast<client::Handle>(file->fh); }
 
@@ -180,6 +181,23 @@ void Seek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, fuse_file_in
   }
 }
 
+// The kernel has checked permissions, overlap and limits, has cut the range at the end of the source that it knows, has written back
+// dirty pages of both files and drops the target's pages when the answer comes. It holds the target's lock until then, so an answer
+// covers no more than what is copied in about a second.
+void CopyFileRange(fuse_req_t req, fuse_ino_t ino_in, off_t from, fuse_file_info* in, fuse_ino_t /*ino_out*/, off_t to,
+                   fuse_file_info* out, size_t length, int flags) {
+  FileSystem& fs = FileSystemOf(req);
+  const RequestScope scope(req);
+  if (flags != 0 || from < 0 || to < 0) {
+    fuse_reply_err(req, EINVAL);
+    return;
+  }
+  const auto copied = fs.client().CopyRange(HandleOf(in), static_cast<uint64_t>(from), HandleOf(out),
+                                            static_cast<uint64_t>(to), std::min<size_t>(length, kMaxCopyBytes));
+  if (!copied.ok()) return fs.ReplyError(req, "copy_file_range", fs.ToInode(ino_in), copied.status());
+  fuse_reply_write(req, *copied);
+}
+
 }  // namespace
 
 void AddFileOperations(fuse_lowlevel_ops& ops) {
@@ -192,6 +210,7 @@ void AddFileOperations(fuse_lowlevel_ops& ops) {
   ops.fsync = Fsync;
   ops.fallocate = Fallocate;
   ops.lseek = Seek;
+  ops.copy_file_range = CopyFileRange;
 }
 
 }  // namespace cairn::fuse

@@ -23,6 +23,8 @@ std::string StatsJson(const client::ClientStats& stats) {
   add("data_requests", stats.data_requests);
   add("bytes_read", stats.bytes_read);
   add("bytes_written", stats.bytes_written);
+  add("bytes_copied", stats.bytes_copied);
+  add("bytes_copied_here", stats.bytes_copied_here);
   add("lease_recalls", stats.lease_recalls);
   add("dirty_bytes", stats.dirty_bytes);
   add("leases", stats.leases);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 
@@ -69,6 +70,12 @@ struct ChunkState {
   // Members from which nothing was heard although they were asked: time of the last answer (or of the first
   // question).
   std::map<ServerId, int64_t> heard_ns;
+
+  // What is to be sent to a member and waits until it is known whether it staged the bytes of the first one, or until they were
+  // fetched for it; everything behind that waits, too, since a member takes mutations in order.
+  std::map<ServerId, std::deque<replication::ChunkWriter::Send>> held_sends;
+  // Counts, for each member, how often what was sent to it was taken back. Answers to what was sent before mean nothing.
+  std::map<ServerId, uint64_t> sends_taken_back;
 
   // Durability. Of a sealed chunk: W carriers are known to have the sealed stamp on disk.
   bool sealed_durable = false;

@@ -10,6 +10,8 @@ namespace cairn::client {
 namespace {
 
 constexpr int64_t kAskTimeoutMs = 5000;
+// A replica that says nothing for so long has its turn over while there are others.
+constexpr int64_t kPatienceMs = 1000;
 
 struct Answer {
   bool done = false;
@@ -121,7 +123,8 @@ Result<wire::ExtentsReply> FileCore::ExtentsLocked(Lock& lock, const ChunkState&
   const wire::ExtentsRequest request{
       .chunk = chunk.place.chunk, .want = source.want, .exact = source.exact, .offset = offset};
   Status failure(StatusCode::kUnavailable, "no replica");
-  for (const ServerId server : RankLocked(source.servers, request.chunk)) {
+  const std::vector<ServerId> order = RankLocked(source.servers, request.chunk);
+  for (const ServerId server : order) {
     const auto answer = std::make_shared<Answer>();
     CallLocked(
         server, wire::MessageType::kExtents, net::SharedBytes::Own(wire::Encode(request)), {}, kAskTimeoutMs,
@@ -133,14 +136,17 @@ Result<wire::ExtentsReply> FileCore::ExtentsLocked(Lock& lock, const ChunkState&
           answer->done = true;
           self->changed_.notify_all();
         });
-    const int64_t deadline = Now() + kAskTimeoutMs * kNanosPerMilli;
+    const int64_t deadline = Now() + (server == order.back() ? kAskTimeoutMs : kPatienceMs) * kNanosPerMilli;
     while (!answer->done && Now() < deadline) {
       if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
       if (WaitLocked(lock, deadline))
         return Status(StatusCode::kInterrupted, "interrupted while seeking data or a hole");
     }
     failure = answer->reply.ok() ? answer->reply->status : answer->reply.status();
-    if (!failure.ok()) continue;
+    if (!failure.ok()) {
+      SuspectLocked(server);
+      continue;
+    }
     wire::ExtentsReply reply = *std::move(answer->reply);
     reply.chunk_length = std::min(reply.chunk_length, source.length);
     reply.complete_to = std::min(reply.complete_to, source.length);

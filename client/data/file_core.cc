@@ -189,6 +189,7 @@ void FileCore::DropDirtyLocked(ChunkState& chunk) {
   retained_bytes_ -= chunk.log.done_bytes();
   ReleaseBudgetLocked(chunk.dirty.TruncateTo(0) + chunk.log.undone_bytes());
   chunk.log = MutationLog();
+  chunk.held_sends.clear();
   chunk.writer.reset();
   chunk.waiting_since_ns = 0;
   chunk.sealing_since_ns = 0;

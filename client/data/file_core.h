@@ -13,7 +13,8 @@
 //
 // The parts: write_path.cc (Write, Zero, Truncate), send_path.cc (log to members), trouble.cc (master calls,
 // time limits), flush_path.cc (Flush, FlushDurable), seal_path.cc (SealIdle, FlushAndSeal), read_path.cc (Read, layout, read-ahead),
-// small_read.cc (one small read by the caller's thread), fetch.cc (one verified read).
+// small_read.cc (one small read by the caller's thread), fetch.cc (one verified read), copy_plan.cc and copy_path.cc (copies by the
+// chunkservers, the source's and the target's side), staged_path.cc (mutations whose bytes are with the members).
 //
 // Thread-safety: all public methods may be called from any thread.
 #pragma once
@@ -59,6 +60,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer);
   Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now);
   Status Zero(uint64_t offset, uint64_t length, TimeSpec now);
+  Result<std::vector<CopyPart>> PlanCopy(uint64_t offset, uint64_t length, uint64_t max_bytes);
+  Result<uint64_t> CopyParts(uint64_t offset, std::span<const CopyPart> parts, TimeSpec now, FileData::CopyMode mode);
   Status Truncate(uint64_t size, TimeSpec now);
   Result<uint64_t> TruncationSeq(uint64_t size);
   void CancelTruncation();
@@ -130,8 +133,9 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status AdmitWrite(Lock& lock, uint64_t bytes);
   void LogDirtyLocked(ChunkState& chunk, bool all);
   void LogLocked(ChunkState& chunk, replication::MutationKind kind, uint64_t offset, uint64_t length,
-                 net::SharedBytes data);
+                 net::SharedBytes data, std::shared_ptr<StagedPiece> staged = nullptr);
   void LogAllLocked();
+  Status ZeroLocked(Lock& lock, uint64_t offset, uint64_t length);
   Status PlaceForChangeLocked(Lock& lock, uint64_t index);
   void TouchLocked(TimeSpec now);
 
@@ -139,10 +143,13 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void PumpLocked(ChunkState& chunk);
   void PumpWindowLocked();  // chunks that wait for room in the window
   void SendLocked(ChunkState& chunk, const replication::ChunkWriter::Send& send);
+  // With a token: of what is staged at the server. Otherwise `data` is sent.
+  void SendMutationLocked(ChunkState& chunk, const replication::ChunkWriter::Send& send, const LoggedMutation& logged,
+                          net::SharedBytes data, uint64_t token);
   void CallLocked(ServerId server, wire::MessageType type, net::SharedBytes meta, net::SharedBytes data,
                   int64_t timeout_ms, net::DataClient::Callback done);
-  void OnMutateDone(ChunkId chunk, ServerId server, Epoch epoch, uint64_t seq, const Status& transport,
-                    std::span<const std::byte> meta);
+  void OnMutateDone(ChunkId chunk, const replication::ChunkWriter::Send& send, uint64_t taken_back, bool staged,
+                    const Status& transport, std::span<const std::byte> meta);
   void SettleLocked(ChunkState& chunk);  // after any event at the writer
   bool PacedLocked();
   void DropLaggardsLocked();
@@ -231,6 +238,29 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Result<wire::ExtentsReply> ExtentsLocked(Lock& lock, const ChunkState& chunk, uint64_t offset);
   void NoteAllocatedLocked(ChunkState& chunk, uint64_t allocated_bytes);
   static void NoteSealedLocked(ChunkState& chunk, SealedChunk* seal);
+
+  // copy_plan.cc
+  Result<bool> PlanChunkCopyLocked(Lock& lock, ChunkState& chunk, uint64_t end, uint64_t* at, std::vector<CopyPart>* parts);
+
+  // copy_path.cc
+  class PartsCopy;
+  Status CheckStalledLocked();
+  bool OpenForCopyLocked(uint64_t index, bool* refused);
+  bool NumberDoneLocked(uint64_t index, uint64_t number) const;
+
+  // staged_path.cc
+  std::shared_ptr<StagedPiece> StageLocked(ChunkState& chunk, const CopyPart& part, uint64_t part_offset, uint64_t in_chunk,
+                                           uint32_t length);
+  void OnStaged(const std::shared_ptr<StagedPiece>& piece, ServerId server, const Status& transport,
+                std::span<const std::byte> meta);
+  // Sends what is held back for a member as far as that is possible now.
+  void SendHeldLocked(ChunkState& chunk, ServerId server);
+  void SendAllHeldLocked(ChunkState& chunk);
+  void TakeBackSendsLocked(ChunkState& chunk, ServerId server);
+  void FetchStagedLocked(const std::shared_ptr<StagedPiece>& piece);
+  void OnStagedFetched(const std::shared_ptr<StagedPiece>& piece, const Status& transport, std::span<const std::byte> meta,
+                       net::SharedBytes data);
+  void StagedFetchFailedLocked(const std::shared_ptr<StagedPiece>& piece, const Status& why);
 
   // small_read.cc
   std::optional<Status> ReadSmallLocked(Lock& lock, uint64_t offset, std::span<std::byte> out);

@@ -36,6 +36,12 @@ class FileDataHandle final : public FileData {
     return core_->Write(offset, data, now);
   }
   Status Zero(uint64_t offset, uint64_t length, TimeSpec now) override { return core_->Zero(offset, length, now); }
+  Result<std::vector<CopyPart>> PlanCopy(uint64_t offset, uint64_t length, uint64_t max_bytes) override {
+    return core_->PlanCopy(offset, length, max_bytes);
+  }
+  Result<uint64_t> CopyParts(uint64_t offset, std::span<const CopyPart> parts, TimeSpec now, CopyMode mode) override {
+    return core_->CopyParts(offset, parts, now, mode);
+  }
   Result<uint64_t> TruncationSeq(uint64_t size) override { return core_->TruncationSeq(size); }
   void CancelTruncation() override { core_->CancelTruncation(); }
   Status Truncate(uint64_t size, TimeSpec now) override { return core_->Truncate(size, now); }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "client/data/byte_budget.h"
+#include "client/data/copy_part.h"
 #include "client/data/server_directory.h"
 #include "client/types.h"
 #include "common/clock.h"
@@ -107,6 +108,8 @@ struct DataCounters {
   std::atomic<uint64_t> dropped_members{0};  // laggards and failures left out of their epoch
   std::atomic<uint64_t> reconfigurations{0};
   std::atomic<uint64_t> read_ahead_bytes{0};  // fetched ahead of the caller
+  std::atomic<uint64_t> bytes_copied{0};      // from file to file by chunkservers
+  std::atomic<uint64_t> bytes_copied_here{0}; // of copies that chunkservers could not make (all) by themselves
 };
 
 struct FileDataOptions {
@@ -169,6 +172,15 @@ class FileData {
   virtual Result<size_t> Read(uint64_t offset, std::span<std::byte> buffer) = 0;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data, TimeSpec now) = 0;
   virtual Status Zero(uint64_t offset, uint64_t length, TimeSpec now) = 0;  // within the size
+  // Names the bytes of [offset, offset + length), as far as the file reaches, so that chunkservers can copy them: as they are now,
+  // flushed. Ends early after `max_bytes` of data or many parts; empty only at the end of the file.
+  virtual Result<std::vector<CopyPart>> PlanCopy(uint64_t offset, uint64_t length, uint64_t max_bytes) = 0;
+  // Writes the parts, one after the other, from `offset` on; returns when they are on W replicas. Fewer bytes than the parts have:
+  // the next one could not be copied this way, or the caller was interrupted. `at_once`: the parts are of this very file, whose
+  // stamps change with the first write, so everything is staged before anything is written (they are then at most
+  // kStageWindowBytes).
+  struct CopyMode { bool at_once = false; };
+  virtual Result<uint64_t> CopyParts(uint64_t offset, std::span<const CopyPart> parts, TimeSpec now, CopyMode mode) = 0;
   // The number that the truncation of the boundary chunk to `size` will have (SetAttrOp.shrink_seq); 0: none
   // is needed. Call it before the master logs the new size, with no write in between it and Truncate.
   // Until then nothing is sent to chunks that will go.
@@ -204,6 +216,9 @@ class FileData {
   // The master changed a chunk's configuration under us.
   virtual void OnReconfigured(ChunkPlace place) = 0;
 };
+
+// Staged at the members and not written yet, of one copy.
+inline constexpr uint64_t kStageWindowBytes = 8ull << 20;
 
 // Detached at first. The destructor waits for requests under way to end (they are cancelled) and drops what
 // is dirty.

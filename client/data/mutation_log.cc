@@ -59,9 +59,12 @@ void MutationLog::SetSeq(uint64_t seq) {
   in_flight_bytes_ += mutation.data.size();
 }
 
+bool MutationLog::Keeps(uint64_t seq) const {
+  return submitted_ != 0 && seq >= entries_.front().seq && seq - entries_.front().seq < submitted_;
+}
+
 const LoggedMutation& MutationLog::Submitted(uint64_t seq) const {
-  CAIRN_CHECK(submitted_ != 0 && seq >= entries_.front().seq && seq - entries_.front().seq < submitted_,
-              "the payload of a mutation in flight is kept");
+  CAIRN_CHECK(Keeps(seq), "the payload of a mutation in flight is kept");
   return entries_[seq - entries_.front().seq];
 }
 
@@ -92,7 +95,13 @@ uint64_t MutationLog::LengthAfter(uint64_t length) const {
 }
 
 std::vector<Gap> MutationLog::Paint(uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps) const {
+  std::vector<Gap> staged;
   for (auto it = entries_.rbegin(); it != entries_.rend() && !gaps.empty(); ++it) {
+    if (it->staged != nullptr) {  // hides what is older, like any other
+      gaps = Subtract(std::move(gaps), RangeOf(*it),
+                      [&](uint64_t offset, uint64_t length) { staged.push_back({offset, length}); });
+      continue;
+    }
     gaps = Subtract(std::move(gaps), RangeOf(*it), [&](uint64_t offset, uint64_t length) {
       std::byte* to = out.data() + (offset - base);
       if (it->kind == MutationKind::kWrite) {
@@ -102,7 +111,17 @@ std::vector<Gap> MutationLog::Paint(uint64_t base, std::span<std::byte> out, std
       }
     });
   }
+  if (staged.empty()) return gaps;
+  gaps.insert(gaps.end(), staged.begin(), staged.end());
+  std::sort(gaps.begin(), gaps.end(), [](const Gap& a, const Gap& b) { return a.offset < b.offset; });
   return gaps;
+}
+
+bool MutationLog::OverlapsStagedUndone(uint64_t offset, uint64_t length) const {
+  return std::any_of(entries_.begin() + static_cast<ptrdiff_t>(done_), entries_.end(), [&](const LoggedMutation& mutation) {
+    const Gap range = RangeOf(mutation);
+    return mutation.staged != nullptr && range.offset < offset + length && offset < range.offset + range.length;
+  });
 }
 
 bool MutationLog::Overlaps(uint64_t offset, uint64_t length) const {

@@ -11,10 +11,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "client/data/dirty_extents.h"
+#include "client/data/staged_piece.h"
 #include "common/net/shared_bytes.h"
 #include "common/replication/types.h"
 
@@ -24,7 +26,8 @@ struct LoggedMutation {
   replication::MutationKind kind = replication::MutationKind::kWrite;
   uint64_t offset = 0;
   uint64_t length = 0;
-  net::SharedBytes data;            // kWrite
+  net::SharedBytes data;            // kWrite, unless it is staged
+  std::shared_ptr<StagedPiece> staged;  // the bytes are with the members, or with those of its source
   std::vector<uint32_t> checksums;  // of data; computed once, when the chunk's id is known
   uint64_t number = 0;
   uint64_t seq = 0;  // 0: not submitted
@@ -40,6 +43,7 @@ class MutationLog {
 
   // Precondition: submitted and not released.
   const LoggedMutation& Submitted(uint64_t seq) const;
+  bool Keeps(uint64_t seq) const;  // that precondition
 
   // Everything up to `seq` is on W replicas. Returns the payload bytes that became so.
   uint64_t AdvanceDone(uint64_t seq);
@@ -61,9 +65,11 @@ class MutationLog {
   uint64_t oldest_undone() const { return entries_[done_].number; }
 
   // Copies what the log knows about the gaps into `out` (whose first byte is at `base`), newest first, and
-  // returns the gaps that are left for the replicas.
+  // returns the gaps that are left for the replicas, in order: also those of staged mutations, which must be done.
   std::vector<Gap> Paint(uint64_t base, std::span<std::byte> out, std::vector<Gap> gaps) const;
   bool Overlaps(uint64_t offset, uint64_t length) const;
+  // A staged mutation of the range is not done: nobody here can say what is there.
+  bool OverlapsStagedUndone(uint64_t offset, uint64_t length) const;
 
  private:
   std::deque<LoggedMutation> entries_;

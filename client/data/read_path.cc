@@ -257,7 +257,7 @@ Status FileCore::PlanChunkLocked(Lock& lock, uint64_t offset, std::span<std::byt
     gaps = chunk.log.Paint(in_chunk, out, std::move(gaps));
     if (gaps.empty()) return Status::Ok();
     CAIRN_ASSIGN_OR_RETURN(const Source source, SourceLocked(chunk));
-    if (source.kind == Source::kWait) {
+    if (source.kind == Source::kWait || chunk.log.OverlapsStagedUndone(in_chunk, out.size())) {
       const uint64_t attachment = attachment_;
       const int64_t now = Now();
       if (std::optional<Status> stalled = StalledLocked(chunk, now)) return *stalled;

@@ -152,6 +152,7 @@ void FileCore::FinishIdleSealLocked(ChunkState& chunk) {
   chunk.retry_at_ns = 0;
   chunk.broken.clear();
   chunk.heard_ns.clear();
+  chunk.held_sends.clear();
   commit_.seals.push_back(std::move(seal));
   if (chunk.log.empty() && chunk.dirty.empty()) {
     chunk.waiting_since_ns = 0;

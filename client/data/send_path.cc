@@ -42,12 +42,13 @@ void FileCore::PumpLocked(ChunkState& chunk) {
     chunk.last_done_seq = chunk.writer->done_seq();
   }
   while (LoggedMutation* next = chunk.log.NextToSubmit()) {
-    const uint64_t bytes = next->data.size();
+    const uint64_t bytes = next->staged != nullptr ? next->length : next->data.size();
     if (chunk.broken.empty() && PacedLocked()) {
       window_blocked_ = true;
       break;
     }
-    if (in_flight_bytes_ != 0 && in_flight_bytes_ + bytes > context_.options.window_bytes) {
+    // What is staged is no memory here; CopyParts bounds it.
+    if (in_flight_bytes_ != 0 && in_flight_bytes_ + next->data.size() > context_.options.window_bytes) {
       window_blocked_ = true;
       break;
     }
@@ -56,7 +57,7 @@ void FileCore::PumpLocked(ChunkState& chunk) {
     if (next->kind == MutationKind::kWrite && next->checksums.empty()) {
       next->checksums = ChecksumRange(chunk.place.chunk, next->offset, next->data.bytes);
     }
-    in_flight_bytes_ += bytes;
+    in_flight_bytes_ += next->data.size();
     if (chunk.log.in_flight() == 0) chunk.waiting_since_ns = Now();
     chunk.log.SetSeq(*seq);
     ++context_.counters->mutations;
@@ -79,6 +80,15 @@ void FileCore::PumpWindowLocked() {
 
 void FileCore::SendLocked(ChunkState& chunk, const ChunkWriter::Send& send) {
   const LoggedMutation& logged = chunk.log.Submitted(send.seq);
+  const auto held = chunk.held_sends.find(send.server);
+  if (logged.staged == nullptr && (held == chunk.held_sends.end() || held->second.empty()))
+    return SendMutationLocked(chunk, send, logged, logged.data, 0);
+  chunk.held_sends[send.server].push_back(send);
+  SendHeldLocked(chunk, send.server);
+}
+
+void FileCore::SendMutationLocked(ChunkState& chunk, const ChunkWriter::Send& send, const LoggedMutation& logged,
+                                  net::SharedBytes data, uint64_t token) {
   wire::MutateRequest request;
   request.mutation = {.chunk = chunk.place.chunk,
                       .epoch = send.epoch,
@@ -89,11 +99,13 @@ void FileCore::SendLocked(ChunkState& chunk, const ChunkWriter::Send& send) {
                       .length = logged.length};
   request.checksums = logged.checksums;
   chunk.heard_ns.try_emplace(send.server, Now());
-  CallLocked(send.server, MessageType::kMutate, net::SharedBytes::Own(wire::Encode(request)), logged.data,
-             context_.options.laggard_timeout_ms,
-             [self = shared_from_this(), id = chunk.place.chunk, send](
-                 const Status& transport, std::span<const std::byte> meta, const net::SharedBytes&) {
-               self->OnMutateDone(id, send.server, send.epoch, send.seq, transport, meta);
+  const bool staged = token != 0;
+  wire::Bytes meta = staged ? wire::Encode(wire::MutateStagedRequest{token, std::move(request)}) : wire::Encode(request);
+  CallLocked(send.server, staged ? MessageType::kMutateStaged : MessageType::kMutate, net::SharedBytes::Own(std::move(meta)),
+             std::move(data), context_.options.laggard_timeout_ms,
+             [self = shared_from_this(), id = chunk.place.chunk, send, staged, taken_back = chunk.sends_taken_back[send.server]](
+                 const Status& transport, std::span<const std::byte> reply, const net::SharedBytes&) {
+               self->OnMutateDone(id, send, taken_back, staged, transport, reply);
              });
 }
 
@@ -111,15 +123,25 @@ void FileCore::CallLocked(ServerId server, MessageType type, net::SharedBytes me
                              Now() + timeout_ms * kNanosPerMilli, std::move(done));
 }
 
-void FileCore::OnMutateDone(ChunkId id, ServerId server, Epoch epoch, uint64_t seq, const Status& transport,
-                            std::span<const std::byte> meta) {
+void FileCore::OnMutateDone(ChunkId id, const ChunkWriter::Send& send, uint64_t taken_back, bool staged,
+                            const Status& transport, std::span<const std::byte> meta) {
+  const auto& [server, epoch, seq, begin] = send;
   Result<wire::MutateReply> reply = transport.ok() ? wire::DecodeMutateReply(meta) : transport;
   std::lock_guard lock(mu_);
   if (shut_down_) return;
   ChunkState* chunk = FindByIdLocked(id);
   if (chunk == nullptr || chunk->writer == nullptr || chunk->writer->config().epoch != epoch) return;
+  if (chunk->sends_taken_back[server] != taken_back) return;
   const int64_t now = Now();
-  if (reply.ok()) {
+  if (staged && reply.ok() && reply->status.code() == StatusCode::kNotFound) {
+    // It does not have the bytes any more, and refuses what was sent behind: from here on once more, with the bytes.
+    if (chunk->log.Keeps(seq)) {
+      auto& members = chunk->log.Submitted(seq).staged->members;
+      members[server].state = StagedPiece::Member::kNeedsBytes;
+    }
+    chunk->heard_ns[server] = now;
+    TakeBackSendsLocked(*chunk, server);
+  } else if (reply.ok()) {
     chunk->heard_ns[server] = now;
     chunk->broken.erase(server);
     chunk->writer->OnMutateReply(server, epoch, seq, reply->status, reply->info);
@@ -129,6 +151,7 @@ void FileCore::OnMutateDone(ChunkId id, ServerId server, Epoch epoch, uint64_t s
     broken->second.retry_at_ns = now + kReconnectNanos;
     broken->second.retrying = false;
     broken->second.status = transport;
+    chunk->held_sends.erase(server);
     chunk->writer->OnDisconnect(server);
   } else {
     chunk->writer->OnError(server, reply.status());

@@ -184,6 +184,7 @@ void FileCore::ApplyConfigurationLocked(ChunkState& chunk, const ChunkPlace& pla
   chunk.place.index = index;
   chunk.broken.clear();
   chunk.heard_ns.clear();
+  chunk.held_sends.clear();
   chunk.retry_at_ns = Now() + kMasterRetryNanos;  // not again at once, unless there is progress
   chunk.master_status = Status::Ok();
   chunk.committed_durable_seq = 0;
@@ -217,6 +218,7 @@ void FileCore::TickChunkLocked(ChunkState& chunk, int64_t now) {
       }
     }
     DropSilentLocked(chunk, now);
+    SendAllHeldLocked(chunk);
     SettleLocked(chunk);
     if (SealOverdueLocked(chunk)) FinishIdleSealLocked(chunk);
   }

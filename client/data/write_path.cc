@@ -123,7 +123,7 @@ void FileCore::LogDirtyLocked(ChunkState& chunk, bool all) {
 }
 
 void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, uint64_t length,
-                         net::SharedBytes data) {
+                         net::SharedBytes data, std::shared_ptr<StagedPiece> staged) {
   if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
   active_.insert(chunk.index);
   chunk.last_logged_ns = Now();
@@ -135,8 +135,10 @@ void FileCore::LogLocked(ChunkState& chunk, MutationKind kind, uint64_t offset, 
     chunk.length = offset;
     chunk.allocated = std::min(WholeBlocks(chunk.length), chunk.allocated);
   }
-  chunk.log.Push(
-      {.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++});
+  LoggedMutation mutation{.kind = kind, .offset = offset, .length = length, .data = std::move(data), .number = next_number_++};
+  if (staged != nullptr) mutation.checksums = staged->checksums;
+  mutation.staged = std::move(staged);
+  chunk.log.Push(std::move(mutation));
 }
 
 void FileCore::LogAllLocked() {
@@ -159,6 +161,14 @@ Status FileCore::Zero(uint64_t offset, uint64_t length, TimeSpec now) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (offset >= size_) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(ZeroLocked(lock, offset, length));
+  TouchLocked(now);
+  ArmTickLocked();
+  return Status::Ok();
+}
+
+// Precondition: offset < size_. May release the lock meanwhile.
+Status FileCore::ZeroLocked(Lock& lock, uint64_t offset, uint64_t length) {
   const uint64_t end = offset + std::min(length, size_ - offset);
   const uint64_t last = (end - 1) / chunk_bytes_;
   CAIRN_RETURN_IF_ERROR(EnsureExistingLocked(lock, offset / chunk_bytes_, last));
@@ -179,8 +189,6 @@ Status FileCore::Zero(uint64_t offset, uint64_t length, TimeSpec now) {
     context_.clean_budget->Release(cache_.Invalidate(chunk_begin + in_chunk, chunk_begin + in_chunk + n));
     PumpLocked(chunk);
   }
-  TouchLocked(now);
-  ArmTickLocked();
   return Status::Ok();
 }
 

@@ -4,6 +4,7 @@
 //   attributes.cc   attributes, permissions, extended attributes, policies
 //   handles.cc      open and close, the table of open files
 //   file_io.cc      read, write, truncate, flush
+//   copy_range.cc   copies from file to file
 //   sync.cc         fsync
 //   lease_use.cc    entering a file under its lease, acquiring it, transitions
 //   file_locks.cc   file locks: which file a handle means, handles whose locks were lost
@@ -129,6 +130,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   bool MayKeepCache(Handle handle) override;
   Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) override;
   Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data) override;
+  Result<uint64_t> CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) override;
   Result<std::optional<uint64_t>> Seek(Handle number, uint64_t offset, bool data) override;
   Status Zero(Handle handle, uint64_t offset, uint64_t length, bool keep_size) override;
   Status Flush(Handle handle) override;
@@ -230,6 +232,15 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
 
   // File operations.
   static Status CheckLockKept(const OpenHandle& handle);
+  Result<std::vector<CopyPart>> PlanCopy(OpenHandle& from, uint64_t offset, uint64_t length, uint64_t max_bytes);
+  Result<uint64_t> CopyParts(OpenHandle& to, uint64_t offset, std::span<const CopyPart> parts, FileData::CopyMode mode);
+  Result<uint64_t> CopyHere(OpenHandle& from, uint64_t from_offset, OpenHandle& to, uint64_t to_offset, uint64_t length);
+  // What Read and Write do for a handle that was found.
+  Result<size_t> ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer);
+  // Moves *offset to the end for a handle that appends.
+  Status WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data);
+  // What O_DIRECT and O_SYNC add to a write; the file's error, if it has one by now, in place of `status`.
+  Status AfterWrite(OpenHandle& handle, Status status);
   void BeforeAttempt(const FilePtr& file, int attempt);
   Status TakeError(OpenHandle& handle);
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);
@@ -302,6 +313,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   const Clock* const clock_;
   ServerDirectory* const servers_;
   const DataCounters* const counters_;
+  std::atomic<uint64_t> copied_here_{0};  // by CopyHere
   const int64_t write_back_ms_;
   const size_t write_back_files_;
   const int64_t idle_lease_ms_;

@@ -34,12 +34,16 @@ void ClientImpl::BeforeAttempt(const FilePtr& file, int attempt) {
 Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.read) return BadHandle();
-  const FilePtr& file = handle->file;
+  return ReadFile(*handle, offset, buffer);
+}
+
+Result<size_t> ClientImpl::ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer) {
+  const FilePtr& file = handle.file;
   Result<size_t> result = size_t{0};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
-    CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle.caller));
+    CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     result = file->data->Read(offset, buffer);
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
@@ -60,34 +64,44 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.write) return BadHandle();
   CAIRN_RETURN_IF_ERROR(TakeError(*handle));
-  const FilePtr& file = handle->file;
   const uint64_t asked = offset;
+  const Status written = WriteFile(*handle, &offset, data);
+  // A kernel that believed the end to be elsewhere has put the bytes into its pages there.
+  if (offset != asked && listener_ != nullptr) {
+    invalidators_->Run([this, inode = handle->file->inode] { listener_->InvalidateInode(inode, true); });
+  }
+  CAIRN_RETURN_IF_ERROR(AfterWrite(*handle, written));
+  return offset;
+}
+
+Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data) {
+  const FilePtr& file = handle.file;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
-    CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle.caller));
+    CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
-    if (handle->flags.append) {
+    if (handle.flags.append) {
       order = std::unique_lock(file->order_mu);
-      offset = file->data->Size();
+      *offset = file->data->Size();
     }
     std::shared_lock shared(file->write_mu);
-    status = file->data->Write(offset, data, Now());
+    status = file->data->Write(*offset, data, Now());
     shared.unlock();
     if (status.code() == StatusCode::kLeaseLost) continue;
     MarkWritten(file);
     break;
   }
-  // A kernel that believed the end to be elsewhere has put the bytes into its pages there.
-  if (offset != asked && listener_ != nullptr) {
-    invalidators_->Run([this, inode = file->inode] { listener_->InvalidateInode(inode, true); });
-  }
-  if (status.ok() && handle->flags.direct && !handle->flags.sync) status = FlushFile(file);
-  if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller, false);
-  if (status.ok()) return offset;
-  const Status pending = TakeError(*handle);  // reported now, not once more at close
+  return status;
+}
+
+Status ClientImpl::AfterWrite(OpenHandle& handle, Status status) {
+  if (status.ok() && handle.flags.direct && !handle.flags.sync) status = FlushFile(handle.file);
+  if (status.ok() && handle.flags.sync) status = SyncFile(handle.file, handle.caller, false);
+  if (status.ok()) return status;
+  const Status pending = TakeError(handle);  // reported now, not once more at close
   return pending.ok() ? status : pending;
 }
 

@@ -241,6 +241,9 @@ ClientStats ClientImpl::Stats() {
     stats.data_requests = counters_->requests.load(std::memory_order_relaxed);
     stats.bytes_read = counters_->bytes_read.load(std::memory_order_relaxed);
     stats.bytes_written = counters_->bytes_written.load(std::memory_order_relaxed);
+    stats.bytes_copied = counters_->bytes_copied.load(std::memory_order_relaxed);
+    stats.bytes_copied_here = counters_->bytes_copied_here.load(std::memory_order_relaxed) +
+                              copied_here_.load(std::memory_order_relaxed);
   }
   std::lock_guard lock(files_mu_);
   for (const auto& [inode, file] : files_) stats.dirty_bytes += file->data->DirtyBytes();

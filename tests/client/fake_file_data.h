@@ -115,6 +115,18 @@ class FakeFileData final : public FileData {
     for (uint64_t i = offset; i < std::min(size_, offset + length); ++i) buffer_[i] = 0;
     return Status::Ok();
   }
+  // Nothing here has a name for chunkservers: copies go through the client.
+  Result<std::vector<CopyPart>> PlanCopy(uint64_t offset, uint64_t length, uint64_t) override {
+    std::lock_guard lock(mu_);
+    if (mode_ == 0) return Status(StatusCode::kLeaseLost, "detached");
+    if (offset >= size_) return std::vector<CopyPart>();
+    return std::vector<CopyPart>{{.kind = CopyPart::kBytes, .length = std::min(length, size_ - offset)}};
+  }
+  Result<uint64_t> CopyParts(uint64_t, std::span<const CopyPart>, TimeSpec, CopyMode) override {
+    std::lock_guard lock(mu_);
+    if (mode_ != 2) return Status(StatusCode::kLeaseLost, "detached");
+    return uint64_t{0};
+  }
   Result<uint64_t> TruncationSeq(uint64_t) override { return uint64_t{0}; }
   void CancelTruncation() override {}
   Status Truncate(uint64_t size, TimeSpec now) override {

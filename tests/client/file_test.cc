@@ -26,6 +26,44 @@ TEST_F(FileTest, AppendsGoToTheEndWhateverTheOffset) {
   EXPECT_EQ(ReadAll(*client, created->handle), "onetwo");
 }
 
+TEST_F(FileTest, ACopyWithoutExactNamesGoesThroughTheClient) {
+  auto client = Connect();
+  auto from = client->Create(root, kRoot, "a", {}, {.write = true});
+  auto to = client->Create(root, kRoot, "b", {}, {.write = true});
+  ASSERT_TRUE(from.ok() && to.ok());
+  ASSERT_TRUE(client->Write(from->handle, 0, Bytes("0123456789")).ok());
+  ASSERT_TRUE(client->Write(to->handle, 0, Bytes("abcdefghij")).ok());
+  EXPECT_EQ(*client->CopyRange(from->handle, 2, to->handle, 5, 3), 3u);
+  EXPECT_EQ(ReadAll(*client, to->handle), "abcde234ij");
+  EXPECT_EQ(*client->CopyRange(from->handle, 7, to->handle, 9, 100), 3u) << "the source ends";
+  EXPECT_EQ(ReadAll(*client, to->handle), "abcde234i789");
+  EXPECT_EQ(*client->CopyRange(from->handle, 10, to->handle, 0, 100), 0u);
+  EXPECT_EQ(*client->CopyRange(from->handle, 0, from->handle, 10, 4), 4u) << "within one file";
+  EXPECT_EQ(ReadAll(*client, from->handle), "01234567890123");
+  EXPECT_EQ(client->Stats().bytes_copied_here, 10u);
+  EXPECT_EQ(client->Stats().bytes_copied, 0u);
+}
+
+TEST_F(FileTest, CopiesThatMakeNoSenseAreRefused) {
+  auto client = Connect();
+  auto file = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(file.ok());
+  const InodeId inode = file->entry.attr.inode;
+  ASSERT_TRUE(client->Write(file->handle, 0, Bytes("0123456789")).ok());
+  auto other = client->Create(root, kRoot, "b", {}, {.write = true});
+  const auto reader = client->Open(root, inode, {});
+  const auto writer = client->Open(root, inode, {.read = false, .write = true});
+  const auto appender = client->Open(root, inode, {.write = true, .append = true});
+  ASSERT_TRUE(other.ok() && reader.ok() && writer.ok() && appender.ok());
+  EXPECT_EQ(client->CopyRange(*writer, 0, other->handle, 0, 5).code(), StatusCode::kBadHandle);
+  EXPECT_EQ(client->CopyRange(other->handle, 0, *reader, 0, 5).code(), StatusCode::kBadHandle);
+  EXPECT_EQ(client->CopyRange(other->handle, 0, *appender, 0, 5).code(), StatusCode::kBadHandle);
+  EXPECT_EQ(client->CopyRange(file->handle, 0, static_cast<Handle>(999), 0, 5).code(), StatusCode::kBadHandle);
+  EXPECT_EQ(client->CopyRange(file->handle, 0, *writer, 4, 5).code(), StatusCode::kInvalidArgument) << "overlap";
+  EXPECT_EQ(client->CopyRange(file->handle, UINT64_MAX, other->handle, 0, 5).code(), StatusCode::kOverflow);
+  EXPECT_EQ(*client->CopyRange(file->handle, 0, other->handle, 0, 0), 0u);
+}
+
 TEST_F(FileTest, ShrinkingIsLoggedAtTheMasterFirstAndGrowingIsNot) {
   auto client = Connect();
   auto created = client->Create(root, kRoot, "a", {}, {.write = true});

@@ -63,6 +63,11 @@ void FakeCluster::Corrupt(InodeId inode, uint64_t offset) {
   inodes_.at(inode).blocks[offset / kFakeBlockBytes][offset % kFakeBlockBytes] ^= std::byte{1};
 }
 
+uint64_t FakeCluster::copied_bytes() {
+  std::lock_guard lock(mu_);
+  return copied_bytes_;
+}
+
 size_t FakeCluster::inodes() {
   const std::lock_guard lock(mu_);
   return inodes_.size();

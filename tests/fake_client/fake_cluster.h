@@ -50,6 +50,8 @@ class FakeCluster {
   // Flips a bit of a file's content, as damage that no checksum noticed.
   void Corrupt(InodeId inode, uint64_t offset);
   size_t inodes();
+  // What CopyRange copied.
+  uint64_t copied_bytes();
   int64_t valid_ns = 0;  // what entries carry as their validity
   int64_t negative_ns = 0;
   bool attributes_in_listings = true;  // false: as for files that another session writes
@@ -76,6 +78,7 @@ class FakeCluster {
   std::set<std::string> held_;
   std::map<std::string, int> waiting_;
   std::map<std::string, int> calls_;
+  uint64_t copied_bytes_ = 0;
   // File locks. A request between BeginLock and RunLock, and those that wait.
   struct LockWait {
     locks::Lock lock;

@@ -79,6 +79,15 @@ Result<uint64_t> FakeClient::Write(Handle handle, uint64_t offset, std::span<con
   return offset;
 }
 
+Result<uint64_t> FakeClient::CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) {
+  std::vector<std::byte> buffer(std::min<uint64_t>(length, 1u << 20));
+  CAIRN_ASSIGN_OR_RETURN(const size_t got, Read(from, from_offset, buffer));
+  if (got != 0) CAIRN_RETURN_IF_ERROR(Write(to, to_offset, std::span(buffer).first(got)).status());
+  std::unique_lock lock(cluster_->mu_);
+  cluster_->copied_bytes_ += got;
+  return uint64_t{got};
+}
+
 Result<std::optional<uint64_t>> FakeClient::Seek(Handle handle, uint64_t offset, bool data) {
   std::unique_lock lock(cluster_->mu_);
   CAIRN_RETURN_IF_ERROR(cluster_->Enter(lock, "seek"));

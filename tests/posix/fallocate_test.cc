@@ -1,4 +1,4 @@
-// fallocate(2) in all modes, lseek(SEEK_DATA, SEEK_HOLE), copy_file_range(2).
+// fallocate(2) in all modes, lseek(SEEK_DATA, SEEK_HOLE).
 #include <linux/falloc.h>
 #include <sys/syscall.h>
 
@@ -236,83 +236,6 @@ TEST_F(SeekTest, ACopyByExtentsIsTheFile) {
     }
     HOLDS(copy == Content("f"));
   }
-}
-
-class CopyRangeTest : public PosixTest {
- protected:
-  // Copies everything, however little at a time.
-  void CopyAll(int in, off_t from, int out, off_t to, size_t length) {
-    while (length > 0) {
-      const ssize_t n = copy_file_range(in, &from, out, &to, length, 0);
-      ++checks;
-      ASSERT_GT(n, 0) << std::strerror(errno);
-      length -= static_cast<size_t>(n);
-    }
-  }
-};
-
-TEST_F(CopyRangeTest, CopiesAnyRange) {
-  const std::string content = Pattern(6, 500'000);
-  MakeFile("a", content);
-  const int in = Open("a", O_RDONLY);
-  for (const auto& [from, to, length] : {std::tuple<off_t, off_t, size_t>{0, 0, 500'000},
-                                         {1, 7, 4'096},
-                                         {4'096, 8'192, 65'536},
-                                         {123'457, 3, 300'001},
-                                         {499'999, 0, 1},
-                                         {0, 2'000'000, 100'000}}) {
-    SCOPED_TRACE(from);
-    MakeFile("b", "");
-    const int out = Open("b", O_RDWR);
-    CopyAll(in, from, out, to, length);
-    std::string expected(static_cast<size_t>(to), '\0');
-    expected += content.substr(static_cast<size_t>(from), length);
-    HOLDS(Content("b") == expected);
-  }
-}
-
-TEST_F(CopyRangeTest, EndsAtTheEndAndMovesOffsets) {
-  MakeFile("a", "0123456789");
-  const int in = Open("a", O_RDONLY);
-  const int out = Open("b", O_RDWR | O_CREAT);
-  OK(lseek(in, 4, SEEK_SET));
-  IS(6, copy_file_range(in, nullptr, out, nullptr, 100, 0));
-  IS(10, lseek(in, 0, SEEK_CUR));
-  IS(6, lseek(out, 0, SEEK_CUR));
-  IS(0, copy_file_range(in, nullptr, out, nullptr, 100, 0));
-  IS("456789", Content("b"));
-}
-
-TEST_F(CopyRangeTest, WithinOneFile) {
-  const std::string content = Pattern(6, 100'000);
-  MakeFile("a", content);
-  const int fd = Open("a", O_RDWR);
-  CopyAll(fd, 0, fd, 200'000, 100'000);
-  HOLDS(Content("a") == content + std::string(100'000, '\0') + content);
-  off_t from = 0, to = 50;
-  FAILS(EINVAL, copy_file_range(fd, &from, fd, &to, 100, 0));  // overlap
-}
-
-TEST_F(CopyRangeTest, Errors) {
-  MakeFile("a", "content");
-  MakeFile("b");
-  OK(mkdir(P("d"), 0755));
-  const int a = Open("a", O_RDONLY), b = Open("b", O_RDWR);
-  FAILS(EBADF, copy_file_range(b, nullptr, a, nullptr, 5, 0));
-  FAILS(EBADF, copy_file_range(a, nullptr, Open("b", O_WRONLY | O_APPEND), nullptr, 5, 0));
-  FAILS(EBADF, copy_file_range(Open("b", O_WRONLY), nullptr, b, nullptr, 5, 0));
-  FAILS(EISDIR, copy_file_range(Open("d", O_RDONLY), nullptr, b, nullptr, 5, 0));
-  FAILS(EINVAL, copy_file_range(a, nullptr, b, nullptr, 5, 1));
-  FAILS(EBADF, copy_file_range(987654, nullptr, b, nullptr, 5, 0));
-}
-
-TEST_F(CopyRangeTest, SparseSourcesReadAsZeros) {
-  const int in = Open("a", O_RDWR | O_CREAT);
-  IS(3, pwrite(in, "end", 3, 3'000'000));
-  MakeFile("b", Pattern(1, 3'000'003));
-  const int out = Open("b", O_RDWR);
-  CopyAll(in, 0, out, 0, 3'000'003);
-  HOLDS(Content("b") == std::string(3'000'000, '\0') + "end");
 }
 
 }  // namespace

@@ -218,6 +218,61 @@ wire::ReadReply FakeChunkserver::Read(const wire::ReadRequest& request, std::vec
   return reply;
 }
 
+// Blocks of zeros are holes.
+wire::ExtentsReply FakeChunkserver::Extents(const wire::ExtentsRequest& request) {
+  auto found = replicas_.find(request.chunk);
+  if (found == replicas_.end()) return {.status = Status(StatusCode::kUnknownChunk, "no such chunk here")};
+  const FakeReplica& replica = found->second;
+  wire::ExtentsReply reply{.status = replication::CheckRead(replica.state, request.want, request.exact),
+                           .chunk_length = replica.bytes.size(),
+                           .complete_to = replica.bytes.size()};
+  if (!reply.status.ok()) return reply;
+  for (uint64_t at = 0; at < replica.bytes.size(); at += kBlockBytes) {
+    const auto block = std::span(replica.bytes).subspan(at, std::min<uint64_t>(kBlockBytes, replica.bytes.size() - at));
+    if (at + block.size() <= request.offset) continue;
+    if (std::all_of(block.begin(), block.end(), [](std::byte byte) { return byte == std::byte{0}; })) continue;
+    if (!reply.ranges.empty() && reply.ranges.back().offset + reply.ranges.back().length == at) {
+      reply.ranges.back().length += block.size();
+    } else {
+      reply.ranges.push_back({at, block.size()});
+    }
+  }
+  return reply;
+}
+
+wire::StageReply FakeChunkserver::Stage(const wire::StageRequest& request) {
+  auto found = replicas_.find(request.source);
+  if (found == replicas_.end()) return {.status = Status(StatusCode::kUnavailable, "no carrier could be asked")};
+  const FakeReplica& replica = found->second;
+  if (Status status = replication::CheckRead(replica.state, request.want, true); !status.ok()) return {.status = std::move(status)};
+  if (request.source_offset + request.length > replica.bytes.size())
+    return {.status = Status(StatusCode::kInvalidArgument, "beyond the chunk")};
+  const auto bytes = std::span(replica.bytes).subspan(request.source_offset, request.length);
+  wire::StageReply reply{.token = next_token_++, .checksums = ChecksumRange(request.chunk, request.offset, bytes)};
+  if (stage_wrong_) reply.checksums.front() ^= 1;
+  staged_[reply.token].assign(bytes.begin(), bytes.end());
+  return reply;
+}
+
+wire::MutateReply FakeChunkserver::MutateStaged(const wire::MutateStagedRequest& request) {
+  const auto found = staged_.find(request.token);
+  if (found == staged_.end())
+    return {Status(StatusCode::kNotFound, "nothing is staged under this token"), Info(request.mutate.mutation.chunk)};
+  wire::MutateReply reply = Mutate(request.mutate, found->second);
+  if (reply.status.code() != StatusCode::kSequenceGap) staged_.erase(found);
+  return reply;
+}
+
+void FakeChunkserver::ForgetStaged() {
+  std::lock_guard lock(mu_);
+  staged_.clear();
+}
+
+size_t FakeChunkserver::staged() {
+  std::lock_guard lock(mu_);
+  return staged_.size();
+}
+
 template <typename Item, typename Check>
 wire::BatchReply FakeChunkserver::Batch(const std::vector<Item>& items, Check check) {
   wire::BatchReply reply;
@@ -272,6 +327,25 @@ void FakeChunkserver::Answer(net::FrameConnection& connection, uint8_t type, uin
         if (refuse) verdict = {.action = Action::kRefuse, .status = refused->second};
         return std::pair(item.chunk, verdict);
       }));
+      break;
+    }
+    case MessageType::kExtents: {
+      auto request = wire::DecodeExtentsRequest(meta);
+      CAIRN_CHECK(request.ok(), request.status().ToString());
+      answer = wire::Encode(refuse ? wire::ExtentsReply{.status = refused->second} : Extents(*request));
+      break;
+    }
+    case MessageType::kStage: {
+      auto request = wire::DecodeStageRequest(meta);
+      CAIRN_CHECK(request.ok(), request.status().ToString());
+      answer = wire::Encode(refuse ? wire::StageReply{.status = refused->second} : Stage(*request));
+      break;
+    }
+    case MessageType::kMutateStaged: {
+      auto request = wire::DecodeMutateStagedRequest(meta);
+      CAIRN_CHECK(request.ok(), request.status().ToString());
+      answer = wire::Encode(refuse ? wire::MutateReply{refused->second, Info(request->mutate.mutation.chunk)}
+                                   : MutateStaged(*request));
       break;
     }
     default:

@@ -52,6 +52,11 @@ class FakeChunkserver {
   void Put(ChunkId chunk, FakeReplica replica);
   bool Fence(ChunkId chunk, Epoch epoch, FakeReplica* now);
   void Corrupt(ChunkId chunk, uint64_t offset);
+  // What is staged is forgotten, as by a restart or after a while.
+  void ForgetStaged();
+  // Answers stage requests with checksums of other bytes.
+  void StageWrong(bool wrong) { stage_wrong_ = wrong; }
+  size_t staged();
 
   std::map<wire::MessageType, int> requests();
   size_t connections();
@@ -64,6 +69,9 @@ class FakeChunkserver {
               const net::SharedBytes& data);
   wire::MutateReply Mutate(const wire::MutateRequest& request, std::span<const std::byte> data);
   wire::ReadReply Read(const wire::ReadRequest& request, std::vector<std::byte>* data);
+  wire::ExtentsReply Extents(const wire::ExtentsRequest& request);
+  wire::StageReply Stage(const wire::StageRequest& request);
+  wire::MutateReply MutateStaged(const wire::MutateStagedRequest& request);
   template <typename Item, typename Check>
   wire::BatchReply Batch(const std::vector<Item>& items, Check check);
   replication::ReplicaInfo Info(ChunkId chunk);
@@ -85,11 +93,14 @@ class FakeChunkserver {
   std::map<ChunkId, FakeReplica> replicas_;
   std::map<wire::MessageType, Status> refused_;
   std::map<wire::MessageType, int> requests_;
+  std::map<uint64_t, std::vector<std::byte>> staged_;
+  uint64_t next_token_ = 1;
   bool holding_ = false;
   std::deque<Held> held_;
   std::atomic<int> delay_ms_{0};
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> bad_checksums_{0};
+  std::atomic<bool> stage_wrong_{false};
 };
 
 }  // namespace cairn::client::testing

@@ -190,6 +190,7 @@ std::vector<MemberFailure> FakeMaster::Reports() {
 FakeCluster::FakeCluster(ClusterOptions options)
     : options_(options),
       master_(&servers_, options.replicas, options.quorum),
+      other_master_(&servers_, options.replicas, options.quorum, 5000),
       dirty_(options.dirty_limit_bytes) {
   for (int i = 1; i <= options_.servers; ++i) {
     servers_.push_back(std::make_unique<FakeChunkserver>(ServerId(static_cast<uint32_t>(i))));
@@ -218,6 +219,12 @@ FakeCluster::~FakeCluster() {
   scheduler_.reset();
   client_.reset();
   loop_.Stop();
+}
+
+std::unique_ptr<FileData> FakeCluster::NewOtherFile() {
+  FileDataContext context = context_;
+  context.master = &other_master_;
+  return MakeFileData(context, InodeId(8), options_.chunk_bytes);
 }
 
 void FakeCluster::Restart(int number) {

@@ -22,8 +22,9 @@ namespace cairn::client::testing {
 // stores.
 class FakeMaster final : public MasterPort {
  public:
-  FakeMaster(std::vector<std::unique_ptr<FakeChunkserver>>* servers, uint32_t replicas, uint32_t quorum)
-      : servers_(servers), replicas_(replicas), quorum_(quorum) {}
+  FakeMaster(std::vector<std::unique_ptr<FakeChunkserver>>* servers, uint32_t replicas, uint32_t quorum,
+             uint64_t first_chunk = 100)
+      : servers_(servers), replicas_(replicas), quorum_(quorum), next_chunk_(first_chunk) {}
 
   Epoch NewLease();
   Result<std::vector<ChunkPlace>> Announce(InodeId inode, Epoch lease, uint64_t first, uint32_t count,
@@ -61,7 +62,7 @@ class FakeMaster final : public MasterPort {
   // guarded by mu_:
   std::map<uint64_t, ChunkPlace> chunks_;
   uint64_t next_epoch_ = 10;
-  uint64_t next_chunk_ = 100;
+  uint64_t next_chunk_;
   Status refuse_announce_;
   bool lease_ended_ = false;
   std::vector<MemberFailure> reports_;
@@ -99,6 +100,9 @@ class FakeCluster {
   void Restart(int number);
 
   std::unique_ptr<FileData> NewFile() { return MakeFileData(context_, InodeId(7), options_.chunk_bytes); }
+  // Another file of the same servers, which another master knows.
+  FakeMaster& other_master() { return other_master_; }
+  std::unique_ptr<FileData> NewOtherFile();
   // A write lease as the session side grants it.
   void OpenForWriting(FileData& file, uint64_t size = 0) { file.AttachWrite(master_.NewLease(), size, {}); }
   // Gives the lease back with everything committed.
@@ -121,6 +125,7 @@ class FakeCluster {
   const ClusterOptions options_;
   std::vector<std::unique_ptr<FakeChunkserver>> servers_;
   FakeMaster master_;
+  FakeMaster other_master_;
   ServerDirectory directory_;
   ByteBudget dirty_;
   ByteBudget clean_{64 << 20};
