@@ -22,6 +22,8 @@ class ClusterReader final : public Reader {
   }
   // Holes read as zeros and are found again by the copy.
   Result<uint64_t> NextData(uint64_t offset) override { return offset; }
+  Client* client() const { return client_; }
+  Handle handle() const { return handle_; }
 
  private:
   Client* const client_;
@@ -38,6 +40,13 @@ class ClusterWriter final : public Writer {
   }
   Status Write(uint64_t offset, std::span<const std::byte> data) override {
     return client_->Write(handle_, offset, data).status().WithContext("write " + path_);
+  }
+  std::optional<Result<uint64_t>> CopyFrom(Reader& from, uint64_t offset, uint64_t length) override {
+    const auto* source = dynamic_cast<const ClusterReader*>(&from);
+    if (source == nullptr || source->client() != client_) return std::nullopt;
+    auto copied = client_->CopyRange(source->handle(), offset, handle_, offset, length);
+    if (!copied.ok()) return copied.status().WithContext("copy to " + path_);
+    return copied;
   }
   Status SetSize(uint64_t size) override {
     client::SetAttributes set;

@@ -15,6 +15,7 @@ namespace {
 using client::FileType;
 
 constexpr size_t kBlock = 1 << 20;
+constexpr uint64_t kCopyFromBytes = 64ull << 20;  // between two looks whether to stop
 constexpr size_t kHoleUnit = 64 << 10;  // zeros are left out in units of this
 constexpr size_t kQueueBound = 1024;
 
@@ -252,8 +253,17 @@ Result<uint64_t> Copier::EqualPrefix(Reader& reader, const std::string& path, ui
 }
 
 Status Copier::CopyContent(Reader& reader, Writer& writer, uint64_t size, uint64_t start) {
-  std::vector<std::byte> buffer(kBlock);
   uint64_t at = start;
+  for (;;) {
+    if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
+    const auto copied = writer.CopyFrom(reader, at, kCopyFromBytes);
+    if (!copied) break;  // no such way between these two: it says so at once
+    CAIRN_RETURN_IF_ERROR(copied->status());
+    if (**copied == 0) return writer.SetSize(at);
+    progress_.AddBytes(**copied);
+    at += **copied;
+  }
+  std::vector<std::byte> buffer(kBlock);
   for (;;) {
     if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
     if (at < size) {

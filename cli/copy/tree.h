@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,6 +34,12 @@ class Writer {
  public:
   virtual ~Writer() = default;
   virtual Status Write(uint64_t offset, std::span<const std::byte> data) = 0;
+  // Copies at most `length` bytes from the same offset of `from` without moving them through this process, holes as holes. Answers
+  // how many; 0 at its end. Nothing when the two sides have no such way.
+  virtual std::optional<Result<uint64_t>> CopyFrom(Reader& from, uint64_t offset, uint64_t length) {
+    (void)from, (void)offset, (void)length;
+    return std::nullopt;
+  }
   virtual Status SetSize(uint64_t size) = 0;
   // Everything written arrived (for a cluster: on its write quorum). Must be called; destruction without it
   // abandons.

@@ -95,6 +95,29 @@ TEST_F(CommandsTest, AFileGoesInAndComesBack) {
   EXPECT_EQ(Names("/"), (std::vector<std::string>{"copy"})) << "no temporary name may stay";
 }
 
+TEST_F(CommandsTest, WithinTheClusterTheChunkserversCopy) {
+  const std::string content = "line\n" + std::string(3'000'000, 'x') + "end";
+  WriteLocal("a", content);
+  ASSERT_EQ(Run({"cp", Local("a"), "cairn:/first"}), kExitOk) << Err();
+  EXPECT_EQ(cluster_->copied_bytes(), 0u);
+  ASSERT_EQ(Run({"cp", "--verify", "cairn:/first", "cairn:/second"}), kExitOk) << Err();
+  EXPECT_EQ(cluster_->copied_bytes(), content.size());
+  ASSERT_EQ(Run({"cp", "cairn:/second", Local("back")}), kExitOk) << Err();
+  EXPECT_TRUE(ReadLocal("back") == content);
+  EXPECT_EQ(cluster_->copied_bytes(), content.size());
+  // Over a longer file, and of an empty one.
+  WriteLocal("b", "short");
+  ASSERT_EQ(Run({"cp", Local("b"), "cairn:/b"}), kExitOk) << Err();
+  ASSERT_EQ(Run({"cp", "cairn:/b", "cairn:/second"}), kExitOk) << Err();
+  ASSERT_EQ(Run({"cp", "cairn:/second", Local("back")}), kExitOk) << Err();
+  EXPECT_EQ(ReadLocal("back"), "short");
+  WriteLocal("c", "");
+  ASSERT_EQ(Run({"cp", Local("c"), "cairn:/c"}), kExitOk) << Err();
+  ASSERT_EQ(Run({"cp", "cairn:/c", "cairn:/second"}), kExitOk) << Err();
+  ASSERT_EQ(Run({"cp", "cairn:/second", Local("back")}), kExitOk) << Err();
+  EXPECT_EQ(ReadLocal("back"), "");
+}
+
 TEST_F(CommandsTest, ATreeGoesInAndComesBackWithModesTimesAndLinks) {
   WriteLocal("tree/a", "A");
   WriteLocal("tree/sub/b", "B");
