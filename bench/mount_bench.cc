@@ -3,7 +3,7 @@
 //   mount_bench --dir cairn=/mnt/cairn --dir local=/var/tmp/x [--run-dir cairn=D/run] [--stats
 //   cairn=/mnt/cairn]
 //               [--mib 1024] [--files 2000] [--rounds 3] [--json FILE] [--drop-cache cairn='COMMAND']
-//               [--only stream,random,append,small] [--cpu-of-all]
+//               [--only stream,random,append,small,copy] [--cpu-of-all]
 //
 // Every row is the median of the rounds, the directories taking turns. CPU is user + system time of the named
 // processes (with
@@ -273,6 +273,7 @@ class Bench {
     if (groups_.contains("random")) Random(target, big);
     if (groups_.contains("append")) Appends(target, root + "/append");
     if (groups_.contains("small")) SmallFiles(target, root);
+    if (groups_.contains("copy")) Copies(target, root);
     if (rmdir(root.c_str()) != 0) Die("rmdir " + root);
   }
 
@@ -290,6 +291,36 @@ class Bench {
         Measure(target, static_cast<double>(mib_), megabytes,
                 [&] { Parallel(4, [&](int i) { WriteStream(big + std::to_string(i), mib_ / 4, true); }); }));
     for (int i = 0; i < 4; ++i) unlink((big + std::to_string(i)).c_str());
+  }
+
+  // A file copied by the program's own reads and writes, and by copy_file_range, which a file system may carry out elsewhere.
+  void Copies(const Target& target, const std::string& root) {
+    constexpr size_t kCopyMib = 256;
+    const double megabytes = static_cast<double>(kCopyMib) * kMiB / 1e6;
+    const std::string from = root + "/from", to = root + "/to";
+    WriteStream(from, kCopyMib, true);
+    for (const bool by_call : {false, true}) {
+      DropCache(target, {from});
+      Add(target, std::string("copy 256 MiB, ") + (by_call ? "copy_file_range" : "read + write"), "MB/s",
+          Measure(target, kCopyMib, megabytes, [&] { CopyFile(from, to, by_call); }));
+      if (unlink(to.c_str()) != 0) Die("unlink " + to);
+    }
+    if (unlink(from.c_str()) != 0) Die("unlink " + from);
+  }
+
+  static void CopyFile(const std::string& from, const std::string& to, bool by_call) {
+    const int in = open(from.c_str(), O_RDONLY);
+    const int out = open(to.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (in < 0 || out < 0) Die("open " + from + " and " + to);
+    std::vector<char> block(kMiB);
+    for (;;) {
+      const ssize_t n = by_call ? copy_file_range(in, nullptr, out, nullptr, 1u << 30, 0) : read(in, block.data(), block.size());
+      if (n < 0) Die("copy " + from);
+      if (n == 0) break;
+      if (!by_call && write(out, block.data(), static_cast<size_t>(n)) != n) Die("write " + to);
+    }
+    close(in);
+    if (close(out) != 0) Die("close " + to);
   }
 
   // Reads, then writes, of 4 KiB at random places of one file, past the page cache.
@@ -428,7 +459,7 @@ int main(int argc, char** argv) {
   size_t mib = 1024;
   int files = 2000, rounds = 3;
   std::string json_file;
-  std::vector<std::string> groups = {"stream", "random", "append", "small"};
+  std::vector<std::string> groups = {"stream", "random", "append", "small", "copy"};
   bool cpu_of_all = false;
   app.add_option("--dir", directories, "NAME=DIRECTORY to measure")->required();
   app.add_option("--run-dir", run_directories,
@@ -440,7 +471,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", rounds, "Rounds; the median is printed")->check(CLI::Range(1, 100));
   app.add_option("--only", groups, "The groups of rows to measure")
       ->delimiter(',')
-      ->check(CLI::IsMember({"stream", "random", "append", "small"}));
+      ->check(CLI::IsMember({"stream", "random", "append", "small", "copy"}));
   app.add_flag("--cpu-of-all", cpu_of_all, "Count the CPU time of every process but the parent");
   app.add_option("--json", json_file, "Also write the rows to this file");
   CLI11_PARSE(app, argc, argv);
