@@ -198,9 +198,10 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   Status FlushDurableLocked(Lock& lock, FlushTargets targets, std::shared_ptr<FlushRound> round);
   // Nothing if something written still waits for its turn to be sent.
   std::shared_ptr<FlushRound> SendEarlyFlushesLocked(FlushTargets* targets);
-  // Starts the seals that can be started; true when all begun chunks are sealed (and, with `settled`, no
-  // carrier is missing).
-  bool SealAllLocked(bool settled);
+  void StartSealsLocked();
+  bool AllSealedLocked(bool settled) const;
+  Status WaitSealedLocked(Lock& lock, uint64_t attachment, const std::function<void(uint64_t)>& progress);
+  void NoteLateSealsLocked();
   void SendSealsLocked();
   void OnSealReply(ServerId server, const std::vector<wire::SealItem>& items, const Status& status,
                    std::span<const wire::ReplicaItem> replies);

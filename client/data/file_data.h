@@ -118,6 +118,7 @@ struct FileDataOptions {
   int64_t write_timeout_ms = 10'000;       // below the write quorum before an error
   int64_t read_timeout_ms = 10'000;        // no carrier answered before an error
   int64_t laggard_timeout_ms = 10'000;     // a member that answers nothing for so long is dropped
+  int64_t seal_grace_ms = 200;             // after W replicas confirmed a seal, for the others to be listed as carriers
   int64_t report_again_ms = 2'000;         // while a member is left out of a chunk that is being written
   uint64_t laggard_bytes =
       64ull << 20;      // buffered for a member that is behind the quorum before it is dropped

@@ -5,6 +5,22 @@
 #include <utility>
 
 namespace cairn::client {
+namespace {
+
+constexpr int64_t kLateNanos = 5 * kNanosPerSecond;
+
+}  // namespace
+
+void SealGatherer::NoteLate(ServerId server, int64_t now_ns) {
+  std::lock_guard lock(mu_);
+  late_until_[server] = now_ns + kLateNanos;
+}
+
+bool SealGatherer::IsLate(ServerId server, int64_t now_ns) const {
+  std::lock_guard lock(mu_);
+  const auto late = late_until_.find(server);
+  return late != late_until_.end() && now_ns < late->second;
+}
 
 void SealGatherer::AddHold() {
   std::lock_guard lock(mu_);

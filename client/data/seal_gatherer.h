@@ -1,5 +1,6 @@
 // Seals of many files in few requests: what is to be sent to one server while somebody holds the gatherer leaves as one frame
-// when the last hold is released. Without a hold everything leaves at once (a recall must not wait).
+// when the last hold is released. Without a hold everything leaves at once (a recall must not wait). Also remembers which servers
+// keep those who hand files over waiting.
 //
 // Thread-safety: all methods may be called from any thread; answers come on the data plane's loop.
 #pragma once
@@ -28,6 +29,10 @@ class SealGatherer {
   SealGatherer(net::DataClient* client, std::atomic<uint64_t>* requests) : client_(client), requests_(requests) {}
 
   void Send(const net::Peer& peer, std::vector<wire::SealItem> items, int64_t deadline_ns, Done done);
+
+  // A server that let everybody wait for its seal in vain: for a while nobody waits for it again.
+  void NoteLate(ServerId server, int64_t now_ns);
+  bool IsLate(ServerId server, int64_t now_ns) const;
 
   class Hold {
    public:
@@ -59,9 +64,10 @@ class SealGatherer {
 
   net::DataClient* const client_;
   std::atomic<uint64_t>* const requests_;
-  std::mutex mu_;
-  int holds_ = 0;                      // guarded by mu_
-  std::map<ServerId, Batch> waiting_;  // guarded by mu_
+  mutable std::mutex mu_;
+  int holds_ = 0;                           // guarded by mu_
+  std::map<ServerId, Batch> waiting_;       // guarded by mu_
+  std::map<ServerId, int64_t> late_until_;  // guarded by mu_; one entry per server at most
 };
 
 }  // namespace cairn::client

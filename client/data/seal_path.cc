@@ -4,6 +4,7 @@
 // its next write, and the master, which is told of the seal first, opens it in a fresh epoch.
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -15,29 +16,40 @@ namespace {
 
 using replication::ChunkWriter;
 
-// After W replicas confirmed a seal the others get this long to be listed as carriers too.
-constexpr int64_t kSealGraceNanos = 200 * kNanosPerMilli;
-
 Status Interruption(const char* what) {
   return Status(StatusCode::kInterrupted, std::string("interrupted while waiting for ") + what);
 }
 
 }  // namespace
 
-bool FileCore::SealAllLocked(bool settled) {
-  bool all = true;
+// Starts the seals that can be started: of chunks whose mutations have all been handed over, whether they are confirmed or not.
+void FileCore::StartSealsLocked() {
   for (auto& [index, chunk] : chunks_) {
     ChunkWriter* writer = chunk->writer.get();
-    if (writer == nullptr || writer->never_begun()) continue;
+    if (writer == nullptr || writer->never_begun() || chunk->has_unsent()) continue;
     if (!writer->sealed() && (writer->below_quorum() || writer->fenced_by_quorum())) {
       ReconfigureLocked(*chunk);
-      all = false;
-    } else if (!writer->StartSeal().ok() || !writer->sealed() || (settled && !writer->seal_settled())) {
-      all = false;
+    } else if (!writer->sealing()) {
+      (void)writer->StartSeal();  // begun: it can only succeed
     }
   }
   SendSealsLocked();
-  return all;
+}
+
+// Is all that was written on a quorum, and sealed there? With `settled` also at everybody else from whom an answer is expected soon.
+bool FileCore::AllSealedLocked(bool settled) const {
+  const int64_t now = Now();
+  for (const auto& [index, chunk] : chunks_) {
+    if (!chunk->clean()) return false;
+    const ChunkWriter* writer = chunk->writer.get();
+    if (writer == nullptr || writer->never_begun()) continue;
+    if (!writer->sealed()) return false;
+    if (!settled) continue;
+    for (const ServerId server : writer->seal_missing()) {
+      if (!context_.seals->IsLate(server, now)) return false;
+    }
+  }
+  return true;
 }
 
 void FileCore::SendSealsLocked() {
@@ -75,15 +87,20 @@ void FileCore::OnSealReply(ServerId server, const std::vector<wire::SealItem>& i
                            std::span<const wire::ReplicaItem> replies) {
   std::lock_guard lock(mu_);
   if (shut_down_) return;
+  // Who gives the lease back waits for the last of them, and need not wake at each.
+  bool news = !closing_ || !status.ok();
   for (size_t i = 0; i < items.size(); ++i) {
     ChunkState* chunk = FindByIdLocked(items[i].chunk);
     if (chunk == nullptr || chunk->writer == nullptr) continue;
-    chunk->writer->OnSealReply(server, items[i].stamp, status.ok() ? replies[i].status : status);
-    if (status.ok() && replies[i].status.ok()) NoteAllocatedLocked(*chunk, replies[i].allocated_bytes);
+    const Status& item = status.ok() ? replies[i].status : status;
+    news = news || !item.ok();
+    chunk->writer->OnSealReply(server, items[i].stamp, item);
+    if (item.ok()) NoteAllocatedLocked(*chunk, replies[i].allocated_bytes);
+    if (chunk->writer->done_seq() != chunk->last_done_seq) SettleLocked(*chunk);
     ReportDropsLocked(*chunk);
     if (chunk->writer->seal_settled() && SealOverdueLocked(*chunk)) FinishIdleSealLocked(*chunk);
   }
-  changed_.notify_all();
+  if (news || AllSealedLocked(true)) changed_.notify_all();
 }
 
 FileData::IdleSeals FileCore::SealIdle(int64_t idle_ms) {
@@ -126,7 +143,7 @@ FileData::IdleSeals FileCore::SealIdle(int64_t idle_ms) {
 bool FileCore::SealOverdueLocked(const ChunkState& chunk) const {
   if (closing_ && !chunk.has_unsent()) return false;
   if (chunk.sealing_since_ns == 0 || chunk.writer == nullptr || !chunk.writer->sealed()) return false;
-  return chunk.writer->seal_settled() || Now() - chunk.sealing_since_ns >= kSealGraceNanos;
+  return chunk.writer->seal_settled() || Now() - chunk.sealing_since_ns >= context_.options.seal_grace_ms * kNanosPerMilli;
 }
 
 void FileCore::FinishIdleSealLocked(ChunkState& chunk) {
@@ -188,38 +205,96 @@ void FileCore::FinishSealsLocked() {
   active_.clear();
 }
 
+// What did not answer in time is not waited for again the next few times: a file that changes hands all the time would be held up
+// at each of them.
+void FileCore::NoteLateSealsLocked() {
+  for (const auto& [index, chunk] : chunks_) {
+    if (chunk->writer == nullptr || !chunk->writer->sealed()) continue;
+    for (const ServerId server : chunk->writer->seal_missing()) context_.seals->NoteLate(server, Now());
+  }
+}
+
+// One step at the members: the seals go right behind what is still to be written.
 Result<PendingCommit> FileCore::FlushAndSeal(const std::function<void(uint64_t dirty)>& progress) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   const uint64_t attachment = attachment_;
   closing_ = true;
-  if (const Status done = FlushAllLocked(lock, progress); !done.ok()) {
-    if (attachment == attachment_) closing_ = false;
-    return done;
+  ++flushes_;
+  {
+    std::optional<net::DataClient::Gather> gather(context_.data_client);
+    LogAllLocked();
+    PumpWindowLocked();
+    StartSealsLocked();
+    ++background_;  // Shutdown waits
+    lock.unlock();
+    gather.reset();  // sends; answers are not held up meanwhile
+    lock.lock();
+    if (--background_ == 0 && shut_down_) changed_.notify_all();
   }
-  // From here on replicas may be sealed: whatever happens, nothing more is written under this lease.
-  const int64_t started = Now();
-  const int64_t deadline = started + context_.options.write_timeout_ms * kNanosPerMilli;
-  for (;;) {
-    const bool wait_for_all = Now() - started < kSealGraceNanos;
-    // A chunk that is being announced belongs to this lease: it has to be given back with it.
-    if (SealAllLocked(wait_for_all) && announces_ == 0) break;
-    if (Now() >= deadline) {
-      for (auto& [index, chunk] : chunks_) {
-        if (chunk->writer == nullptr || chunk->writer->never_begun() || chunk->writer->sealed()) continue;
-        return chunk->writer->SealError();
-      }
-      break;  // only the master's answer is missing
-    }
-    if (WaitLocked(lock, deadline)) return Interruption("the seal of the file's chunks");
-    if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
-    if (!lost_.ok()) return lost_;
-    if (attachment != attachment_)
-      return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+  const Status sealed = WaitSealedLocked(lock, attachment, progress);
+  --flushes_;
+  if (attachment != attachment_) return sealed;
+  if (!sealed.ok()) {
+    // Where replicas may be sealed nothing more is written under this lease.
+    const bool begun = std::any_of(chunks_.begin(), chunks_.end(), [](const auto& entry) {
+      return entry.second->writer != nullptr && entry.second->writer->sealing();
+    });
+    if (!begun) closing_ = false;
+    return sealed;
   }
   FinishSealsLocked();
   lock.unlock();
   return TakeCommit();
+}
+
+Status FileCore::WaitSealedLocked(Lock& lock, uint64_t attachment, const std::function<void(uint64_t)>& progress) {
+  int64_t quorum_since = 0;   // everything is sealed at a quorum since then
+  int64_t flushed_since = 0;  // everything is written at a quorum since then
+  for (;;) {
+    if (progress) {  // not between looking and waiting: the answer that comes meanwhile would wake nobody
+      const uint64_t dirty = dirty_bytes_;
+      lock.unlock();
+      progress(dirty);
+      lock.lock();
+    }
+    if (shut_down_) return Status(StatusCode::kCancelled, "the client is shutting down");
+    if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
+    if (!lost_.ok()) return lost_;
+    const int64_t now = Now();
+    for (const uint64_t index : active_) {
+      ChunkState& chunk = *chunks_.at(index);
+      if (chunk.log.all_done() && chunk.dirty.empty()) continue;
+      if (std::optional<Status> stalled = StalledLocked(chunk, now)) {
+        NoteFailureLocked(chunk, *stalled);
+        return *stalled;
+      }
+    }
+    for (auto& [index, chunk] : chunks_) {  // sealed while idle, and written to again since
+      if (SealOverdueLocked(*chunk)) FinishIdleSealLocked(*chunk);
+    }
+    StartSealsLocked();
+    const bool flushed =
+        std::all_of(active_.begin(), active_.end(), [&](uint64_t index) { return chunks_.at(index)->clean(); });
+    flushed_since = !flushed ? 0 : flushed_since == 0 ? now : flushed_since;
+    // A chunk that is being announced belongs to this lease: it has to be given back with it.
+    if (announces_ == 0 && AllSealedLocked(true)) return Status::Ok();
+    if (announces_ == 0 && AllSealedLocked(false)) {
+      if (quorum_since == 0) quorum_since = now;
+      if (now - quorum_since >= context_.options.seal_grace_ms * kNanosPerMilli) {
+        NoteLateSealsLocked();
+        return Status::Ok();
+      }
+    }
+    if (flushed && now - flushed_since >= context_.options.write_timeout_ms * kNanosPerMilli) {
+      for (auto& [index, chunk] : chunks_) {
+        if (chunk->writer == nullptr || chunk->writer->never_begun() || chunk->writer->sealed()) continue;
+        return chunk->writer->SealError();
+      }
+      return Status::Ok();  // only the master's answer is missing
+    }
+    if (WaitLocked(lock, now + kNanosPerSecond)) return Interruption("the seal of the file's chunks");
+  }
 }
 
 }  // namespace cairn::client

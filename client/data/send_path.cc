@@ -191,7 +191,9 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   if (writer.sealing()) SendSealsLocked();
   // Those who wait want a quorum, room, or to hear that there is none: an answer that changes nothing of that
   // wakes nobody.
-  if (progress || writer.below_quorum() || writer.fenced_by_quorum()) changed_.notify_all();
+  // Whoever gives the lease back waits for the seal behind it.
+  const bool wanted = progress && !(closing_ && writer.sealing());
+  if (wanted || writer.below_quorum() || writer.fenced_by_quorum()) changed_.notify_all();
 }
 
 // Whether to wait for members that lag behind the quorum. On a busy machine healthy replicas drift apart by

@@ -7,6 +7,10 @@
 namespace cairn::client {
 namespace {
 
+constexpr std::string_view kCapability = "security.capability";
+// Whoever wrote a file so short a time ago does so again when the kernel looks for what a write takes away.
+constexpr int64_t kStillWritingNanos = kNanosPerSecond;
+
 // Attributes that are made up by the master are not counted in has_xattrs.
 bool IsVirtual(const std::string& name) {
   return name.starts_with("cairn.") || name.starts_with("user.cairn.");
@@ -40,6 +44,10 @@ Result<Entry> ClientImpl::CachedOrFetched(const Caller& caller, InodeId inode) {
     Entry entry = EntryOf(inode, nullptr);
     if (entry.attr.inode == inode) return entry;
   }
+  if (TakenForWriting(caller, inode, false)) {
+    Entry entry = EntryOf(inode, nullptr);
+    if (entry.attr.inode == inode) return entry;
+  }
   proto::Request request;
   proto::GetAttrOp* op = request.mutable_get_attr();
   op->set_inode(inode.value());
@@ -47,6 +55,20 @@ Result<Entry> ClientImpl::CachedOrFetched(const Caller& caller, InodeId inode) {
   op->set_want_layout(true);
   CAIRN_ASSIGN_OR_RETURN(const proto::Reply reply, CallAs(caller, std::move(request)));
   return EntryOf(inode, &reply.entry().attr());
+}
+
+// Where a write follows, the lease for it is taken now: what the kernel asks for before it is answered from that.
+bool ClientImpl::TakenForWriting(const Caller& caller, InodeId inode, bool before_write) {
+  const FilePtr file = FindFile(inode);
+  if (!file) return false;
+  LeaseNeed need{.kind = LeaseKind::kRead, .ask = LeaseKind::kWrite};
+  {
+    std::lock_guard lock(file->mu);
+    const bool writes = clock_->NowNanos() - file->last_write_ns < kStillWritingNanos;
+    if (file->handles == 0 || !(before_write ? writes : file->reads_before_writes)) return false;
+    need.offset = file->last_write;
+  }
+  return Enter(file, need, caller).ok();
 }
 
 Result<Entry> ClientImpl::GetAttr(const Caller& caller, InodeId inode) {
@@ -131,7 +153,11 @@ Result<InodeId> ClientImpl::ParentOf(const Caller& caller, InodeId directory) {
 
 Result<std::string> ClientImpl::GetXattr(const Caller& caller, InodeId inode, const std::string& name) {
   // The kernel asks for security.capability before every write: without any attribute the answer is here.
-  if (const auto view = cache_->Find(inode); view && !view->has_xattrs && !IsVirtual(name)) {
+  const auto known_absent = [&] {
+    const auto view = cache_->Find(inode);
+    return view && !view->has_xattrs && !IsVirtual(name);
+  };
+  if (known_absent() || (name == kCapability && TakenForWriting(caller, inode, true) && known_absent())) {
     return Status(StatusCode::kNoAttribute, name + ": no such attribute");
   }
   proto::Request request;

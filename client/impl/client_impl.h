@@ -84,6 +84,10 @@ struct ClientParts {
   int64_t lock_hold_back_ms = 20;  // the kernel's delay in telling of the end of an open file
   int64_t idle_lease_ms = 1'000;  // a write lease without open files is sealed and lowered after
   int64_t idle_chunk_ms = 1'000;  // a chunk of an open file is sealed after
+  // A write lease that is recalled while it is made use of stays so long after it was granted, and no longer than that between two
+  // operations.
+  int64_t burst_us = 2'000;
+  int64_t burst_gap_us = 100;
 };
 
 class ClientImpl final : public Client, private SessionObserver, private MasterPort {
@@ -196,6 +200,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // Fetches a part of a directory of which several names were asked for. False: not worth it, or it failed.
   bool FetchAhead(const Caller& caller, InodeId directory);
   Result<Entry> CachedOrFetched(const Caller& caller, InodeId inode);
+  bool TakenForWriting(const Caller& caller, InodeId inode, bool before_write);
   // Checks x (and more) on a directory for an answer from the cache. kAskMaster when the cache cannot tell.
   Verdict CheckCached(InodeId inode, const Caller& caller, uint32_t mask);
   Result<Entry> MakeEntry(const Caller& caller, proto::Request request, InodeId parent,
@@ -216,13 +221,21 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<Attributes> LeasedAttributes(const Caller& caller, const FilePtr& file);
 
   // Lease use.
-  Result<FileUse> Enter(const FilePtr& file, LeaseKind kind, const Caller& caller,
-                        bool truncate_to_zero = false);
+  // What an operation needs of a lease.
+  struct LeaseNeed {
+    LeaseKind kind = LeaseKind::kRead;
+    LeaseKind ask = LeaseKind::kNone;  // what is asked for when it is not held; kNone: the same
+    // Where in the file it works, for the layout that comes with the lease and the chunk that is announced with it.
+    std::optional<uint64_t> offset;
+    bool truncate_to_zero = false;
+  };
+  Result<FileUse> Enter(const FilePtr& file, const LeaseNeed& need, const Caller& caller);
   // Enters if data is attached under a write lease; waits for transitions; empty otherwise. Never asks the
   // master.
   Result<FileUse> EnterIfWriting(const FilePtr& file, Deadline deadline);
-  Status Acquire(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero);
-  uint32_t AnnouncedWithLease(const OpenFile& file, bool truncate_to_zero);
+  Status Acquire(const FilePtr& file, const LeaseNeed& need, const Caller& caller);
+  // Notes what read and write leases are asked for in turn (OpenFile::reads_before_writes).
+  void NoteGrant(OpenFile& file, const LeaseNeed& need, LeaseKind held_before);
   void AttachEntered(OpenFile& file, const HeldLease& held);
   // Closes the gate and waits until nobody is inside; false: `only_if_idle` and somebody is. `waiting` is
   // called every second.
@@ -254,6 +267,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Status SyncMaster();
   // An error, once, after the master lost changes of this client for good.
   Status TellLostCommands();
+  // For what reads that come before writes ask for (OpenFile::reads_before_writes).
+  void NoteWrite(OpenFile& file, uint64_t offset);
   // Something is to be committed; `unsynced`: and to be synced by the next fsync.
   void MarkWritten(const FilePtr& file, bool unsynced = true);
   TimeSpec Now() const { return TimeFromNanos(clock_->WallNanos()); }
@@ -263,6 +278,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   bool BeginRecall(const proto::RecallItem& item);
   void FinishRecall(const proto::RecallItem& item, proto::RecallReply answer);
   void HandleRecall(proto::RecallItem item);
+  // Whoever is just writing many small pieces goes on for a moment before the lease is given away.
+  void LetBurstGoOn(OpenFile& file);
   void ReturnLease(const FilePtr& file, const proto::RecallItem& item, proto::RecallReply* answer);
   void InvalidateExposure(const Exposure& exposure);
   void InvalidateInodeBounded(InodeId inode, const FilePtr& file);
@@ -318,6 +335,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   const size_t write_back_files_;
   const int64_t idle_lease_ms_;
   const int64_t idle_chunk_ms_;
+  const std::chrono::microseconds burst_;
+  const std::chrono::microseconds burst_gap_;
   const std::function<void(const std::function<void()>& work)> gather_seals_;
   std::unique_ptr<MasterConnector> connector_;
   std::function<std::unique_ptr<FileData>(InodeId, uint64_t)> make_file_data_;

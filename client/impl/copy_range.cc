@@ -28,7 +28,7 @@ Result<std::vector<CopyPart>> ClientImpl::PlanCopy(OpenHandle& from, uint64_t of
   Result<std::vector<CopyPart>> result = std::vector<CopyPart>();
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, from.caller));
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, {.kind = LeaseKind::kRead, .offset = offset}, from.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(from));
     result = file->data->PlanCopy(offset, length, max_bytes);
     if (result.code() != StatusCode::kLeaseLost) return result;
@@ -42,12 +42,13 @@ Result<uint64_t> ClientImpl::CopyParts(OpenHandle& to, uint64_t offset, std::spa
   Result<uint64_t> result = uint64_t{0};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, to.caller));
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, {.kind = LeaseKind::kWrite, .offset = offset}, to.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(to));
     std::shared_lock shared(file->write_mu);
     result = file->data->CopyParts(offset, parts, Now(), mode);
     shared.unlock();
     if (result.code() == StatusCode::kLeaseLost) continue;
+    NoteWrite(*file, offset);
     MarkWritten(file);
     break;
   }

@@ -42,12 +42,24 @@ Result<size_t> ClientImpl::ReadFile(OpenHandle& handle, uint64_t offset, std::sp
   Result<size_t> result = size_t{0};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle.caller));
+    LeaseNeed need{.kind = LeaseKind::kRead, .offset = offset};
+    if (handle.flags.write) {
+      std::lock_guard lock(file->mu);
+      if (file->reads_before_writes) need.ask = LeaseKind::kWrite;
+    }
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, need, handle.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     result = file->data->Read(offset, buffer);
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
   return result;
+}
+
+void ClientImpl::NoteWrite(OpenFile& file, uint64_t offset) {
+  std::lock_guard lock(file.mu);
+  file.taken_by_read = false;
+  file.last_write = offset;
+  file.last_write_ns = clock_->NowNanos();
 }
 
 void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
@@ -79,7 +91,10 @@ Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<con
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle.caller));
+    // Where an append will end up is a guess: others may have gone on to the next chunk.
+    const uint64_t around = handle.flags.append ? std::max(*offset, file->data->Size()) : *offset;
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use,
+                           Enter(file, {.kind = LeaseKind::kWrite, .offset = around}, handle.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
@@ -91,6 +106,7 @@ Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<con
     status = file->data->Write(*offset, data, Now());
     shared.unlock();
     if (status.code() == StatusCode::kLeaseLost) continue;
+    NoteWrite(*file, *offset);
     MarkWritten(file);
     break;
   }
@@ -115,7 +131,9 @@ Status ClientImpl::Zero(Handle number, uint64_t offset, uint64_t length, bool ke
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, handle->caller));
+    LeaseNeed need{.kind = LeaseKind::kWrite};
+    if (offset < file->data->Size()) need.offset = offset;
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, need, handle->caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     std::lock_guard order(file->order_mu);
     std::unique_lock exclusive(file->write_mu);
@@ -139,7 +157,7 @@ Result<std::optional<uint64_t>> ClientImpl::Seek(Handle number, uint64_t offset,
   Result<std::optional<uint64_t>> result = std::optional<uint64_t>();
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, {.kind = LeaseKind::kRead, .offset = offset}, handle->caller));
     result = file->data->Seek(offset, data);
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
@@ -156,7 +174,9 @@ Status ClientImpl::TruncateFile(const Caller& caller, const FilePtr& file, uint6
       // Without the write lease, truncation comes with the request for it: one round trip.
       truncate_with_lease = cache_->Lease(file->inode).kind != LeaseKind::kWrite;
     }
-    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kWrite, caller, truncate_with_lease));
+    LeaseNeed need{.kind = LeaseKind::kWrite, .truncate_to_zero = truncate_with_lease};
+    if (size != 0 && size < file->data->Size()) need.offset = size;  // the chunk that is cut off
+    CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, need, caller));
     std::lock_guard order(file->order_mu);
     const TimeSpec now = Now();
     std::unique_lock exclusive(file->write_mu);

@@ -17,7 +17,7 @@ ClientImpl::FilePtr ClientImpl::FindFile(InodeId inode) const {
 ClientImpl::FilePtr ClientImpl::OpenFileEntry(InodeId inode, uint64_t chunk_bytes) {
   std::lock_guard lock(files_mu_);
   FilePtr& file = files_[inode];
-  if (!file) file = std::make_shared<OpenFile>(inode, make_file_data_(inode, chunk_bytes));
+  if (!file) file = std::make_shared<OpenFile>(inode, chunk_bytes, make_file_data_(inode, chunk_bytes));
   std::lock_guard file_lock(file->mu);
   ++file->handles;
   return file;
@@ -117,6 +117,10 @@ Result<Handle> ClientImpl::Open(const Caller& caller, InodeId inode, OpenFlags f
   handle->flags = flags;
   const auto open = [&]() -> Status {
     CAIRN_ASSIGN_OR_RETURN(const Attributes attr, LeasedAttributes(caller, handle->file));
+    {
+      std::lock_guard lock(handle->file->mu);
+      handle->file->read_granted_ns = OpenFile::kNever;  // opening is no reading
+    }
     const uint32_t mask = (flags.read ? kMayRead : 0) | (flags.write || flags.truncate ? kMayWrite : 0);
     switch (CheckPermission(attr, caller, mask, session_->squash_root())) {
       case Verdict::kAllowed:

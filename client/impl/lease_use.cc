@@ -13,6 +13,8 @@ using std::chrono::steady_clock;
 
 constexpr auto kPoll = milliseconds(50);
 constexpr uint32_t kLayoutChunks = 16;  // asked for with a lease
+// A write that comes so soon after the read for which a lease was asked belongs to it.
+constexpr int64_t kReadBeforeWriteNanos = 20 * kNanosPerMilli;
 
 bool Grants(const proto::Reply& reply, InodeId inode, LeaseKind kind) {
   return std::any_of(reply.leases().begin(), reply.leases().end(), [&](const proto::Lease& lease) {
@@ -38,10 +40,9 @@ Status ClientImpl::WaitGate(std::unique_lock<std::mutex>& lock, OpenFile& file, 
   return Status::Ok();
 }
 
-Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Caller& caller,
-                                  bool truncate_to_zero) {
+Result<FileUse> ClientImpl::Enter(const FilePtr& file, const LeaseNeed& need, const Caller& caller) {
   const Deadline deadline = steady_clock::now() + milliseconds(options_.request_timeout_ms);
-  bool must_ask = truncate_to_zero;
+  bool must_ask = need.truncate_to_zero;
   while (true) {
     if (!session_->LeasesValid()) {
       const auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now()).count();
@@ -56,7 +57,7 @@ Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Cal
       }
       FileUse use(file);
       const HeldLease held = cache_->Lease(file->inode);
-      if (held.kind >= kind && cache_->Peek(file->inode) && session_->LeasesValid()) {
+      if (held.kind >= need.kind && cache_->Peek(file->inode) && session_->LeasesValid()) {
         AttachEntered(*file, held);
         return use;
       }
@@ -66,26 +67,35 @@ Result<FileUse> ClientImpl::Enter(const FilePtr& file, LeaseKind kind, const Cal
                                               std::to_string(options_.request_timeout_ms) +
                                               " ms: others keep using it");
     }
-    CAIRN_RETURN_IF_ERROR(Acquire(file, kind, caller, truncate_to_zero));
+    Status acquired = Acquire(file, need, caller);
+    if (!acquired.ok() && need.ask > need.kind && acquired.code() != StatusCode::kInterrupted) {
+      // More was asked for than is needed (the master's disk may be too full for writers).
+      acquired = Acquire(file, {.kind = need.kind, .offset = need.offset}, caller);
+    }
+    CAIRN_RETURN_IF_ERROR(acquired);
     must_ask = false;
     FileUse use(file);  // entered by the reader thread
     const HeldLease held = cache_->Lease(file->inode);
-    if (held.kind >= kind && cache_->Peek(file->inode)) {
+    if (held.kind >= need.kind && cache_->Peek(file->inode)) {
       AttachEntered(*file, held);
       return use;
     }
   }
 }
 
-uint32_t ClientImpl::AnnouncedWithLease(const OpenFile& file, bool truncate_to_zero) {
-  // The chunk of a small file is announced with the lease: one round trip. Where a large one will be written
-  // is not known yet, and every chunk announced in vain has to be given back.
-  if (truncate_to_zero) return 1;
-  const auto view = cache_->Peek(file.inode);
-  return view && view->attr.size < view->attr.chunk_bytes ? 1 : 0;
+void ClientImpl::NoteGrant(OpenFile& file, const LeaseNeed& need, LeaseKind held_before) {
+  const int64_t now = clock_->NowNanos();
+  std::lock_guard lock(file.mu);
+  const bool write = need.kind == LeaseKind::kWrite;
+  if (!write) file.read_granted_ns = now;
+  file.taken_by_read = !write && need.ask == LeaseKind::kWrite;
+  if (write && held_before == LeaseKind::kRead && now - file.read_granted_ns < kReadBeforeWriteNanos)
+    file.reads_before_writes = true;
 }
 
-Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& caller, bool truncate_to_zero) {
+Status ClientImpl::Acquire(const FilePtr& file, const LeaseNeed& need, const Caller& caller) {
+  const LeaseKind kind = std::max(need.kind, need.ask);
+  const LeaseKind held_before = cache_->Lease(file->inode).kind;
   {
     std::lock_guard lock(file->mu);
     ++file->acquiring;
@@ -98,6 +108,7 @@ Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& ca
     std::lock_guard lock(file->mu);
     ++file->users;
     ++file->entered;
+    file->granted = steady_clock::now();
     entered = true;
   };
   const auto make = [&] {
@@ -105,8 +116,11 @@ Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& ca
     proto::LeaseOp* op = request.mutable_lease();
     op->set_inode(file->inode.value());
     op->set_mode(kind == LeaseKind::kWrite ? proto::LEASE_WRITE : proto::LEASE_READ);
-    op->set_count(kind == LeaseKind::kRead ? kLayoutChunks : AnnouncedWithLease(*file, truncate_to_zero));
-    op->set_truncate_to_zero(truncate_to_zero);
+    // The chunk that will be written is announced with the lease: one round trip. Every chunk that is announced in vain has to be
+    // given back.
+    op->set_count(kind == LeaseKind::kRead ? kLayoutChunks : need.truncate_to_zero || need.offset ? 1 : 0);
+    if (need.offset && file->chunk_bytes != 0) op->set_first(*need.offset / file->chunk_bytes);
+    op->set_truncate_to_zero(need.truncate_to_zero);
     return request;
   };
   auto reply = CallAs(caller, make(), on_reply);
@@ -120,6 +134,7 @@ Status ClientImpl::Acquire(const FilePtr& file, LeaseKind kind, const Caller& ca
   if (!entered) {
     return Status(StatusCode::kUnavailable, "the master granted no lease on inode " + ToString(file->inode));
   }
+  NoteGrant(*file, need, held_before);
   return Status::Ok();
 }
 

@@ -25,6 +25,8 @@ ClientImpl::ClientImpl(ClientParts parts)
       write_back_files_(parts.write_back_files),
       idle_lease_ms_(parts.idle_lease_ms),
       idle_chunk_ms_(parts.idle_chunk_ms),
+      burst_(parts.burst_us),
+      burst_gap_(parts.burst_gap_us),
       gather_seals_(std::move(parts.gather_seals)),
       connector_(std::move(parts.connector)) {
   workers_ = std::make_unique<Scheduler>(kRecallThreads);
@@ -107,6 +109,12 @@ void ClientImpl::OnReply(const proto::Request& request, const proto::Reply& repl
   if (request.has_lock() || request.has_cancel_lock()) return locks_->OnReply(request, reply);
   cache_->ApplyReply(request, reply);
   NoteChanges(request, reply);
+  if (request.has_get_attr() && reply.leases_size() > 0) {
+    if (const FilePtr file = FindFile(InodeId(request.get_attr().inode()))) {
+      std::lock_guard lock(file->mu);
+      file->read_granted_ns = clock_->NowNanos();
+    }
+  }
   if (reply.leases_size() > 0 && cache_->OverBound() && !evicting_.exchange(true)) {
     workers_->Run([this] { Evict(); });
   }

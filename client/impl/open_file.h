@@ -15,6 +15,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -28,9 +29,11 @@
 namespace cairn::client {
 
 struct OpenFile {
-  OpenFile(InodeId id, std::unique_ptr<FileData> file_data) : inode(id), data(std::move(file_data)) {}
+  OpenFile(InodeId id, uint64_t bytes, std::unique_ptr<FileData> file_data)
+      : inode(id), chunk_bytes(bytes), data(std::move(file_data)) {}
 
   const InodeId inode;
+  const uint64_t chunk_bytes;
   const std::unique_ptr<FileData> data;
 
   std::mutex order_mu;
@@ -44,6 +47,17 @@ struct OpenFile {
   // Guarded by mu:
   int users = 0;            // operations inside
   uint64_t entered = 0;     // operations that ever entered
+  // For those who write in bursts, on the steady clock: when the lease was granted, and when the last operation left.
+  std::chrono::steady_clock::time_point granted{};
+  std::chrono::steady_clock::time_point left{};
+  // Programs here read this file just before they write it, so a read asks for the write lease at once (Client::Read). Found out
+  // by a read lease that had to be exchanged a moment after it came; given up when a lease goes that was so taken in vain.
+  bool reads_before_writes = false;
+  bool taken_by_read = false;  // the write lease held was asked for by a read, and nothing was written since
+  static constexpr int64_t kNever = INT64_MIN / 2;
+  int64_t read_granted_ns = kNever;  // the last read lease, on the client's clock
+  uint64_t last_write = 0;           // offset
+  int64_t last_write_ns = kNever;
   int acquiring = 0;        // operations that wait for the master to grant the lease
   bool transition = false;  // the gate is closed
   int handles = 0;
@@ -89,6 +103,7 @@ class FileUse {
     {
       std::lock_guard lock(file_->mu);
       --file_->users;
+      file_->left = std::chrono::steady_clock::now();
       file_->changed.notify_all();
     }
     file_.reset();

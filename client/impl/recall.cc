@@ -106,6 +106,22 @@ void ClientImpl::HandleRecall(proto::RecallItem item) {
   if (file) DropIfUnused(file);
 }
 
+// A lease that changed hands for every record of a burst would cost each of them a hand-over. So it stays for a moment after it was
+// granted, while one operation closely follows the other. Who takes turns with another mount is not at it any more when the recall
+// comes, and gives it back at once.
+void ClientImpl::LetBurstGoOn(OpenFile& file) {
+  std::unique_lock lock(file.mu);
+  const auto end = file.granted + burst_;
+  for (auto now = steady_clock::now(); now < end && !stopping_; now = steady_clock::now()) {
+    const bool inside = file.users > 0;
+    if (!inside && now - file.left >= burst_gap_) return;
+    const steady_clock::duration pause = inside ? burst_gap_ : burst_gap_ - (now - file.left);
+    lock.unlock();
+    std::this_thread::sleep_for(std::min({pause, end - now, steady_clock::duration(milliseconds(10))}));
+    lock.lock();
+  }
+}
+
 void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item, proto::RecallReply* answer) {
   bool keep_read = item.keep() == proto::LEASE_READ;
   auto last_progress = steady_clock::now();
@@ -119,6 +135,7 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
     partial.set_dirty_bytes(dirty);
     session_->SendRecallReply(std::move(partial));
   };
+  if (!item.deleting() && cache_->Lease(file->inode).kind == LeaseKind::kWrite) LetBurstGoOn(*file);
   // Pages go while operations still run under the lease: whoever has one locked can finish.
   uint64_t entered_before = 0;
   bool late = false;
@@ -170,6 +187,7 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
         std::lock_guard lock2(file->mu);
         if (commit.mtime && file->ignored_mtime == commit.mtime) commit.mtime.reset();
         file->written = false;
+        if (std::exchange(file->taken_by_read, false)) file->reads_before_writes = false;
       }
       proto::InodeCommit* out = answer->mutable_commit();
       out->set_inode(item.inode());

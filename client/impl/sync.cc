@@ -128,7 +128,7 @@ Status ClientImpl::SyncFile(const FilePtr& file, const Caller& caller, bool data
     CAIRN_ASSIGN_OR_RETURN(FileUse use, EnterIfWriting(file, deadline));
     if (!use && unsynced) {
       // Given back since the write: its chunks are sealed on W replicas, perhaps only in their memory.
-      CAIRN_ASSIGN_OR_RETURN(use, Enter(file, LeaseKind::kRead, caller));
+      CAIRN_ASSIGN_OR_RETURN(use, Enter(file, {.kind = LeaseKind::kRead}, caller));
     }
     if (use) status = file->data->FlushDurable();
     // What was lost is in LastWriteError, and what is left was given back with the lease.

@@ -91,7 +91,12 @@ void ChunkWriter::OnMutateReply(ServerId server, Epoch epoch, uint64_t seq, cons
   Member* member = Find(server);
   if (member == nullptr || epoch != options_.config.epoch) return;
   if (!member->live) return OnAnswerOfDropped(*member, status);
-  if (!status.ok()) return Drop(*member, status);
+  if (!status.ok()) {
+    const bool may_have_sealed = sealing_ && member->seal_asked && status.code() == StatusCode::kFenced;
+    if (!may_have_sealed) return Drop(*member, status);
+    if (member->seal != SealState::kSent && member->seal != SealState::kConfirmed) member->seal = SealState::kAsk;
+    return;
+  }
   const Stamp confirmed{epoch, seq};
   // The answer is believed only as far as it fits what was sent and what the replica itself reports.
   if (seq > last_seq_ || info.accepted.epoch != epoch || info.accepted < confirmed) {
@@ -124,7 +129,7 @@ void ChunkWriter::OnDisconnect(ServerId server) {
   if (member == nullptr) return;
   member->connected = false;
   member->next_seq = AckedOrBase(*member) + 1;
-  if (member->seal == SealState::kSent) member->seal = SealState::kNone;
+  if (member->seal != SealState::kConfirmed) member->seal = SealState::kNone;
 }
 
 void ChunkWriter::OnConnect(ServerId server) {
@@ -290,10 +295,6 @@ Status ChunkWriter::StartSeal() {
     return {StatusCode::kFailedPrecondition,
             "chunk " + ToString(chunk_) + " was not begun in epoch " + ToString(options_.config.epoch)};
   }
-  if (!idle()) {
-    return {StatusCode::kBusy, std::to_string(last_seq_ - done_seq_) + " mutations of chunk " +
-                                   ToString(chunk_) + " wait for their write quorum"};
-  }
   sealing_ = true;
   return Status::Ok();
 }
@@ -302,9 +303,13 @@ std::vector<ChunkWriter::SealSend> ChunkWriter::TakeSealSends() {
   std::vector<SealSend> sends;
   if (!sealing_) return sends;
   for (Member& member : members_) {
-    if (!member.live || !member.connected || member.seal != SealState::kNone) continue;
-    if (AckedOrBase(member) != last_seq_) continue;
-    member.seal = SealState::kSent;
+    if (!member.live || !member.connected || member.next_seq <= last_seq_) continue;
+    const bool has_everything = AckedOrBase(member) == last_seq_;
+    const bool due = member.seal == SealState::kNone || member.seal == SealState::kAsk ||
+                     (member.seal == SealState::kTooEarly && has_everything);
+    if (!due) continue;
+    member.seal = has_everything || member.seal == SealState::kAsk ? SealState::kSent : SealState::kEarly;
+    member.seal_asked = true;
     sends.push_back({member.server, seal_stamp()});
   }
   return sends;
@@ -315,11 +320,17 @@ void ChunkWriter::OnSealReply(ServerId server, Stamp stamp, const Status& status
   if (member == nullptr || !sealing_ || stamp != seal_stamp() || member->seal == SealState::kConfirmed)
     return;
   if (!status.ok()) {
-    if (member->live) Drop(*member, status);
+    // It overtook a mutation, or went down with one in a connection that broke: what becomes of the mutation decides.
+    if (member->seal == SealState::kEarly) member->seal = SealState::kTooEarly;
+    if (member->seal == SealState::kSent && member->live) Drop(*member, status);
     return;
   }
   member->seal = SealState::kConfirmed;
   carriers_.push_back(server);
+  if (last_seq_ > AckedOrBase(*member)) {  // the replica compared the stamp with what it has
+    member->acked = last_seq_;
+    Advance();
+  }
 }
 
 Status ChunkWriter::SealError() const {
@@ -336,10 +347,12 @@ Status ChunkWriter::SealError() const {
                                      DescribeProblems(problems) + ")"};
 }
 
-bool ChunkWriter::seal_settled() const {
-  return sealing_ && std::none_of(members_.begin(), members_.end(), [](const Member& member) {
-           return member.live && member.seal != SealState::kConfirmed;
-         });
+std::vector<ServerId> ChunkWriter::seal_missing() const {
+  std::vector<ServerId> missing;
+  for (const Member& member : members_) {
+    if (member.live && member.seal != SealState::kConfirmed) missing.push_back(member.server);
+  }
+  return missing;
 }
 
 }  // namespace cairn::replication

@@ -143,9 +143,12 @@ class ChunkWriter {
   // No mutation was ever sent under this epoch and no begin is known: no replica has it open, there is
   // nothing to seal.
   bool never_begun() const { return !begun_; }
-  // kBusy while a mutation is not done (Flush first, or Reconfigure); kFailedPrecondition when never_begun().
-  // Idempotent. A member gets its seal after it acknowledged everything. Reconfigure takes an unfinished seal
-  // back.
+  // No mutation is taken any more. kFailedPrecondition when never_begun(). Idempotent. A member gets its seal
+  // right behind the last mutation that it is sent (TakeSends first): it confirms the seal only if it has
+  // applied everything, so W confirmations also say that everything is done. A seal that came too early is
+  // refused without harm and sent again once the member acknowledged everything. A member that has sealed
+  // refuses mutations that are sent again because its answers were lost; the seal is then asked for again.
+  // Reconfigure takes an unfinished seal back.
   Status StartSeal();
   bool sealing() const { return sealing_; }
   std::vector<SealSend> TakeSealSends();
@@ -153,7 +156,9 @@ class ChunkWriter {
   // W members confirmed the seal.
   bool sealed() const { return sealing_ && carriers_.size() >= options_.config.write_quorum; }
   // Every live member answered; no further carrier will come.
-  bool seal_settled() const;
+  bool seal_settled() const { return sealing_ && seal_missing().empty(); }
+  // Live members that have not answered the seal.
+  std::vector<ServerId> seal_missing() const;
   Stamp seal_stamp() const { return {options_.config.epoch, last_seq_}; }
   // kNoQuorum naming who did not confirm the seal and why.
   Status SealError() const;
@@ -161,13 +166,16 @@ class ChunkWriter {
   const std::vector<ServerId>& carriers() const { return carriers_; }
 
  private:
-  enum class SealState : uint8_t { kNone, kSent, kConfirmed };
+  // kEarly: sent behind mutations that are not acknowledged yet. kTooEarly: that was refused. kAsk: to be sent whatever was
+  // acknowledged.
+  enum class SealState : uint8_t { kNone, kEarly, kTooEarly, kAsk, kSent, kConfirmed };
   struct Member {
     ServerId server;
     bool live = true;
     bool connected = true;
     bool drop_taken = false;
     SealState seal = SealState::kNone;
+    bool seal_asked = false;  // a seal was sent in this epoch
     Status problem;
     std::optional<uint64_t> acked;    // in this epoch
     std::optional<uint64_t> durable;  // in this epoch

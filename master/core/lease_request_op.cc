@@ -94,7 +94,8 @@ Progress LeaseRequestOp::GrantWrite(Core& core, InodeId inode) {
     if (!result.ok()) return Reply(core, std::move(result.reply));
     truncated_ = true;
   }
-  if ((has_it || truncating) && op.count() > 0) {
+  // Who has the lease announces by itself: it knows what it has sealed meanwhile.
+  if (truncating && op.count() > 0) {
     proto::LogCommand command;
     auto* announce = command.mutable_announce();
     announce->set_inode(inode.value());
@@ -111,6 +112,18 @@ std::optional<Progress> LeaseRequestOp::ApplyPlaced(Core& core, InodeId inode, p
   *command.mutable_credentials() = request_.credentials();
   command.set_new_epoch(core.ids().NextEpoch().value());
   ApplyResult preview = core.Preview(command);
+  if (command.has_grant_write_lease() && command.grant_write_lease().count() > 0) {
+    // What is announced with a lease is to save a round trip. Where it cannot be done now (the chunk is damaged or being moved, too
+    // few servers are up) the holder announces by itself, and waits or hears why then.
+    if (preview.ok() && AddPlacements(core, preview.effects, inode, &command).ok()) {
+      ApplyResult result = core.Apply(command);
+      if (!result.ok()) return Reply(core, std::move(result.reply));
+      return std::nullopt;
+    }
+    command.mutable_grant_write_lease()->set_count(0);
+    command.clear_placements();
+    preview = core.Preview(command);
+  }
   if (WaitsForProcedure(core, preview.reply)) return Progress::kWaiting;
   if (!preview.ok()) return Reply(core, std::move(preview.reply));
   const Status placed = AddPlacements(core, preview.effects, inode, &command);

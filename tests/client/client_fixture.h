@@ -60,6 +60,8 @@ class ClientTest : public ::testing::Test {
     parts.idle_lease_ms = idle_lease_ms;
     parts.write_back_ms = write_back_ms;
     parts.lock_hold_back_ms = lock_hold_back_ms;
+    parts.burst_us = burst_us;
+    parts.burst_gap_us = burst_gap_us;
     parts.servers = &servers;
     parts.make_data_path = [this](const std::string&, MasterPort*, int64_t) {
       return [this](InodeId inode, uint64_t) -> std::unique_ptr<FileData> {
@@ -73,6 +75,8 @@ class ClientTest : public ::testing::Test {
 
   static constexpr InodeId kRoot = kRootInode;
   int64_t lock_hold_back_ms = 3'000;  // before Connect
+  int64_t burst_us = 0;                // likewise; leases go when they are recalled
+  int64_t burst_gap_us = 0;
   ManualClock clock;
   Replicas replicas;
   FakeMaster master;

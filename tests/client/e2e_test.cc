@@ -39,6 +39,7 @@ class Process {
     return *this;
   }
   ~Process() { Kill(); }
+  void Signal(int signal) const { kill(pid_, signal); }
   void Kill() {
     if (pid_ <= 0) return;
     kill(pid_, SIGKILL);
@@ -93,6 +94,7 @@ class Cluster {
     master_.Kill();
     StartMaster(master_address_);
   }
+  void SignalChunkserver(size_t number, int signal) { chunkservers_.at(number).Signal(signal); }
   std::unique_ptr<Client> Connect() {
     ClientOptions options;
     options.masters = {master_address_};
@@ -257,6 +259,117 @@ TEST_F(EndToEnd, AppendsOfTwoClientsAllArriveWhole) {
     lines.insert(line);
   }
   EXPECT_EQ(lines.size(), 2u * kLines);
+}
+
+// One request for the lease, one recall, one step at the members: three mutations with the seals right behind them. What is above that
+// are write-backs of half a second each, and a layout now and then.
+TEST_F(EndToEnd, AFileThatChangesHandsCostsOneRequestOneRecallAndOneStep) {
+  constexpr int kTurns = 60;
+  constexpr double kAlmost = 0.25;
+  WriteFile(*a, "file", std::string(4096, 'x'));
+  const InodeId inode = a->Lookup(root, dir, "file")->attr.inode;
+  Client* const clients[] = {a.get(), b.get()};
+  std::vector<Handle> append, write;
+  for (Client* client : clients) {
+    append.push_back(*client->Open(root, inode, {.write = true, .append = true}));
+    write.push_back(*client->Open(root, inode, {.write = true}));
+  }
+  const auto cost = [&](double master, double recalls, double data, const auto& take) {
+    for (int turn = 0; turn < 4; ++turn) take(static_cast<size_t>(turn % 2), turn);  // everybody finds out how it is used
+    const auto sum = [&](uint64_t ClientStats::*count) {
+      return static_cast<double>(a->Stats().*count + b->Stats().*count);
+    };
+    const double before[] = {sum(&ClientStats::master_requests), sum(&ClientStats::lease_recalls),
+                             sum(&ClientStats::data_requests)};
+    for (int turn = 4; turn < 4 + kTurns; ++turn) take(static_cast<size_t>(turn % 2), turn);
+    EXPECT_LE((sum(&ClientStats::master_requests) - before[0]) / kTurns, master + kAlmost);
+    EXPECT_LE((sum(&ClientStats::lease_recalls) - before[1]) / kTurns, recalls + kAlmost);
+    EXPECT_LE((sum(&ClientStats::data_requests) - before[2]) / kTurns, data + kAlmost);
+  };
+  std::string expected(4096, 'x');
+  {
+    SCOPED_TRACE("append");
+    cost(1, 1, 6, [&](size_t who, int turn) {
+      const std::string line = "line " + std::to_string(turn) + "\n";
+      ASSERT_TRUE(clients[who]->Write(append[who], 0, Bytes(line)).ok());
+      expected += line;
+    });
+    EXPECT_EQ(ReadFile(*a, "file"), expected);
+  }
+  {
+    SCOPED_TRACE("write beyond the first chunk, as the kernel asks for it");
+    cost(1, 1, 6, [&](size_t who, int turn) {
+      EXPECT_EQ(clients[who]->GetXattr(root, inode, "security.capability").code(), StatusCode::kNoAttribute);
+      ASSERT_TRUE(clients[who]->Write(write[who], (200u << 20) + static_cast<uint64_t>(turn), Bytes("y")).ok());
+    });
+  }
+  {
+    SCOPED_TRACE("read and write of one block");
+    int value = 0;
+    ASSERT_TRUE(a->Write(write[0], 0, Bytes("0000")).ok());
+    cost(1, 1, 7, [&](size_t who, int) {
+      std::string text(4, 0);
+      ASSERT_TRUE(clients[who]->Read(write[who], 0, std::as_writable_bytes(std::span(text))).ok());
+      EXPECT_EQ(std::stoi(text), value);
+      text = std::to_string(10'000 + ++value).substr(1);
+      ASSERT_TRUE(clients[who]->Write(write[who], 0, Bytes(text)).ok());
+    });
+  }
+  {
+    SCOPED_TRACE("a reader that follows a writer, two turns for each record");
+    uint64_t at = 0;
+    WriteFile(*a, "followed", "");
+    const InodeId followed = a->Lookup(root, dir, "followed")->attr.inode;
+    write.push_back(*a->Open(root, followed, {.write = true}));
+    const Handle reads = *b->Open(root, followed, {});
+    cost(1, 1, 3.5, [&](size_t who, int turn) {
+      const std::string text = std::to_string(1000 + turn / 2);
+      if (who == 0) {
+        ASSERT_TRUE(a->Write(write[2], at, Bytes(text)).ok());
+        return;
+      }
+      EXPECT_EQ(b->GetAttr(root, followed)->attr.size, at + 4);
+      std::string got(4, 0);
+      ASSERT_TRUE(b->Read(reads, at, std::as_writable_bytes(std::span(got))).ok());
+      EXPECT_EQ(got, text);
+      at += 4;
+    });
+    EXPECT_TRUE(a->Close(write[2]).ok());
+    EXPECT_TRUE(b->Close(reads).ok());
+  }
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(clients[i]->Close(append[i]).ok());
+    EXPECT_TRUE(clients[i]->Close(write[i]).ok());
+  }
+}
+
+TEST_F(EndToEnd, TurnsGoOnWhileAChunkserverHangsAndTheMasterRestarts) {
+  WriteFile(*a, "log", "");
+  const InodeId inode = a->Lookup(root, dir, "log")->attr.inode;
+  Client* const clients[] = {a.get(), b.get()};
+  std::vector<Handle> handles;
+  for (Client* client : clients) handles.push_back(*client->Open(root, inode, {.write = true, .append = true}));
+  std::string expected;
+  int number = 0;
+  const auto turns = [&](int count) {
+    for (int i = 0; i < count; ++i, ++number) {
+      const std::string line = "line " + std::to_string(number) + "\n";
+      const auto written = clients[number % 2]->Write(handles[static_cast<size_t>(number % 2)], 0, Bytes(line));
+      ASSERT_TRUE(written.ok()) << written.status().ToString();
+      expected += line;
+    }
+  };
+  turns(6);
+  cluster->SignalChunkserver(1, SIGSTOP);
+  turns(20);
+  cluster->SignalChunkserver(1, SIGCONT);
+  turns(6);
+  for (int round = 0; round < 2; ++round) {
+    cluster->RestartMaster();
+    turns(7);
+  }
+  for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(clients[i]->Close(handles[i]).ok());
+  EXPECT_EQ(ReadFile(*b, "log"), expected);
 }
 
 TEST_F(EndToEnd, TruncationIsSeenElsewhere) {

@@ -234,6 +234,16 @@ std::vector<uint64_t> FakeMaster::closed_orphans() {
   std::lock_guard lock(mu_);
   return closed_orphans_;
 }
+void FakeMaster::SetChunkBytes(uint64_t inode, uint64_t bytes) {
+  std::lock_guard lock(mu_);
+  inodes_.at(inode).attr.set_chunk_bytes(bytes);
+}
+
+std::vector<proto::LeaseOp> FakeMaster::lease_requests() {
+  std::lock_guard lock(mu_);
+  return lease_requests_;
+}
+
 std::vector<proto::InodeCommit> FakeMaster::commits() {
   std::lock_guard lock(mu_);
   return commits_;
@@ -503,6 +513,7 @@ Status FakeMaster::ExecuteFile(SessionState& session, const proto::Request& requ
   switch (request.op_case()) {
     case proto::Request::kLease: {
       const auto& op = request.lease();
+      lease_requests_.push_back(op);
       if (!inodes_.contains(op.inode())) return Status(StatusCode::kStaleHandle, "gone");
       if (op.truncate_to_zero()) inodes_[op.inode()].attr.set_size(0);
       Grant(session, op.inode(), op.mode(), reply);

@@ -29,6 +29,7 @@ class FakeMaster {
                         uint32_t gid = 0);
   uint64_t AddFile(uint64_t parent, const std::string& name, uint32_t mode = 0644, uint32_t uid = 0,
                    uint32_t gid = 0, uint64_t size = 0);
+  void SetChunkBytes(uint64_t inode, uint64_t bytes);
   proto::Attr AttrOf(uint64_t inode);
   bool Exists(uint64_t inode);
   bool NameExists(uint64_t parent, const std::string& name);
@@ -63,6 +64,7 @@ class FakeMaster {
   std::vector<proto::ReleaseItem> released();
   std::vector<uint64_t> closed_orphans();
   std::vector<proto::InodeCommit> commits();
+  std::vector<proto::LeaseOp> lease_requests();
   bool WaitFor(
       const std::function<bool()>& condition);  // evaluated with the lock held; re-evaluated on every message
   bool Holds(uint64_t inode);                   // any session
@@ -131,6 +133,7 @@ class FakeMaster {
   std::vector<proto::ReleaseItem> released_;
   std::vector<uint64_t> closed_orphans_;
   std::vector<proto::InodeCommit> commits_;
+  std::vector<proto::LeaseOp> lease_requests_;
 };
 
 }  // namespace cairn::client::testing

@@ -52,6 +52,25 @@ TEST_F(CoreFilesTest, WhatAWriterCommittedAnotherSessionReads) {
   EXPECT_EQ(lease.layout().chunks(0).carriers_size(), 3);
 }
 
+// What is announced with a lease saves a round trip; where it cannot be, the lease is given all the same, and the holder hears why when
+// it announces.
+TEST_F(CoreFilesTest, ALeaseIsGrantedAlthoughNothingCanBeAnnouncedWithIt) {
+  const proto::Reply created = a_->Create(kRoot, "f", false);
+  const uint64_t inode = created.entry().attr().inode();
+  const uint64_t beyond = UINT64_MAX / created.entry().attr().chunk_bytes();
+  const proto::Reply lease = b_->Wait(b_->SendLease(inode, proto::LEASE_WRITE, beyond, 1));
+  ASSERT_EQ(CodeOf(lease), StatusCode::kOk) << lease.status().message();
+  ASSERT_EQ(lease.leases_size(), 1);
+  EXPECT_EQ(lease.leases(0).mode(), proto::LEASE_WRITE);
+  EXPECT_EQ(lease.layout().chunks_size(), 0);
+  proto::Request announce;
+  announce.mutable_announce()->set_inode(inode);
+  announce.mutable_announce()->set_lease(lease.leases(0).number());
+  announce.mutable_announce()->set_first(beyond);
+  announce.mutable_announce()->set_count(1);
+  EXPECT_EQ(CodeOf(b_->Call(announce)), StatusCode::kFileTooLarge);
+}
+
 TEST_F(CoreFilesTest, StatWaitsUntilTheWriterElsewhereHasFlushed) {
   const proto::Reply created = a_->Create(kRoot, "f");
   const uint64_t inode = created.entry().attr().inode();

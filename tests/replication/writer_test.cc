@@ -274,29 +274,100 @@ TEST(ChunkWriter, ABaseBelowWhatWasDoneIsSentAgainWhileBuffered) {
   EXPECT_EQ(writer.live_members(), 3u);
 }
 
-TEST(ChunkWriter, SealGoesToThoseThatHaveEverythingAndNeedsTheQuorum) {
+TEST(ChunkWriter, SealGoesBehindTheLastMutationAndNeedsTheQuorum) {
   ChunkWriter writer = MakeWriter();
   EXPECT_EQ(writer.StartSeal().code(), StatusCode::kFailedPrecondition) << "nothing was begun";
+  writer.OnDisconnect(kC);
   (void)writer.Submit(10);
   (void)writer.TakeSends();
-  EXPECT_EQ(writer.StartSeal().code(), StatusCode::kBusy);
   Ack(writer, kA, 11);
-  Ack(writer, kB, 11);
   ASSERT_TRUE(writer.StartSeal().ok());
   EXPECT_EQ(writer.Submit(10).code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(writer.seal_stamp(), S(5, 11));
-  EXPECT_EQ(writer.TakeSealSends().size(), 2u);
+  EXPECT_EQ(writer.TakeSealSends(), (std::vector<ChunkWriter::SealSend>{{kA, S(5, 11)}, {kB, S(5, 11)}}));
+  EXPECT_TRUE(writer.TakeSealSends().empty());
   writer.OnSealReply(kA, S(5, 11), Status::Ok());
   writer.OnSealReply(kA, S(5, 11), Status::Ok());
   EXPECT_FALSE(writer.sealed());
-  Ack(writer, kC, 11);
+  writer.OnConnect(kC);
+  EXPECT_EQ(writer.TakeSends().size(), 1u);
   EXPECT_EQ(writer.TakeSealSends(), (std::vector<ChunkWriter::SealSend>{{kC, S(5, 11)}}));
   writer.OnSealReply(kC, S(5, 11), Status::Ok());
   EXPECT_TRUE(writer.sealed());
   EXPECT_FALSE(writer.seal_settled());
-  writer.OnSealReply(kB, S(5, 11), kBroken);
+  EXPECT_EQ(writer.seal_missing(), (std::vector<ServerId>{kB}));
+  writer.OnError(kB, kBroken);
   EXPECT_TRUE(writer.seal_settled());
   EXPECT_EQ(writer.carriers(), (std::vector<ServerId>{kA, kC}));
+}
+
+TEST(ChunkWriter, AConfirmedSealSaysThatTheMutationsBeforeItAreDone) {
+  ChunkWriter writer = MakeWriter();
+  (void)writer.Submit(10);
+  (void)writer.TakeSends();
+  ASSERT_TRUE(writer.StartSeal().ok());
+  (void)writer.TakeSealSends();
+  writer.OnSealReply(kA, S(5, 11), Status::Ok());
+  EXPECT_EQ(writer.done_seq(), 10u);
+  writer.OnSealReply(kB, S(5, 11), Status::Ok());
+  EXPECT_EQ(writer.done_seq(), 11u);
+  EXPECT_TRUE(writer.sealed());
+}
+
+TEST(ChunkWriter, ASealThatCameTooEarlyIsSentAgainAndDropsNobody) {
+  ChunkWriter writer = MakeWriter();
+  (void)writer.Submit(10);
+  (void)writer.TakeSends();
+  ASSERT_TRUE(writer.StartSeal().ok());
+  EXPECT_EQ(writer.TakeSealSends().size(), 3u);
+  writer.OnSealReply(kA, S(5, 11), Status(StatusCode::kStaleReplica, "this replica is at (4, 10)"));
+  EXPECT_TRUE(writer.is_live(kA));
+  EXPECT_TRUE(writer.TakeSealSends().empty()) << "not before the mutation is acknowledged";
+  Ack(writer, kA, 11);
+  EXPECT_EQ(writer.TakeSealSends(), (std::vector<ChunkWriter::SealSend>{{kA, S(5, 11)}}));
+  writer.OnSealReply(kA, S(5, 11), kBroken);
+  EXPECT_FALSE(writer.is_live(kA)) << "it had everything and refused";
+}
+
+TEST(ChunkWriter, ASealThatBrokeOffWithItsMutationsIsSentAgainBehindThem) {
+  ChunkWriter writer = MakeWriter();
+  (void)writer.Submit(10);
+  (void)writer.TakeSends();
+  ASSERT_TRUE(writer.StartSeal().ok());
+  (void)writer.TakeSealSends();
+  writer.OnDisconnect(kB);
+  writer.OnSealReply(kB, S(5, 11), Status(StatusCode::kUnavailable, "the connection broke"));
+  EXPECT_TRUE(writer.is_live(kB));
+  writer.OnConnect(kB);
+  EXPECT_TRUE(writer.TakeSealSends().empty()) << "its mutation goes first";
+  EXPECT_EQ(writer.TakeSends().size(), 1u);
+  EXPECT_EQ(writer.TakeSealSends(), (std::vector<ChunkWriter::SealSend>{{kB, S(5, 11)}}));
+}
+
+// Mutation and seal arrived, both answers were lost: to the mutation sent again it can only say that the epoch is sealed.
+TEST(ChunkWriter, AMemberThatHasSealedAlreadyIsAskedForItsSealAgain) {
+  const Status sealed(StatusCode::kFenced, "epoch 5 was sealed");
+  for (const bool truly : {true, false}) {
+    ChunkWriter writer = MakeWriter();
+    (void)writer.Submit(10);
+    (void)writer.TakeSends();
+    ASSERT_TRUE(writer.StartSeal().ok());
+    (void)writer.TakeSealSends();
+    writer.OnDisconnect(kB);
+    writer.OnConnect(kB);
+    EXPECT_EQ(writer.TakeSends().size(), 1u);
+    writer.OnMutateReply(kB, Epoch{5}, 11, sealed, At(S(5, 11)));
+    EXPECT_TRUE(writer.is_live(kB));
+    EXPECT_EQ(writer.TakeSealSends(), (std::vector<ChunkWriter::SealSend>{{kB, S(5, 11)}}));
+    writer.OnSealReply(kB, S(5, 11), truly ? Status::Ok() : sealed);
+    EXPECT_EQ(writer.is_live(kB), truly);
+    EXPECT_EQ(writer.carriers().size(), truly ? 1u : 0u);
+  }
+  ChunkWriter other = MakeWriter();
+  (void)other.Submit(10);
+  (void)other.TakeSends();
+  other.OnMutateReply(kB, Epoch{5}, 11, sealed, At(S(5, 10)));
+  EXPECT_FALSE(other.is_live(kB)) << "nobody asked it to seal";
 }
 
 TEST(ChunkWriter, ReconfigurationTakesAnUnfinishedSealBack) {

@@ -205,7 +205,10 @@ void Client::OnLeaseLost(uint64_t nonce) {
 
 void Client::WriteStep(uint64_t nonce) {
   if (!Is(nonce) || op_->phase != Phase::kWriting) return;
-  if (op_->steps_left <= 0) return Enter(op_->wants_fsync ? Phase::kFlushing : Phase::kClosing);
+  if (op_->steps_left <= 0) {
+    op_->seals_early = world_.Chance(500);
+    return Enter(op_->wants_fsync ? Phase::kFlushing : Phase::kClosing);
+  }
   --op_->steps_left;
   for (uint64_t count = 1 + world_.Random(3); count > 0; --count) {
     const Result<uint64_t> seq = op_->writer->Submit(100);
@@ -360,8 +363,9 @@ void Client::Seal() {
     world_.Mark("a lease was released without a begin");
     return ReleaseWith(release);
   }
-  if (!writer.idle()) return;
+  if (!writer.idle() && !op_->seals_early) return;
   if (!writer.sealing()) {
+    if (!writer.idle()) world_.Mark("a seal was sent behind unconfirmed mutations");
     if (!writer.StartSeal().ok()) return;
     Enter(Phase::kSealing);
   }
@@ -372,7 +376,9 @@ void Client::Seal() {
         [this, server, chunk = op_->chunk, send, nonce = op_->nonce] {
           server->Seal(chunk, send.stamp, [this, server, send, nonce](const Answer& answer) {
             world_.Send(server->node(), node_, [this, send, nonce, answer] {
-              if (Is(nonce) && op_->writer) op_->writer->OnSealReply(send.server, send.stamp, answer.status);
+              if (!Is(nonce) || !op_->writer) return;
+              op_->writer->OnSealReply(send.server, send.stamp, answer.status);
+              TellApplication();  // a confirmed seal confirms the mutations before it
             });
           });
         },

@@ -64,6 +64,7 @@ class Client {
     uint64_t told = 0;                    // acknowledged to the application up to this seq
     int steps_left = 0;
     bool wants_fsync = false;
+    bool seals_early = false;  // right behind what is still on its way, as when a lease is recalled
     bool deaf = false;  // does not answer recalls
     bool recalled = false;
     std::map<ServerId, Progress> progress;
