@@ -152,6 +152,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
                     const Status& transport, std::span<const std::byte> meta);
   void SettleLocked(ChunkState& chunk);  // after any event at the writer
   bool PacedLocked();
+  bool LaggardGoesOnLocked(int64_t since_ns) const;
   void DropLaggardsLocked();
   ChunkState* FindByIdLocked(ChunkId chunk);
 
@@ -310,7 +311,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   uint64_t dirty_bytes_ = 0;      // buffered or in the log, not done; charged to the budget
   uint64_t in_flight_bytes_ = 0;  // submitted, not done
   uint64_t retained_bytes_ = 0;   // done, kept for slow members
-  int64_t last_release_ns_ = 0;   // when such bytes were last released: the slow members go on
+  // When a member last answered a mutation of any chunk, or was first sent one.
+  std::map<ServerId, int64_t> answered_ns_;
   int64_t paced_since_ns_ = 0;    // sending is held back for them; 0: it is not
   int64_t pace_earned_ns_ = 0;    // since when the allowance grows
   int64_t pace_allowance_ns_ = 0; // so much longer may it be held back

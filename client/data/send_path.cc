@@ -18,6 +18,9 @@ using wire::MessageType;
 // second of ten), then for a quarter of the time, saved up to twice that.
 constexpr int64_t kPaceFirstPart = 10;
 constexpr int64_t kPaceShare = 4;
+// A member that answered nothing for this part of the write timeout stands still (78 ms of ten seconds): a writer that waited for it
+// would notice.
+constexpr int64_t kStandstillPart = 128;
 // A broken connection is tried again after this long.
 constexpr int64_t kReconnectNanos = 100 * kNanosPerMilli;
 
@@ -43,7 +46,7 @@ void FileCore::PumpLocked(ChunkState& chunk) {
   }
   while (LoggedMutation* next = chunk.log.NextToSubmit()) {
     const uint64_t bytes = next->staged != nullptr ? next->length : next->data.size();
-    if (chunk.broken.empty() && PacedLocked()) {
+    if (PacedLocked()) {
       window_blocked_ = true;
       break;
     }
@@ -99,6 +102,7 @@ void FileCore::SendMutationLocked(ChunkState& chunk, const ChunkWriter::Send& se
                       .length = logged.length};
   request.checksums = logged.checksums;
   chunk.heard_ns.try_emplace(send.server, Now());
+  answered_ns_.try_emplace(send.server, Now());
   const bool staged = token != 0;
   wire::Bytes meta = staged ? wire::Encode(wire::MutateStagedRequest{token, std::move(request)}) : wire::Encode(request);
   CallLocked(send.server, staged ? MessageType::kMutateStaged : MessageType::kMutate, net::SharedBytes::Own(std::move(meta)),
@@ -139,10 +143,10 @@ void FileCore::OnMutateDone(ChunkId id, const ChunkWriter::Send& send, uint64_t 
       auto& members = chunk->log.Submitted(seq).staged->members;
       members[server].state = StagedPiece::Member::kNeedsBytes;
     }
-    chunk->heard_ns[server] = now;
+    chunk->heard_ns[server] = answered_ns_[server] = now;
     TakeBackSendsLocked(*chunk, server);
   } else if (reply.ok()) {
-    chunk->heard_ns[server] = now;
+    chunk->heard_ns[server] = answered_ns_[server] = now;
     chunk->broken.erase(server);
     chunk->writer->OnMutateReply(server, epoch, seq, reply->status, reply->info);
   } else if (!transport.ok() && IsBrokenConnection(transport.code())) {
@@ -169,10 +173,7 @@ void FileCore::SettleLocked(ChunkState& chunk) {
   chunk.last_done_seq = writer.done_seq();
   in_flight_bytes_ -= done;
   ReleaseBudgetLocked(done);
-  const uint64_t retained = chunk.log.done_bytes();
   chunk.log.Release(writer.released_seq());
-  // Also when nothing was kept before: from then on the slow ones owe an answer.
-  if (chunk.log.done_bytes() < retained || retained_bytes_ == 0) last_release_ns_ = Now();
   retained_bytes_ += chunk.log.done_bytes() - retained_before;
   if (progress || chunk.log.all_done()) {
     chunk.failed = false;
@@ -208,9 +209,8 @@ bool FileCore::PacedLocked() {
     pace_earned_ns_ = now;
     pace_allowance_ns_ = first;
   }
-  const int64_t recent = timeout / 40;
   const bool wanted = retained_bytes_ > context_.options.laggard_bytes / 2 && flushes_ == 0 &&
-                      now - last_release_ns_ < recent;
+                      LaggardGoesOnLocked(now - timeout / kStandstillPart);
   if (wanted && paced_since_ns_ == 0) {
     pace_allowance_ns_ = std::min(2 * first, pace_allowance_ns_ + (now - pace_earned_ns_) / kPaceShare);
     pace_earned_ns_ = paced_since_ns_ = now;
@@ -220,6 +220,22 @@ bool FileCore::PacedLocked() {
     pace_allowance_ns_ = std::max<int64_t>(0, pace_allowance_ns_ - (now - paced_since_ns_));
     pace_earned_ns_ = now;
     paced_since_ns_ = 0;
+  }
+  return false;
+}
+
+// Whether some member that is behind the quorum answered since `since_ns`. A connection that is broken does not count: what that
+// member lacks may have to be sent again from the start.
+bool FileCore::LaggardGoesOnLocked(int64_t since_ns) const {
+  for (uint64_t index : active_) {
+    const ChunkState& chunk = *chunks_.at(index);
+    if (chunk.writer == nullptr || chunk.log.done_bytes() == 0) continue;
+    for (ServerId server : chunk.place.config.members) {
+      if (!chunk.writer->is_live(server) || chunk.broken.contains(server)) continue;
+      if (chunk.writer->acked_seq(server).value_or(0) >= chunk.writer->done_seq()) continue;
+      const auto answered = answered_ns_.find(server);
+      if (answered != answered_ns_.end() && answered->second > since_ns) return true;
+    }
   }
   return false;
 }

@@ -259,6 +259,94 @@ TEST_F(CoreFailuresTest, AServerThatWasAwayIsBroughtUpToDate) {
   EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
 }
 
+// A chunk of which one member was away while its writer went on, which said so meanwhile.
+class RejoinTest : public CoreFailuresTest {
+ protected:
+  void SetUp() override {
+    CoreFailuresTest::SetUp();
+    const proto::Reply created = a_->Create(kRoot, "f");
+    inode_ = created.entry().attr().inode();
+    layout_ = created.entry().layout(0);
+    h_.Write(layout_, 1, 1000);
+    two_ = {layout_.members(0), layout_.members(1)};
+    away_ = h_.IndexOf(layout_.members(2));
+    h_.StopServer(away_);
+    h_.Write(layout_, 3, 3000, two_);
+    ReportLeftOut(StatusCode::kUnavailable);
+  }
+  void ReportLeftOut(StatusCode code) {
+    proto::Request trouble;
+    trouble.mutable_chunk_trouble()->set_inode(inode_);
+    trouble.mutable_chunk_trouble()->set_chunk(layout_.chunk());
+    trouble.mutable_chunk_trouble()->set_epoch(layout_.epoch());
+    auto* member = trouble.mutable_chunk_trouble()->add_members();
+    member->set_server(layout_.members(2));
+    *member->mutable_status() = ToProto(Status(code, "no answer"));
+    EXPECT_EQ(CodeOf(a_->Call(trouble)), StatusCode::kOk);
+  }
+  Stamp Accepted(uint32_t index) { return h_.replicas(index).Find(ChunkId(layout_.chunk()))->state.accepted; }
+
+  uint64_t inode_ = 0;
+  proto::ChunkLayout layout_;
+  std::vector<uint32_t> two_;
+  uint32_t away_ = 0;
+};
+
+TEST_F(RejoinTest, AMemberThatIsBackIsTakenInWhileItsWriterGoesOn) {
+  h_.Advance(1'000);
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 1u);
+  EXPECT_TRUE(a_->reconfigured.empty()) << "nothing to take in yet";
+  h_.StartServer(away_);
+  h_.Advance(500);
+  const proto::ChunkRecord record = Record(layout_.chunk());
+  EXPECT_EQ(record.state(), proto::CHUNK_OPEN);
+  EXPECT_GT(record.epoch(), layout_.epoch());
+  EXPECT_EQ(std::vector<uint32_t>(record.members().begin(), record.members().end()),
+            std::vector<uint32_t>(layout_.members().begin(), layout_.members().end()));
+  EXPECT_EQ(Accepted(away_), (Stamp{Epoch(record.epoch()), 3}));
+  ASSERT_EQ(a_->reconfigured.size(), 1u);
+  EXPECT_EQ(a_->reconfigured[0].layout().base().seq(), 3u);
+  EXPECT_TRUE(a_->recalls.empty()) << "the writer keeps its lease";
+  EXPECT_EQ(h_.core().repair().counters().rejoined_members, 1u);
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
+  // It goes on with all three, and what it said before is settled.
+  h_.Write(LayoutOf(ChunkId(layout_.chunk()), record), 2, 4000);
+  ReportLeftOut(StatusCode::kUnavailable);
+  h_.Advance(2'000);
+  EXPECT_EQ(a_->reconfigured.size(), 1u);
+}
+
+TEST_F(RejoinTest, AMemberThatCannotBeBroughtUpInTimeIsLeftOutAgainAndTheWriterGoesOn) {
+  h_.StartServer(away_, /*mute=*/true);
+  h_.Advance(600);
+  EXPECT_TRUE(a_->reconfigured.empty());
+  h_.Advance(600);
+  ASSERT_EQ(a_->reconfigured.size(), 1u) << "a second, not longer";
+  const proto::ChunkRecord record = Record(layout_.chunk());
+  EXPECT_EQ(record.members_size(), 3);
+  EXPECT_EQ(record.pending_epoch(), 0u);
+  EXPECT_EQ(h_.core().repair().counters().rejoined_members, 0u);
+  h_.Write(LayoutOf(ChunkId(layout_.chunk()), record), 2, 4000, two_);
+}
+
+TEST_F(RejoinTest, AWriterBelowItsQuorumIsHelpedByTheSameChange) {
+  // The second failure, while the first one is being mended.
+  h_.StartServer(away_, /*mute=*/true);
+  proto::Request trouble;
+  trouble.mutable_chunk_trouble()->set_inode(inode_);
+  trouble.mutable_chunk_trouble()->set_chunk(layout_.chunk());
+  trouble.mutable_chunk_trouble()->set_epoch(layout_.epoch());
+  trouble.mutable_chunk_trouble()->set_need_replacement(true);
+  const uint64_t asked = a_->Send(trouble);
+  EXPECT_FALSE(a_->HasReply(asked));
+  h_.server(away_).AnswerHeld();
+  h_.Settle();
+  const proto::Reply reply = a_->Wait(asked);
+  ASSERT_EQ(CodeOf(reply), StatusCode::kOk) << reply.status().message();
+  EXPECT_GT(reply.layout().chunks(0).epoch(), layout_.epoch());
+  EXPECT_EQ(Accepted(away_).seq, 3u);
+}
+
 TEST_F(CoreFailuresTest, ARepairThatWasOvertakenByAWriterKeepsItOutTheNextTime) {
   proto::Reply created = a_->Create(kRoot, "f");
   const uint64_t inode = created.entry().attr().inode();

@@ -214,7 +214,8 @@ CoreOptions Harness::DefaultOptions() {
   return options;
 }
 
-Harness::Harness(CoreOptions options) : options_(options), store_(NewMemoryStore(Uuid{7, 7})) {
+Harness::Harness(CoreOptions options, std::unique_ptr<MetaStore> store)
+    : options_(options), store_(store != nullptr ? std::move(store) : NewMemoryStore(Uuid{7, 7})) {
   core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
   EXPECT_TRUE(core_->Start().ok());
 }
@@ -227,7 +228,7 @@ void Harness::Settle() {
   for (int quiet = 0; quiet < 6; ++quiet) {
     const uint64_t before = core_->committed_index();
     ASSERT_TRUE(core_->RunOnce(0).ok());
-    SyncLog();
+    if (publish_durable) SyncLog();
     if (core_->committed_index() != before) quiet = 0;
   }
 }
@@ -264,10 +265,14 @@ void Harness::KeepDisk() {
 
 void Harness::LosePower() {
   ASSERT_NE(disk_, nullptr) << "KeepDisk first";
+  LosePower(std::move(disk_));
+}
+
+void Harness::LosePower(std::unique_ptr<MetaStore> left) {
   clients_.clear();
   servers_.clear();
   core_.reset();
-  store_ = std::move(disk_);
+  store_ = std::move(left);
   core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
   ASSERT_TRUE(core_->Start().ok());
 }
@@ -282,11 +287,12 @@ void Harness::ForgetClient(FakeClient* client) {
   std::erase_if(clients_, [&](const auto& one) { return one.get() == client; });
 }
 
-FakeServer& Harness::StartServer(uint32_t index) {
+FakeServer& Harness::StartServer(uint32_t index, bool mute) {
   auto& store = stores_[index];
   if (store == nullptr) store = std::make_shared<FakeReplicas>();
   auto server = std::make_shared<FakeServer>(this, index, store);
   servers_[index] = server;
+  server->mute = mute;
   server->Register(ids_[index]);
   Settle();
   EXPECT_NE(server->id, 0u);

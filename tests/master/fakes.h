@@ -129,7 +129,7 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
 // A master core with its clock, store and peers.
 class Harness {
  public:
-  explicit Harness(CoreOptions options = DefaultOptions());
+  explicit Harness(CoreOptions options = DefaultOptions(), std::unique_ptr<MetaStore> store = nullptr);
   static CoreOptions DefaultOptions();
 
   // Lets everything that is due happen, without moving the clock.
@@ -142,9 +142,13 @@ class Harness {
   void KeepDisk();
   void LosePower();
   void SyncLog();
+  // The same with what is left on the disk of another kind of store.
+  void LosePower(std::unique_ptr<MetaStore> left);
+  // Whether what is committed counts as being on disk at once (default), or only what the core itself syncs.
+  bool publish_durable = true;
 
   std::shared_ptr<FakeClient> NewClient();
-  FakeServer& StartServer(uint32_t index);  // 1, 2, ...: registers, reports
+  FakeServer& StartServer(uint32_t index, bool mute = false);  // 1, 2, ...: registers, reports
   void StopServer(uint32_t index);
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }

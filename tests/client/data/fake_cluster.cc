@@ -205,7 +205,7 @@ FakeCluster::FakeCluster(ClusterOptions options)
   context_ = {.data_client = &*client_,
               .servers = &directory_,
               .master = &master_,
-              .clock = SystemClock::Get(),
+              .clock = options.clock != nullptr ? options.clock : SystemClock::Get(),
               .dirty_budget = &dirty_,
               .clean_budget = &clean_,
               .scheduler = &*scheduler_,

@@ -79,6 +79,7 @@ struct ClusterOptions {
   uint32_t quorum = 2;
   uint64_t chunk_bytes = 4 << 20;
   uint64_t dirty_limit_bytes = 64 << 20;
+  const Clock* clock = nullptr;  // of the files; null: the system's
   FileDataOptions data = {.write_timeout_ms = 30'000,
                           .read_timeout_ms = 30'000};  // generous: loaded machines
 };

@@ -306,6 +306,64 @@ TEST(FileDataWrite, AServerThatLagsButGoesOnIsWaitedForInsteadOfDropped) {
   EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
 }
 
+// Writes 12 MiB in a thread of its own while the files' clock stands still but for `advance_ms`: true if no call waited longer.
+bool WritesOnWithin(FakeCluster& cluster, FileData& file, ManualClock& clock, int64_t advance_ms) {
+  const auto data = Pattern(12 * kMiB, 21);
+  std::atomic<bool> written{false};
+  std::thread writer([&] {
+    EXPECT_TRUE(file.Write(0, data, kNow).ok());
+    written = true;
+  });
+  clock.Advance(advance_ms * kNanosPerMilli);
+  const bool in_time = FakeCluster::Eventually([&] { return written.load(); });
+  // What follows may wait for time to pass, as the seals do for the one that says nothing.
+  std::atomic<bool> over{false};
+  std::thread time([&] {
+    while (!over) {
+      clock.Advance(20 * kNanosPerMilli);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  writer.join();
+  EXPECT_EQ(file.Flush().ToString(), "ok");
+  EXPECT_EQ(cluster.Release(file).ToString(), "ok");
+  over = true;
+  time.join();
+  EXPECT_TRUE(ReadBack(cluster, data.size()) == data);
+  return in_time;
+}
+ClusterOptions SmallBuffers(const Clock* clock) {
+  ClusterOptions options;
+  options.clock = clock;
+  options.chunk_bytes = 64 << 10;
+  options.data = {.window_bytes = 128 << 10, .laggard_bytes = 2 * kMiB};
+  return options;
+}
+
+TEST(FileDataWrite, AFrozenServerCostsAWriterLessThanATenthOfASecond) {
+  ManualClock clock(SystemClock::Get()->NowNanos());  // requests have deadlines by it
+  FakeCluster cluster(SmallBuffers(&clock));
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  ASSERT_TRUE(file->Write(0, Pattern(1000, 22), kNow).ok());
+  ASSERT_EQ(file->Flush().ToString(), "ok");
+  ASSERT_TRUE(FakeCluster::Eventually([&] { return cluster.server(2).requests()[MessageType::kMutate] > 0; }));
+  cluster.server(2).Hold();
+  EXPECT_TRUE(WritesOnWithin(cluster, *file, clock, 99));
+  cluster.server(2).Release();
+}
+
+TEST(FileDataWrite, AKilledServerCostsAWriterNoWaitAtAll) {
+  ManualClock clock(SystemClock::Get()->NowNanos());
+  FakeCluster cluster(SmallBuffers(&clock));
+  auto file = cluster.NewFile();
+  cluster.OpenForWriting(*file);
+  ASSERT_TRUE(file->Write(0, Pattern(1000, 22), kNow).ok());
+  ASSERT_EQ(file->Flush().ToString(), "ok");
+  cluster.Kill(2);
+  EXPECT_TRUE(WritesOnWithin(cluster, *file, clock, 0));
+}
+
 TEST(FileDataWrite, WhoIsLeftOutIsReportedAgainWhileTheChunkIsWritten) {
   // The master forgets reports about servers that are down, and all of them when it restarts.
   ClusterOptions options;
