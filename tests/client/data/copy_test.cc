@@ -95,7 +95,7 @@ class CopyTest : public ::testing::Test {
 };
 
 TEST_F(CopyTest, TheBytesDoNotPassThroughTheClient) {
-  Start({}, Pattern(9 * kMiB + 777, 1));
+  Start({.chunk_bytes = 1 << 20}, Pattern(5 * kMiB + 777, 1));
   const uint64_t writes = static_cast<uint64_t>(cluster_->requests(MessageType::kMutate));
   const auto copied = Copy(0, 0, content_.size());
   ASSERT_TRUE(copied.ok()) << copied.status().ToString();
@@ -103,7 +103,7 @@ TEST_F(CopyTest, TheBytesDoNotPassThroughTheClient) {
   EXPECT_EQ(cluster_->requests(MessageType::kRead), 0);
   EXPECT_EQ(cluster_->requests(MessageType::kMutate), static_cast<int>(writes));
   // Two of the three are waited for.
-  EXPECT_TRUE(FakeCluster::Eventually([&] { return cluster_->requests(MessageType::kMutateStaged) == 3 * 10; }));
+  EXPECT_TRUE(FakeCluster::Eventually([&] { return cluster_->requests(MessageType::kMutateStaged) == 3 * 6; }));
   EXPECT_EQ(cluster_->counters().bytes_copied, content_.size());
   EXPECT_EQ(cluster_->counters().bytes_copied_here, 0u);
   EXPECT_EQ(target_->Mtime(), kLater);
@@ -360,7 +360,7 @@ TEST_F(CopyTest, AReaderWaitsForWhatIsOnItsWay) {
 }
 
 TEST_F(CopyTest, AnInterruptedCopyAnswersWhatItDid) {
-  Start({.chunk_bytes = 1 << 20}, Pattern(24 * kMiB, 22));
+  Start({.chunk_bytes = 1 << 20}, Pattern(12 * kMiB, 22));
   for (int number : {1, 2, 3}) cluster_->server(number).Slow(2);
   const auto parts = Plan(0, content_.size());
   const InterruptScope scope([&] { return cluster_->counters().bytes_copied >= 4 * kMiB; });
@@ -371,7 +371,7 @@ TEST_F(CopyTest, AnInterruptedCopyAnswersWhatItDid) {
 }
 
 TEST_F(CopyTest, WhatIsStagedAndUnderWayIsBounded) {
-  Start({.chunk_bytes = 1 << 20}, Pattern(20 * kMiB, 23));
+  Start({.chunk_bytes = 1 << 20}, Pattern(12 * kMiB, 23));
   const auto parts = Plan(0, content_.size());
   cluster_->server(2).Hold();
   cluster_->server(3).Hold();
