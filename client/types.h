@@ -12,12 +12,20 @@
 
 namespace cairn::client {
 
+// Supplementary groups as /proc has them, in those of the cluster. Outlives the client.
+class GroupMap {
+ public:
+  virtual ~GroupMap() = default;
+  virtual uint32_t GroupToCluster(uint32_t local_gid) const = 0;
+};
+
 // Who calls: the master checks permissions with it. Groups are fetched only when an answer depends on them.
 struct Caller {
   uint32_t uid = 0;
   uint32_t gid = 0;
   // Process whose supplementary groups count (read from /proc when asked for); 0: the groups below.
   int32_t pid = 0;
+  const GroupMap* group_map = nullptr;  // for what is read from /proc; null: they are the same
   std::vector<uint32_t> groups;
   // Taken from the mode of what is created, unless the directory has a default ACL.
   uint32_t umask = 0;

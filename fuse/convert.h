@@ -11,7 +11,6 @@ namespace cairn::fuse {
 
 struct stat ToStat(const client::Attributes& attr, fuse_ino_t ino);
 double ToSeconds(int64_t nanos);
-client::Caller CallerOf(fuse_req_t req);
 // The part of a setattr request that Cairn keeps.
 client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set);
 client::OpenFlags ToOpenFlags(int flags);

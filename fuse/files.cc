@@ -35,7 +35,9 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId directory = fs.ToInode(parent);
-  const auto created = fs.client().Create(CallerOf(req), directory, name,
+  const auto caller = CreatorOf(req);
+  if (!caller.ok()) return fs.ReplyError(req, "create", directory, caller.status());
+  const auto created = fs.client().Create(*caller, directory, name,
                                           {.mode = mode & 07777, .exclusive = (file->flags & O_EXCL) != 0},
                                           ToOpenFlags(file->flags));
   if (!created.ok()) return fs.ReplyError(req, "create", directory, created.status());
