@@ -99,6 +99,13 @@ struct OpenFlags {
   bool sync = false;     // O_SYNC / O_DSYNC: a write returns after it is durable on W replicas
 };
 
+// Those of OpenFlags that fcntl(F_SETFL) may change while a file is open.
+struct StatusFlags {
+  bool append = false;
+  bool direct = false;
+  bool sync = false;
+};
+
 // How files below a directory are stored; 0 or empty is inherited from the parent directory.
 struct Policy {
   uint32_t replicas = 0;       // N

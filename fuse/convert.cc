@@ -98,6 +98,11 @@ client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set) {
   return change;
 }
 
+client::StatusFlags ToStatusFlags(int flags) {
+  const client::OpenFlags all = ToOpenFlags(flags);
+  return {.append = all.append, .direct = all.direct, .sync = all.sync};
+}
+
 client::OpenFlags ToOpenFlags(int flags) {
   const int access = flags & O_ACCMODE;
   return {.read = access != O_WRONLY,

@@ -128,7 +128,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<Handle> Open(const Caller& caller, InodeId inode, OpenFlags flags) override;
   bool MayKeepCache(Handle handle) override;
   Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) override;
-  Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data) override;
+  Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data,
+                         const std::optional<StatusFlags>& now = std::nullopt) override;
   Result<std::optional<uint64_t>> Seek(Handle number, uint64_t offset, bool data) override;
   Status Zero(Handle handle, uint64_t offset, uint64_t length, bool keep_size) override;
   Status Flush(Handle handle) override;

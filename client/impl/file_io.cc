@@ -15,6 +15,11 @@ constexpr int kAttempts = 4;
 
 Status BadHandle() { return Status(StatusCode::kBadHandle, "the handle is not open for this"); }
 
+StatusFlags FlagsNow(const OpenHandle& handle, const std::optional<StatusFlags>& now) {
+  const OpenFlags& opened = handle.flags;
+  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync});
+}
+
 }  // namespace
 
 Status ClientImpl::TakeError(OpenHandle& handle) {
@@ -56,11 +61,13 @@ void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
   written_.emplace(file->inode, file);
 }
 
-Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data) {
+Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data,
+                                   const std::optional<StatusFlags>& now) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.write) return BadHandle();
   CAIRN_RETURN_IF_ERROR(TakeError(*handle));
   const FilePtr& file = handle->file;
+  const StatusFlags flags = FlagsNow(*handle, now);
   const uint64_t asked = offset;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -69,7 +76,7 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
     CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
-    if (handle->flags.append) {
+    if (flags.append) {
       order = std::unique_lock(file->order_mu);
       offset = file->data->Size();
     }
@@ -84,8 +91,8 @@ Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<con
   if (offset != asked && listener_ != nullptr) {
     invalidators_->Run([this, inode = file->inode] { listener_->InvalidateInode(inode, true); });
   }
-  if (status.ok() && handle->flags.direct && !handle->flags.sync) status = FlushFile(file);
-  if (status.ok() && handle->flags.sync) status = SyncFile(file, handle->caller, false);
+  if (status.ok() && flags.direct && !flags.sync) status = FlushFile(file);
+  if (status.ok() && flags.sync) status = SyncFile(file, handle->caller, false);
   if (status.ok()) return offset;
   const Status pending = TakeError(*handle);  // reported now, not once more at close
   return pending.ok() ? status : pending;
