@@ -104,6 +104,8 @@ class Copier::Run {
         if (!same) AddRange(first + i, &pieces);
       }
     }
+    // A disk that fills up in the middle would have cost the transfer, and every attempt after it again.
+    CAIRN_RETURN_IF_ERROR(copier_->disks_->SyncRoom(task_.chunk, outcome_.bytes_differing));
     return FetchPieces(std::move(pieces));
   }
 

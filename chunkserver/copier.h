@@ -4,6 +4,7 @@
 //   2. Digests of 64 KiB ranges, own and of a source, say what differs. A range that cannot be read here (a
 //   bad block)
 //      counts as different; without a replica every range that is not zero does.
+//      If they do not fit on the disk, the sync is refused here: nothing was fetched yet.
 //   3. The differing ranges are read from a source at exactly the stamp and verified; when a source fails,
 //   the next one
 //      goes on where it stopped: equal stamps mean equal bytes.

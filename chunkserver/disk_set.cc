@@ -322,6 +322,16 @@ Status DiskSet::SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::b
   return store->SyncWrite(chunk, offset, data, checksums);
 }
 
+Status DiskSet::SyncRoom(ChunkId chunk, uint64_t bytes) const {
+  CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
+  const StoreUsage usage = store->Usage();
+  const uint64_t room = usage.free_bytes > usage.reserve_bytes ? usage.free_bytes - usage.reserve_bytes : 0;
+  if (bytes <= room) return Status::Ok();
+  return Status(StatusCode::kNoSpace, "chunk " + ToString(chunk) + " needs " + std::to_string(bytes) +
+                                          " bytes here, and its disk has " + std::to_string(room) +
+                                          " above its reserve; nothing was fetched");
+}
+
 Status DiskSet::SyncFinish(ChunkId chunk, Stamp base, ReplicaInfo* info) {
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->SyncFinish(chunk, base, info);

@@ -131,8 +131,10 @@ class Client {
   virtual bool MayKeepCache(Handle) = 0;
   // Reads up to buffer.size() bytes; fewer only at the end of the file.
   virtual Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer) = 0;
-  // With append in the open flags, offset is ignored and the end of the file is used. Returns the offset written at.
-  virtual Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data) = 0;
+  // With append, offset is ignored and the end of the file is used. Returns the offset written at. `now`: absent when the flags are
+  // those of Open.
+  virtual Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data,
+                                 const std::optional<StatusFlags>& now = std::nullopt) = 0;
   // fallocate modes: keep_size (allocate nothing, promise nothing beyond size), punch and zero.
   virtual Status Zero(Handle, uint64_t offset, uint64_t length, bool keep_size) = 0;
   // copy_file_range(2): the chunkservers copy by themselves what they can, the rest goes through here. Holes stay holes. Answers how

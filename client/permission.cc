@@ -14,7 +14,8 @@ std::vector<uint32_t> GroupsOf(const Caller& caller) {
   for (std::string line; std::getline(status, line);) {
     if (!line.starts_with("Groups:")) continue;
     std::istringstream numbers(line.substr(7));
-    for (uint32_t group = 0; numbers >> group;) groups.push_back(group);
+    for (uint32_t group = 0; numbers >> group;)
+      groups.push_back(caller.group_map == nullptr ? group : caller.group_map->GroupToCluster(group));
     break;
   }
   return groups;

@@ -12,12 +12,20 @@
 
 namespace cairn::client {
 
+// Supplementary groups as /proc has them, in those of the cluster. Outlives the client.
+class GroupMap {
+ public:
+  virtual ~GroupMap() = default;
+  virtual uint32_t GroupToCluster(uint32_t local_gid) const = 0;
+};
+
 // Who calls: the master checks permissions with it. Groups are fetched only when an answer depends on them.
 struct Caller {
   uint32_t uid = 0;
   uint32_t gid = 0;
   // Process whose supplementary groups count (read from /proc when asked for); 0: the groups below.
   int32_t pid = 0;
+  const GroupMap* group_map = nullptr;  // for what is read from /proc; null: they are the same
   std::vector<uint32_t> groups;
   // Taken from the mode of what is created, unless the directory has a default ACL.
   uint32_t umask = 0;
@@ -89,6 +97,13 @@ struct OpenFlags {
   bool truncate = false;
   bool direct = false;   // O_DIRECT: a write returns after W replicas applied it
   bool sync = false;     // O_SYNC / O_DSYNC: a write returns after it is durable on W replicas
+};
+
+// Those of OpenFlags that fcntl(F_SETFL) may change while a file is open.
+struct StatusFlags {
+  bool append = false;
+  bool direct = false;
+  bool sync = false;
 };
 
 // How files below a directory are stored; 0 or empty is inherited from the parent directory.

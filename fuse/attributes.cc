@@ -8,7 +8,7 @@ namespace cairn::fuse {
 namespace {
 
 void ReplyAttributes(FileSystem& fs, fuse_req_t req, const client::Entry& entry) {
-  const struct stat attr = ToStat(entry.attr, fs.ToIno(entry.attr.inode));
+  const struct stat attr = fs.StatOf(entry.attr, fs.ToIno(entry.attr.inode));
   fuse_reply_attr(req, &attr, ToSeconds(entry.valid_ns));
 }
 
@@ -19,7 +19,7 @@ void GetAttr(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   if (entry.code() == StatusCode::kStaleHandle) {
     // A directory that was removed here while somebody has it open: fstat(2) shows that it has no name any more.
     if (const auto gone = fs.removed().Find(fs.ToInode(ino))) {
-      const struct stat attr = ToStat(*gone, ino);
+      const struct stat attr = fs.StatOf(*gone, ino);
       fuse_reply_attr(req, &attr, 0);
       return;
     }
@@ -44,6 +44,8 @@ void SetAttr(fuse_req_t req, fuse_ino_t ino, struct stat* attr, int to_set, fuse
   client::SetAttributes change = ToSetAttributes(*attr, to_set);
   // The kernel lets only a handle that is open for writing come here.
   if (file != nullptr && change.size) change.by_handle = static_cast<client::Handle>(file->fh);
+  if (const Status mapped = fs.ids().ToCluster(&change); !mapped.ok())
+    return fs.ReplyError(req, "setattr", fs.ToInode(ino), mapped);
   const client::Caller caller = CallerOf(req);
   RecognizeKillPriv(fs, caller, fs.ToInode(ino), change);
   const auto entry = fs.client().SetAttr(caller, fs.ToInode(ino), change);

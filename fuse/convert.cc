@@ -77,11 +77,6 @@ struct stat ToStat(const client::Attributes& attr, fuse_ino_t ino) {
 
 double ToSeconds(int64_t nanos) { return nanos <= 0 ? 0.0 : static_cast<double>(nanos) / 1e9; }
 
-client::Caller CallerOf(fuse_req_t req) {
-  const fuse_ctx* context = fuse_req_ctx(req);
-  return {.uid = context->uid, .gid = context->gid, .pid = context->pid, .groups = {}, .umask = context->umask};
-}
-
 client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set) {
   client::SetAttributes change;
   if ((to_set & FUSE_SET_ATTR_MODE) != 0) change.mode = attr.st_mode & 07777;
@@ -101,6 +96,11 @@ client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set) {
   change.kill_priv =
       (to_set & (FUSE_SET_ATTR_KILL_SUID | FUSE_SET_ATTR_KILL_SGID | FUSE_SET_ATTR_KILL_PRIV)) != 0;
   return change;
+}
+
+client::StatusFlags ToStatusFlags(int flags) {
+  const client::OpenFlags all = ToOpenFlags(flags);
+  return {.append = all.append, .direct = all.direct, .sync = all.sync};
 }
 
 client::OpenFlags ToOpenFlags(int flags) {

@@ -49,6 +49,27 @@ void Init(void* user_data, fuse_conn_info* connection) {
 
 FileSystem& FileSystemOf(fuse_req_t req) { return *static_cast<FileSystem*>(fuse_req_userdata(req)); }
 
+namespace {
+
+client::Caller LocalCaller(fuse_req_t req) {
+  const fuse_ctx* context = fuse_req_ctx(req);
+  return {.uid = context->uid, .gid = context->gid, .pid = context->pid, .groups = {}, .umask = context->umask};
+}
+
+}  // namespace
+
+client::Caller CallerOf(fuse_req_t req) { return FileSystemOf(req).ids().ToCluster(LocalCaller(req)); }
+
+Result<client::Caller> CreatorOf(fuse_req_t req) {
+  const client::Caller local = LocalCaller(req);
+  CAIRN_RETURN_IF_ERROR(FileSystemOf(req).ids().MayCreate(local));
+  return FileSystemOf(req).ids().ToCluster(local);
+}
+
+struct stat FileSystem::StatOf(const client::Attributes& attr, fuse_ino_t ino) const {
+  return ToStat(ids().ToLocal(attr), ino);
+}
+
 RequestScope::RequestScope(fuse_req_t req, const char* operation)
     : progress_(FileSystemOf(req).requests(), operation, fuse_req_ctx(req)->pid),
       scope_([req] { return fuse_req_interrupted(req) != 0 && FatalSignalPending(fuse_req_ctx(req)->pid); }) {}
@@ -72,7 +93,7 @@ fuse_entry_param FileSystem::ToEntryParam(const client::Entry& entry) const {
   fuse_entry_param param{};
   param.ino = ToIno(entry.attr.inode);
   param.generation = 0;  // inode numbers are never used twice
-  param.attr = ToStat(entry.attr, param.ino);
+  param.attr = StatOf(entry.attr, param.ino);
   param.attr_timeout = ToSeconds(entry.valid_ns);
   const bool names = options_.cache_names && kernel_cache_.name_timeouts();
   param.entry_timeout = names ? ToSeconds(entry.entry_valid_ns) : 0;

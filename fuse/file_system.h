@@ -12,6 +12,7 @@
 #include "client/client.h"
 #include "fuse/convert.h"
 #include "fuse/error_log.h"
+#include "fuse/id_map.h"
 #include "fuse/interrupted_locks.h"
 #include "fuse/kernel_cache.h"
 #include "fuse/lookup_counts.h"
@@ -24,6 +25,7 @@ namespace cairn::fuse {
 struct FileSystemOptions {
   InodeId root = kRootInode;  // directory shown as the root of the mount
   bool cache_names = true;    // false: every path component is looked up again
+  const Ids* ids = &Ids::Same();  // outlives the client
 };
 
 class FileSystem {
@@ -58,6 +60,9 @@ class FileSystem {
 
   InodeId ToInode(fuse_ino_t ino) const { return ino == FUSE_ROOT_ID ? options_.root : InodeId{ino}; }
   fuse_ino_t ToIno(InodeId inode) const { return inode == options_.root ? FUSE_ROOT_ID : inode.value(); }
+  // As the kernel is to see it: with the ids of this machine.
+  struct stat StatOf(const client::Attributes& attr, fuse_ino_t ino) const;
+  const Ids& ids() const { return *options_.ids; }
   fuse_entry_param ToEntryParam(const client::Entry& entry) const;
 
   // Replies; each ends the request. `operation` and `inode` are the context of a failure.
@@ -80,6 +85,10 @@ class FileSystem {
 };
 
 FileSystem& FileSystemOf(fuse_req_t req);
+// Who asks, with ids of the cluster.
+client::Caller CallerOf(fuse_req_t req);
+// The same for what is made in their name; an error when it would have no owner.
+Result<client::Caller> CreatorOf(fuse_req_t req);
 
 // The context in which a request calls the client: waits end when its process dies, and `cairn mount status`
 // shows it.

@@ -18,16 +18,18 @@ constexpr size_t kMaxCopyBytes = UINT32_MAX / 4096 * 4096;
 
 client::Handle HandleOf(const fuse_file_info* file) { return static_cast<client::Handle>(file->fh); }
 
-void SetHandle(FileSystem& fs, fuse_file_info* file, client::Handle handle) {
+void SetHandle(FileSystem& fs, fuse_file_info* file, InodeId inode, client::Handle handle) {
   file->fh = static_cast<uint64_t>(handle);
   file->keep_cache = fs.client().MayKeepCache(handle) ? 1 : 0;
   // The client appends where the file ends; the kernel would fill its pages where it believes the end to be, which other mounts move.
   const bool appends = (file->flags & O_APPEND) != 0 && (file->flags & O_ACCMODE) != O_RDONLY;
   file->direct_io = appends && fs.direct_drops_pages() ? 1 : 0;
+  if ((file->flags & O_ACCMODE) == O_RDWR && file->direct_io == 0) fs.shared_mappings().Opened(inode, file->fh);
 }
 
 // Nobody will release a handle whose reply did not arrive.
 void CloseUnclaimed(FileSystem& fs, InodeId inode, client::Handle handle) {
+  fs.shared_mappings().Released(static_cast<uint64_t>(handle));
   const Status closed = fs.client().Close(handle);
   if (!closed.ok() && !ErrorLog::IsOrdinary(closed.code())) fs.errors().Report("close", inode, closed);
 }
@@ -36,12 +38,14 @@ void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fu
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId directory = fs.ToInode(parent);
-  const auto created = fs.client().Create(CallerOf(req), directory, name,
+  const auto caller = CreatorOf(req);
+  if (!caller.ok()) return fs.ReplyError(req, "create", directory, caller.status());
+  const auto created = fs.client().Create(*caller, directory, name,
                                           {.mode = mode & 07777, .exclusive = (file->flags & O_EXCL) != 0},
                                           ToOpenFlags(file->flags));
   if (!created.ok()) return fs.ReplyError(req, "create", directory, created.status());
   const InodeId inode = created->entry.attr.inode;
-  SetHandle(fs, file, created->handle);
+  SetHandle(fs, file, inode, created->handle);
   fs.counts().Add(inode);
   const fuse_entry_param param = fs.ToEntryParam(created->entry);
   if (fuse_reply_create(req, &param, file) != 0) {
@@ -57,6 +61,7 @@ int ReplyOpen(FileSystem& fs, fuse_req_t req, const fuse_file_info* file) {
   const bool direct_writer = (file->flags & O_DIRECT) != 0 && (file->flags & O_ACCMODE) != O_RDONLY &&
                              fs.direct_drops_pages();
   if (!direct_writer) return fuse_reply_open(req, file);
+  fs.shared_mappings().Released(file->fh);
   fuse_open_out reply{};
   reply.fh = file->fh;
   reply.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | (file->keep_cache != 0 ? FOPEN_KEEP_CACHE : 0);
@@ -69,7 +74,7 @@ void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   const InodeId inode = fs.ToInode(ino);
   const auto handle = fs.client().Open(CallerOf(req), inode, ToOpenFlags(file->flags));
   if (!handle.ok()) return fs.ReplyError(req, "open", inode, handle.status());
-  SetHandle(fs, file, *handle);
+  SetHandle(fs, file, inode, *handle);
   if (ReplyOpen(fs, req, file) != 0) CloseUnclaimed(fs, inode, *handle);
 }
 
@@ -98,7 +103,7 @@ void Write(fuse_req_t req, fuse_ino_t ino, const char* data, size_t size, off_t 
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const auto written = fs.client().Write(HandleOf(file), static_cast<uint64_t>(offset),
-                                         {reinterpret_cast<const std::byte*>(data), size});
+                                         {reinterpret_cast<const std::byte*>(data), size}, ToStatusFlags(file->flags));
   if (!written.ok()) return fs.ReplyError(req, "write", fs.ToInode(ino), written.status());
   fuse_reply_write(req, size);
 }
@@ -115,6 +120,7 @@ void Flush(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
 void Release(fuse_req_t req, fuse_ino_t ino, fuse_file_info* file) {
   FileSystem& fs = FileSystemOf(req);
   // Not interruptible: nobody waits for it, and the handle must go. The kernel ignores the answer.
+  fs.shared_mappings().Released(file->fh);
   fs.client().ReleaseHandleLocks(HandleOf(file), file->flock_release ? file->lock_owner : 0);
   fs.ReplyStatus(req, "release", fs.ToInode(ino), fs.client().Close(HandleOf(file)));
 }

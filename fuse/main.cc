@@ -108,6 +108,7 @@ int Serve(const Flags& flags, const MountOptions& options) {
   }
   fuse_set_log_func(LibraryLog);
   KernelCache cache;  // outlives the client, which calls it
+  const Ids ids(options.ids);  // likewise
   auto client = client::Client::Connect(ToClientOptions(options, flags), &cache);
   if (!client.ok()) return Fail(flags, client.status());
   const auto root = RootOf(**client, options);
@@ -115,7 +116,7 @@ int Serve(const Flags& flags, const MountOptions& options) {
 
   metrics::Registry registry;
   OperationMetrics operations(registry);
-  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names}, SystemClock::Get(),
+  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names, .ids = &ids}, SystemClock::Get(),
                 flags.metrics.address.empty() ? nullptr : &operations);
   Daemon& process = **daemon;
   const auto client_metrics = AddClientMetrics(registry, **client);

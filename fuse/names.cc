@@ -54,7 +54,9 @@ void Mkdir(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId directory = fs.ToInode(parent);
-  const auto entry = fs.client().Mkdir(CallerOf(req), directory, name, mode & 07777);
+  const auto caller = CreatorOf(req);
+  if (!caller.ok()) return fs.ReplyError(req, "mkdir", directory, caller.status());
+  const auto entry = fs.client().Mkdir(*caller, directory, name, mode & 07777);
   if (!entry.ok()) return fs.ReplyError(req, "mkdir", directory, entry.status());
   fs.ReplyEntry(req, *entry);
 }
@@ -63,7 +65,9 @@ void Symlink(fuse_req_t req, const char* target, fuse_ino_t parent, const char* 
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const InodeId directory = fs.ToInode(parent);
-  const auto entry = fs.client().Symlink(CallerOf(req), directory, name, target);
+  const auto caller = CreatorOf(req);
+  if (!caller.ok()) return fs.ReplyError(req, "symlink", directory, caller.status());
+  const auto entry = fs.client().Symlink(*caller, directory, name, target);
   if (!entry.ok()) return fs.ReplyError(req, "symlink", directory, entry.status());
   fs.ReplyEntry(req, *entry);
 }

@@ -62,6 +62,14 @@ Status ParseAssignment(const std::string& key, const std::string& value, MountOp
     options.cache_names = value == "cached";
     return Status::Ok();
   }
+  if (key == "uid" || key == "gid") {
+    uint32_t id = 0;
+    CAIRN_RETURN_IF_ERROR(ParseNumber(key, value, 0U, kNoId - 1, &id));
+    (key == "uid" ? options.ids.show_uid : options.ids.show_gid) = id;
+    return Status::Ok();
+  }
+  if (key == "uidmap") return options.ids.users.Add(key, value);
+  if (key == "gidmap") return options.ids.groups.Add(key, value);
   if (key == "threads") return ParseNumber(key, value, 4U, 1024U, &options.threads);
   if (key == "kernel_read_ahead_kib") return ParseNumber(key, value, 0U, 1U << 20, &options.read_ahead_kib);
   if (key == "dirty_limit")
@@ -146,6 +154,8 @@ const char* OptionHelp() {
   return R"(Options for -o (as in fstab):
   (mounted by root: suid, dev; otherwise nosuid, nodev)
   ro, rw, allow_other, allow_root, noatime, nosuid, nodev, noexec, sync, dirsync, auto_unmount   as for any file system
+  uid=N, gid=N               show every file as belonging to N (who may do what is decided by its real owner)
+  uidmap=LOCAL:CLUSTER[:COUNT], gidmap=...    users and groups that differ; several times, or uidmap=/FILE with one in each line
   subdir=/DIR                mount a directory of the cluster
   names=cached|uncached      may the kernel cache names under leases (default cached)
   threads=N                  requests served at the same time (128)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "fuse/id_map.h"
 
 namespace cairn::fuse {
 
@@ -19,6 +20,7 @@ struct MountOptions {
   std::vector<std::string> kernel_options;  // for libfuse: ro, allow_other, noatime, ...
   bool privileged = false;  // root mounts: set-id programs and devices work unless nosuid, nodev
   bool cache_names = true;
+  IdOptions ids;
   unsigned threads = 128;          // requests served at the same time
   unsigned read_ahead_kib = 2048;  // the kernel's; 0: leave as it is
   uint64_t dirty_limit_bytes = 0;  // 0: the client's default

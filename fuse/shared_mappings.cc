@@ -1,5 +1,10 @@
 #include "fuse/shared_mappings.h"
 
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -10,7 +15,61 @@ namespace {
 
 constexpr size_t kMaxThreads = 8;
 
+// PROCMAP_QUERY of linux/fs.h, Linux 6.11; the headers of Debian 12 do not have it yet.
+struct MapQuery {
+  uint64_t size, flags, address;
+  uint64_t start, end, vma_flags, page_size, offset, inode;
+  uint32_t major, minor, name_size, build_id_size;
+  uint64_t name_address, build_id_address;
+};
+constexpr unsigned long kQuery = _IOWR('f', 17, MapQuery);
+constexpr uint64_t kWritable = 0x02, kShared = 0x08, kThisOrNext = 0x10, kOfAFile = 0x20;
+
+class MapsFile {
+ public:
+  explicit MapsFile(pid_t thread)
+      : fd_(open(("/proc/" + std::to_string(thread) + "/maps").c_str(), O_RDONLY | O_CLOEXEC)) {}
+  ~MapsFile() {
+    if (fd_ >= 0) close(fd_);
+  }
+  MapsFile(const MapsFile&) = delete;
+  MapsFile& operator=(const MapsFile&) = delete;
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+Mapped ByText(int fd, const std::string& device, uint64_t inode) {
+  std::string maps;
+  char buffer[16384];
+  for (ssize_t got = 0; (got = read(fd, buffer, sizeof buffer)) > 0;)
+    maps.append(buffer, static_cast<size_t>(got));
+  if (maps.empty()) return Mapped::kUnknown;
+  return HasSharedWritableMapping(maps, device, inode) ? Mapped::kYes : Mapped::kNo;
+}
+
 }  // namespace
+
+Mapped LookInMapsText(pid_t thread, const std::string& device, uint64_t inode) {
+  const MapsFile file(thread);
+  return file.fd() < 0 ? Mapped::kUnknown : ByText(file.fd(), device, inode);
+}
+
+Mapped LookForSharedMapping(pid_t thread, const std::string& device, uint64_t inode) {
+  unsigned major = 0, minor = 0;
+  if (std::sscanf(device.c_str(), "%u:%u", &major, &minor) != 2) return Mapped::kUnknown;
+  const MapsFile file(thread);
+  if (file.fd() < 0) return Mapped::kUnknown;
+  MapQuery query{};
+  query.size = sizeof query;
+  query.flags = kWritable | kShared | kThisOrNext | kOfAFile;
+  while (ioctl(file.fd(), kQuery, &query) == 0) {
+    if (query.major == major && query.minor == minor && query.inode == inode) return Mapped::kYes;
+    query.address = query.end;
+  }
+  return errno == ENOENT ? Mapped::kNo : ByText(file.fd(), device, inode);
+}
 
 bool HasSharedWritableMapping(const std::string& maps, const std::string& device, uint64_t inode) {
   unsigned major = 0, minor = 0;
@@ -36,16 +95,29 @@ void SharedMappings::SetDevice(const std::string& device) {
   device_ = device;
 }
 
+void SharedMappings::Opened(InodeId inode, uint64_t handle) {
+  const std::lock_guard lock(mu_);
+  if (handles_.emplace(handle, inode).second) ++open_[inode];
+}
+
+void SharedMappings::Released(uint64_t handle) {
+  const std::lock_guard lock(mu_);
+  const auto it = handles_.find(handle);
+  if (it == handles_.end()) return;
+  const auto open = open_.find(it->second);
+  if (--open->second == 0) open_.erase(open);
+  handles_.erase(it);
+}
+
 void SharedMappings::Before(InodeId inode, uint64_t number_in_kernel, pid_t thread,
                             std::function<void()> then) {
   std::string device;
   {
     const std::lock_guard lock(mu_);
-    device = device_;
+    device = open_.contains(inode) ? device_ : "none";
   }
-  std::ifstream file("/proc/" + std::to_string(thread) + "/maps");
-  const std::string maps((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  if (!maps.empty() && !HasSharedWritableMapping(maps, device, number_in_kernel)) return then();
+  if (device == "none" || LookForSharedMapping(thread, device, number_in_kernel) == Mapped::kNo)
+    return then();
   const std::lock_guard lock(mu_);
   queue_.push_back({inode, std::move(then)});
   if (idle_ < queue_.size() && threads_.size() < kMaxThreads) threads_.emplace_back([this] { Main(); });

@@ -52,7 +52,7 @@ void GetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, size_t size) {
   }
   const auto value = fs.client().GetXattr(CallerOf(req), inode, name);
   if (!value.ok()) return fs.ReplyError(req, "getxattr", inode, value.status());
-  ReplyValue(req, *value, size);
+  ReplyValue(req, IsAclName(name) ? fs.ids().AclToLocal(*value) : *value, size);
 }
 
 void ListXattr(fuse_req_t req, fuse_ino_t ino, size_t size) {
@@ -73,9 +73,11 @@ void SetXattr(fuse_req_t req, fuse_ino_t ino, const char* name, const char* valu
     fuse_reply_err(req, EPERM);
     return;
   }
+  Result<std::string> stored = std::string(value, size);
+  if (IsAclName(name)) stored = fs.ids().AclToCluster(*std::move(stored));
+  if (!stored.ok()) return fs.ReplyError(req, "setxattr", inode, stored.status());
   fs.ReplyStatus(req, "setxattr", inode,
-                 fs.client().SetXattr(CallerOf(req), inode, name, std::string(value, size),
-                                      static_cast<uint32_t>(flags)));
+                 fs.client().SetXattr(CallerOf(req), inode, name, *stored, static_cast<uint32_t>(flags)));
 }
 
 void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
@@ -88,7 +90,7 @@ void RemoveXattr(fuse_req_t req, fuse_ino_t ino, const char* name) {
     return;
   }
   const client::Caller caller = CallerOf(req);
-  if (name == kCapability && caller.uid != 0) {
+  if (name == kCapability && fuse_req_ctx(req)->uid != 0) {
     // The kernel, because this caller writes to the file; it lets nobody without privilege remove it otherwise.
     client::SetAttributes change;
     change.kill_priv = true;

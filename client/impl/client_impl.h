@@ -133,7 +133,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<Handle> Open(const Caller& caller, InodeId inode, OpenFlags flags) override;
   bool MayKeepCache(Handle handle) override;
   Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) override;
-  Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data) override;
+  Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data,
+                         const std::optional<StatusFlags>& now = std::nullopt) override;
   Result<uint64_t> CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) override;
   Result<std::optional<uint64_t>> Seek(Handle number, uint64_t offset, bool data) override;
   Status Zero(Handle handle, uint64_t offset, uint64_t length, bool keep_size) override;
@@ -251,9 +252,9 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // What Read and Write do for a handle that was found.
   Result<size_t> ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer);
   // Moves *offset to the end for a handle that appends.
-  Status WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data);
+  Status WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data, bool append);
   // What O_DIRECT and O_SYNC add to a write; the file's error, if it has one by now, in place of `status`.
-  Status AfterWrite(OpenHandle& handle, Status status);
+  Status AfterWrite(OpenHandle& handle, Status status, const StatusFlags& flags);
   void BeforeAttempt(const FilePtr& file, int attempt);
   Status TakeError(OpenHandle& handle);
   Status TruncateFile(const Caller& caller, const FilePtr& file, uint64_t size, bool open_for_write);

@@ -60,7 +60,7 @@ Result<uint64_t> ClientImpl::CopyHere(OpenHandle& from, uint64_t from_offset, Op
   std::vector<std::byte> buffer(std::min(length, kHereBytes));
   CAIRN_ASSIGN_OR_RETURN(const size_t got, ReadFile(from, from_offset, buffer));
   if (got == 0) return uint64_t{0};
-  CAIRN_RETURN_IF_ERROR(WriteFile(to, &to_offset, std::span(buffer).first(got)));
+  CAIRN_RETURN_IF_ERROR(WriteFile(to, &to_offset, std::span(buffer).first(got), false));
   copied_here_.fetch_add(got, std::memory_order_relaxed);
   return uint64_t{got};
 }
@@ -105,7 +105,7 @@ Result<uint64_t> ClientImpl::CopyRange(Handle from, uint64_t from_offset, Handle
   }
   // What was copied counts; the error of what follows is met by the next call, or by close.
   if (done != 0) status = Status::Ok();
-  CAIRN_RETURN_IF_ERROR(AfterWrite(*target, status));
+  CAIRN_RETURN_IF_ERROR(AfterWrite(*target, status, {.direct = target->flags.direct, .sync = target->flags.sync}));
   return done;
 }
 

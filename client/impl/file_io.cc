@@ -15,6 +15,11 @@ constexpr int kAttempts = 4;
 
 Status BadHandle() { return Status(StatusCode::kBadHandle, "the handle is not open for this"); }
 
+StatusFlags FlagsNow(const OpenHandle& handle, const std::optional<StatusFlags>& now) {
+  const OpenFlags& opened = handle.flags;
+  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync});
+}
+
 }  // namespace
 
 Status ClientImpl::TakeError(OpenHandle& handle) {
@@ -72,33 +77,35 @@ void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
   written_.emplace(file->inode, file);
 }
 
-Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data) {
+Result<uint64_t> ClientImpl::Write(Handle number, uint64_t offset, std::span<const std::byte> data,
+                                   const std::optional<StatusFlags>& now) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.write) return BadHandle();
   CAIRN_RETURN_IF_ERROR(TakeError(*handle));
+  const StatusFlags flags = FlagsNow(*handle, now);
   const uint64_t asked = offset;
-  const Status written = WriteFile(*handle, &offset, data);
+  const Status written = WriteFile(*handle, &offset, data, flags.append);
   // A kernel that believed the end to be elsewhere has put the bytes into its pages there.
   if (offset != asked && listener_ != nullptr) {
     invalidators_->Run([this, inode = handle->file->inode] { listener_->InvalidateInode(inode, true); });
   }
-  CAIRN_RETURN_IF_ERROR(AfterWrite(*handle, written));
+  CAIRN_RETURN_IF_ERROR(AfterWrite(*handle, written, flags));
   return offset;
 }
 
-Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data) {
+Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data, bool append) {
   const FilePtr& file = handle.file;
   Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     BeforeAttempt(file, attempt);
     // Where an append will end up is a guess: others may have gone on to the next chunk.
-    const uint64_t around = handle.flags.append ? std::max(*offset, file->data->Size()) : *offset;
+    const uint64_t around = append ? std::max(*offset, file->data->Size()) : *offset;
     CAIRN_ASSIGN_OR_RETURN(const FileUse use,
                            Enter(file, {.kind = LeaseKind::kWrite, .offset = around}, handle.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     // Appends of one mount follow one another; those of several mounts do because only one holds the lease.
     std::unique_lock<std::mutex> order;
-    if (handle.flags.append) {
+    if (append) {
       order = std::unique_lock(file->order_mu);
       *offset = file->data->Size();
     }
@@ -113,9 +120,9 @@ Status ClientImpl::WriteFile(OpenHandle& handle, uint64_t* offset, std::span<con
   return status;
 }
 
-Status ClientImpl::AfterWrite(OpenHandle& handle, Status status) {
-  if (status.ok() && handle.flags.direct && !handle.flags.sync) status = FlushFile(handle.file);
-  if (status.ok() && handle.flags.sync) status = SyncFile(handle.file, handle.caller, false);
+Status ClientImpl::AfterWrite(OpenHandle& handle, Status status, const StatusFlags& flags) {
+  if (status.ok() && flags.direct && !flags.sync) status = FlushFile(handle.file);
+  if (status.ok() && flags.sync) status = SyncFile(handle.file, handle.caller, false);
   if (status.ok()) return status;
   const Status pending = TakeError(handle);  // reported now, not once more at close
   return pending.ok() ? status : pending;

@@ -60,7 +60,8 @@ class FakeClient final : public client::Client {
   Result<Handle> Open(const Caller&, InodeId inode, client::OpenFlags) override;
   bool MayKeepCache(Handle) override { return false; }
   Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer) override;
-  Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data) override;
+  Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data,
+                         const std::optional<client::StatusFlags>& now = std::nullopt) override;
   Status Zero(Handle, uint64_t offset, uint64_t length, bool keep_size) override;
   Result<uint64_t> CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) override;
   Result<std::optional<uint64_t>> Seek(Handle, uint64_t offset, bool data) override;

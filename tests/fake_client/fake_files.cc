@@ -60,13 +60,14 @@ Result<size_t> FakeClient::Read(Handle handle, uint64_t offset, std::span<std::b
   return total;
 }
 
-Result<uint64_t> FakeClient::Write(Handle handle, uint64_t offset, std::span<const std::byte> data) {
+Result<uint64_t> FakeClient::Write(Handle handle, uint64_t offset, std::span<const std::byte> data,
+                                   const std::optional<client::StatusFlags>& now) {
   std::unique_lock lock(cluster_->mu_);
   CAIRN_RETURN_IF_ERROR(cluster_->Enter(lock, "write"));
   CAIRN_ASSIGN_OR_RETURN(const OpenFile file, FindHandle(handle));
   FakeInode& inode = cluster_->inodes_.at(file.inode);
   if (!file.flags.write) return Status(StatusCode::kBadHandle, "not open for writing");
-  if (file.flags.append) offset = inode.attr.size;
+  if (now ? now->append : file.flags.append) offset = inode.attr.size;
   for (size_t done = 0; done < data.size();) {
     const uint64_t at = offset + done;
     const size_t piece = std::min<uint64_t>(data.size() - done, kFakeBlockBytes - at % kFakeBlockBytes);

@@ -32,9 +32,10 @@ void MountedTest::MountWith(const std::string& option_list, InodeId root) {
   ASSERT_TRUE(ParseSource("localhost:1", options).ok());
   const Status parsed = ParseOptionList(option_list, options);
   ASSERT_TRUE(parsed.ok()) << parsed.ToString();
-  fs_ = std::make_unique<FileSystem>(*client_, cache_,
-                                     FileSystemOptions{.root = root, .cache_names = options.cache_names},
-                                     SystemClock::Get());
+  ids_ = std::make_unique<Ids>(options.ids);
+  fs_ = std::make_unique<FileSystem>(
+      *client_, cache_, FileSystemOptions{.root = root, .cache_names = options.cache_names, .ids = ids_.get()},
+      SystemClock::Get());
   auto mount = MountSession::Mount(*fs_, cache_, options, [this] { ++ended_; });
   ASSERT_TRUE(mount.ok()) << mount.status().ToString();
   mount_ = *std::move(mount);

@@ -28,6 +28,7 @@ class MountedTest : public ::testing::Test {
       std::make_shared<cairn::testing::FakeCluster>();
   KernelCache cache_;
   std::unique_ptr<cairn::testing::FakeClient> client_;
+  std::unique_ptr<Ids> ids_;
   std::unique_ptr<FileSystem> fs_;
   std::unique_ptr<MountSession> mount_;
   std::string mountpoint_;

@@ -132,6 +132,30 @@ TEST_F(PosixTest, WhatIsAppendedBehindAnotherSessionIsReadWhereItIs) {
   }
 }
 
+// fcntl(F_SETFL) is not told, but every write carries the flags as they are.
+TEST_F(PosixTest, AppendingMayBeSwitchedOnAndOffWhileOpen) {
+  WriteFile("log", "one");
+  const int fd = open(Path("log").c_str(), O_WRONLY);
+  const int appending = open(Path("log").c_str(), O_WRONLY | O_APPEND);
+  ASSERT_GE(fd, 0);
+  ASSERT_GE(appending, 0);
+  const auto other = std::make_unique<cairn::testing::FakeClient>(cluster_);
+  const auto entry = other->Lookup({}, kRootInode, "log");
+  const auto handle = other->Open({}, entry->attr.inode, {.write = true, .append = true});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(other->Write(*handle, 0, std::as_bytes(std::span<const char>("two", 3))).ok());
+  ASSERT_EQ(fcntl(fd, F_SETFL, O_APPEND), 0);
+  ASSERT_EQ(write(fd, "three", 5), 5);
+  ASSERT_EQ(fcntl(appending, F_SETFL, 0), 0);
+  ASSERT_EQ(pwrite(appending, "O", 1, 0), 1);
+  std::string got(100, '\0');
+  const auto reader = other->Open({}, entry->attr.inode, {});
+  got.resize(*other->Read(*reader, 0, std::as_writable_bytes(std::span(got))));
+  EXPECT_EQ(got, "Onetwothree");
+  close(fd);
+  close(appending);
+}
+
 TEST_F(PosixTest, ExclusiveCreateRefusesAnExistingName) {
   WriteFile("file", "x");
   EXPECT_LT(open(Path("file").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0644), 0);

@@ -42,7 +42,8 @@ TEST(MountOptionsTest, OptionsOfFstabAreUnderstood) {
 
 TEST(MountOptionsTest, UnknownAndMalformedOptionsAreErrors) {
   for (const char* bad : {"alow_other", "subdir=relative", "threads=", "threads=2", "threads=x",
-                          "dirty_limit=1", "dirty_limit=99999999999999999999", "names=maybe", "foo=bar"}) {
+                          "dirty_limit=1", "dirty_limit=99999999999999999999", "names=maybe", "foo=bar",
+                          "uid=", "uid=4294967295", "gid=x", "uidmap=", "uidmap=1", "gidmap=/absent/file"}) {
     MountOptions options;
     EXPECT_EQ(ParseOptionList(bad, options).code(), StatusCode::kInvalidArgument) << bad;
   }

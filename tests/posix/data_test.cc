@@ -109,6 +109,13 @@ TEST_F(DataTest, AppendIgnoresTheOffset) {
   OK(fcntl(plain, F_SETFL, 0));
   IS(1, pwrite(plain, "X", 1, 0));
   IS("Xnetwothreefour!?", Content("f"));
+  const int appending = Open("f", O_WRONLY | O_APPEND);
+  OK(fcntl(appending, F_SETFL, 0));
+  IS(1, pwrite(appending, "Y", 1, 1));
+  IS("XYetwothreefour!?", Content("f"));
+  OK(fcntl(appending, F_SETFL, O_APPEND));
+  IS(1, pwrite(appending, "Z", 1, 0));
+  IS("XYetwothreefour!?Z", Content("f"));
 }
 
 TEST_F(DataTest, TruncateShrinksGrowsAndZeroes) {
