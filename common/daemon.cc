@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "common/durable_files.h"
+
 namespace cairn {
 namespace {
 
@@ -194,13 +196,7 @@ Status WriteFileAtomically(const std::string& path, const std::string& content) 
   }
   std::string directory = std::filesystem::path(path).parent_path().string();
   if (directory.empty()) directory = ".";
-  const int directory_fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory_fd < 0) return ErrnoStatus(errno, "open " + directory);
-  const int result = fsync(directory_fd);
-  const int error = errno;
-  close(directory_fd);
-  if (result != 0) return ErrnoStatus(error, "fsync " + directory);
-  return Status::Ok();
+  return SyncDirectory(directory);
 }
 
 Result<std::string> ReadSmallFile(const std::string& path, size_t max_bytes) {

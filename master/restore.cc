@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "common/clock.h"
+#include "common/durable_files.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/state_machine.h"
 #include "master/store/meta_txn.h"
@@ -50,11 +51,12 @@ Status RestoreBackup(const std::string& backup, const std::string& store_directo
     return Status(StatusCode::kFailedPrecondition,
                   store_directory + " is not empty; a backup is restored into an empty data directory only");
   }
-  fs::create_directories(fs::path(store_directory).parent_path(), error);
-  if (error) return Status(StatusCode::kIoError, "create " + store_directory + ": " + error.message());
+  CAIRN_RETURN_IF_ERROR(MakeDirectoriesDurably(store_directory));
   fs::copy(backup, store_directory, fs::copy_options::recursive, error);
   if (error)
     return Status(StatusCode::kIoError, "copy " + backup + " to " + store_directory + ": " + error.message());
+  // RocksDB syncs what it writes, and takes what it finds for synced.
+  CAIRN_RETURN_IF_ERROR(SyncTree(store_directory));
 
   RocksdbStoreOptions options;
   options.directory = store_directory;

@@ -34,7 +34,7 @@ std::string HexCrc(const std::string& text) {
   return hex;
 }
 
-Status WriteFields(const std::string& directory, const char* name, const Fields& fields) {
+Status WriteFields(const std::string& directory, const char* name, const Fields& fields, StoreEnv* env) {
   const std::string path = directory + "/" + name;
   const std::string temporary = path + ".tmp";
   std::string text;
@@ -44,14 +44,16 @@ Status WriteFields(const std::string& directory, const char* name, const Fields&
   if (fd < 0) return ErrnoStatus(errno, "create " + temporary);
   const ssize_t wrote = write(fd, text.data(), text.size());
   int error = wrote < 0 ? errno : wrote != static_cast<ssize_t>(text.size()) ? ENOSPC : 0;
-  if (error == 0 && fsync(fd) != 0) error = errno;
+  if (error == 0 && env->SyncFile(fd, SyncPoint::kSmallFile) != 0) error = errno;
   close(fd);
   if (error == 0 && rename(temporary.c_str(), path.c_str()) != 0) error = errno;
   if (error != 0) {
     unlink(temporary.c_str());
     return ErrnoStatus(error, "write " + path);
   }
-  return SyncDirectoryOf(path);
+  if (env->SyncDirectory(directory, SyncPoint::kSmallFileName) != 0)
+    return ErrnoStatus(errno, "fsync of directory " + directory);
+  return Status::Ok();
 }
 
 Result<std::map<std::string, std::string>> ReadFields(const std::string& directory, const char* name,
@@ -103,24 +105,20 @@ Status Incomplete(const std::string& directory, const char* name) {
 
 }  // namespace
 
-Status MakeDirectories(const std::string& directory) {
+Status MakeDirectories(const std::string& directory, StoreEnv* env) {
   for (size_t at = 1; at <= directory.size(); ++at) {
     if (at != directory.size() && directory[at] != '/') continue;
     const std::string part = directory.substr(0, at);
-    if (mkdir(part.c_str(), 0750) != 0 && errno != EEXIST)
+    if (mkdir(part.c_str(), 0750) != 0) {
+      if (errno == EEXIST) continue;
       return ErrnoStatus(errno, "create directory " + part);
+    }
+    const size_t slash = part.rfind('/');
+    const std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : part.substr(0, slash);
+    if (env->SyncDirectory(parent, SyncPoint::kDirectoryName) != 0)
+      return ErrnoStatus(errno, "fsync of directory " + parent);
   }
   return Status::Ok();
-}
-
-Status SyncDirectoryOf(const std::string& path) {
-  const std::string directory = path.substr(0, path.rfind('/'));
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "open directory " + directory);
-  const int failed = fsync(fd);
-  const int error = errno;
-  close(fd);
-  return failed == 0 ? Status::Ok() : ErrnoStatus(error, "fsync of directory " + directory);
 }
 
 Result<DiskIdentity> ReadIdentity(const std::string& directory) {
@@ -139,13 +137,14 @@ Result<DiskIdentity> ReadIdentity(const std::string& directory) {
   return identity;
 }
 
-Status WriteIdentity(const std::string& directory, const DiskIdentity& identity) {
+Status WriteIdentity(const std::string& directory, const DiskIdentity& identity, StoreEnv* env) {
   return WriteFields(directory, kIdentity,
                      {{"cairn-disk", std::to_string(kStoreFormatVersion)},
                       {"disk", identity.disk.ToString()},
                       {"cluster", identity.cluster.ToString()},
                       {"server_uuid", identity.server_uuid.ToString()},
-                      {"server", std::to_string(identity.server.value())}});
+                      {"server", std::to_string(identity.server.value())}},
+                     env);
 }
 
 Result<DiskState> ReadState(const std::string& directory) {
@@ -159,13 +158,14 @@ Result<DiskState> ReadState(const std::string& directory) {
   return state;
 }
 
-Status WriteState(const std::string& directory, const DiskState& state) {
+Status WriteState(const std::string& directory, const DiskState& state, StoreEnv* env) {
   return WriteFields(directory, kState,
                      {{"cairn-state", std::to_string(kStoreFormatVersion)},
                       {"boot", state.boot.ToString()},
                       {"clean", state.clean ? "1" : "0"},
                       {"amnesic", state.amnesic ? "1" : "0"},
-                      {"rebuild_index", state.rebuild_index ? "1" : "0"}});
+                      {"rebuild_index", state.rebuild_index ? "1" : "0"}},
+                     env);
 }
 
 Status InspectDirectory(const std::string& directory, bool create_if_missing, bool* fresh) {

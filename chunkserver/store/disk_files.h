@@ -6,6 +6,7 @@
 #include <string>
 
 #include "chunkserver/store/chunk_store.h"
+#include "chunkserver/store/store_env.h"
 #include "common/ids.h"
 #include "common/status.h"
 
@@ -20,14 +21,14 @@ struct DiskState {
   bool rebuild_index = false;
 };
 
-Status MakeDirectories(const std::string& directory);
-Status SyncDirectoryOf(const std::string& path);
+// Made with their parents, durably.
+Status MakeDirectories(const std::string& directory, StoreEnv* env);
 
 // kNotFound when there is none; kCorrupt when it is damaged; kVersionMismatch for another format.
 Result<DiskIdentity> ReadIdentity(const std::string& directory);
-Status WriteIdentity(const std::string& directory, const DiskIdentity& identity);
+Status WriteIdentity(const std::string& directory, const DiskIdentity& identity, StoreEnv* env);
 Result<DiskState> ReadState(const std::string& directory);
-Status WriteState(const std::string& directory, const DiskState& state);
+Status WriteState(const std::string& directory, const DiskState& state, StoreEnv* env);
 
 // Refuses what holds files that no store made, and an empty directory unless `create_if_missing`.
 // *fresh: nothing of a store is there yet.

@@ -57,18 +57,18 @@ LogChunkStore::~LogChunkStore() {
 Status LogChunkStore::PrepareDirectory(bool* fresh) {
   const std::string& directory = options_.directory;
   if (directory.empty()) return {StatusCode::kInvalidArgument, "no data directory given"};
-  if (options_.create_if_missing) CAIRN_RETURN_IF_ERROR(MakeDirectories(directory));
+  if (options_.create_if_missing) CAIRN_RETURN_IF_ERROR(MakeDirectories(directory, env_));
   CAIRN_RETURN_IF_ERROR(InspectDirectory(directory, options_.create_if_missing, fresh));
   CAIRN_RETURN_IF_ERROR(lock_.Take(directory));
   // Another process may have made it a store since.
   CAIRN_RETURN_IF_ERROR(InspectDirectory(directory, options_.create_if_missing, fresh));
-  CAIRN_RETURN_IF_ERROR(MakeDirectories(directory + "/segments"));
+  CAIRN_RETURN_IF_ERROR(MakeDirectories(directory + "/segments", env_));
   if (*fresh) {
     identity_.disk = Uuid::Random();
     identity_.cluster = options_.cluster;
     identity_.server = options_.server;
     identity_.format_version = kStoreFormatVersion;
-    return WriteIdentity(directory, identity_);
+    return WriteIdentity(directory, identity_, env_);
   }
   CAIRN_ASSIGN_OR_RETURN(identity_, ReadIdentity(directory));
   if (options_.cluster && identity_.cluster && identity_.cluster != options_.cluster) {
@@ -174,7 +174,7 @@ Status LogChunkStore::UpdateState(const std::function<void(DiskState*)>& change)
   std::lock_guard lock(state_mu_);
   DiskState next = disk_state_;
   change(&next);
-  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, next));
+  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, next, env_));
   disk_state_ = next;
   return Status::Ok();
 }
@@ -220,7 +220,7 @@ Status LogChunkStore::SetIdentity(Uuid cluster, Uuid server_uuid, ServerId serve
   next.cluster = cluster;
   next.server_uuid = server_uuid;
   next.server = server;
-  CAIRN_RETURN_IF_ERROR(WriteIdentity(options_.directory, next));
+  CAIRN_RETURN_IF_ERROR(WriteIdentity(options_.directory, next, env_));
   identity_ = next;
   return Status::Ok();
 }

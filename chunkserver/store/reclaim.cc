@@ -70,7 +70,7 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     given_back += allocated;
     removed = true;
   }
-  if (removed) CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
+  if (removed) CAIRN_RETURN_IF_ERROR(log_->SyncDirectory(SyncPoint::kSegmentsRemoved));
   for (const auto& [number, ranges] : holes) {
     CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
     CAIRN_ASSIGN_OR_RETURN(const uint64_t before, BytesOnDisk(*file));

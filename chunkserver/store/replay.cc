@@ -70,9 +70,9 @@ Status LogChunkStore::Replay(Stop stop) {
     }
   }
   if (end.segment != 0 && end.offset == 0) {
-    // Not even the header of the last segment reached the disk: nothing can be in it.
+    // Not even the header of the last segment reached the disk: nothing can be in it. The next segment that is begun, in
+    // StartAppending, makes that durable with its own name.
     CAIRN_RETURN_IF_ERROR(log_->Remove(end.segment));
-    CAIRN_RETURN_IF_ERROR(log_->SyncDirectory());
     end = {};
   }
   const uint32_t newest = index_->live_bytes().empty() ? 0 : index_->live_bytes().rbegin()->first;

@@ -70,14 +70,9 @@ Result<std::shared_ptr<SegmentFile>> SegmentLog::File(uint32_t number) const {
   return file;
 }
 
-Status SegmentLog::SyncDirectory() {
-  const int fd = open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "open directory " + options_.directory);
-  const int failed = fsync(fd);
-  const int error = errno;
-  close(fd);
-  if (failed != 0)
-    return options_.health->Fail(ErrnoStatus(error, "fsync of directory " + options_.directory));
+Status SegmentLog::SyncDirectory(SyncPoint point) {
+  if (options_.env->SyncDirectory(options_.directory, point) != 0)
+    return options_.health->Fail(ErrnoStatus(errno, "fsync of directory " + options_.directory));
   return Status::Ok();
 }
 
@@ -89,7 +84,7 @@ Status SegmentLog::StartAppending(LogPosition end, uint32_t after) {
       return ErrnoStatus(errno, "cut the torn end off " + file->path());
     }
     // Records read back after a crash of the process may still be only in memory.
-    if (options_.env->Fdatasync(file->fd()) != 0) {
+    if (options_.env->SyncFile(file->fd(), SyncPoint::kRecordsReadBack) != 0) {
       return options_.health->Fail(ErrnoStatus(errno, "fdatasync of " + file->path()));
     }
     CAIRN_RETURN_IF_ERROR(writer_.Start(file, end.offset));
@@ -113,7 +108,7 @@ Status SegmentLog::StartSegment(uint32_t number) {
   const RecordSize size = SizeOf(record);
   Status written = writer_.Start(file, 0);
   if (written.ok()) written = writer_.Append(0, size, EncodeHead(record, {number, 0}), {});
-  if (written.ok()) written = SyncDirectory();
+  if (written.ok()) written = SyncDirectory(SyncPoint::kSegmentName);
   if (!written.ok()) {
     unlink(file->path().c_str());
     // What was written before stays the end of the log.
@@ -209,7 +204,7 @@ Status SegmentLog::SyncTo(LogPosition want) {
     sync_target_ = target;
     lock.unlock();
     CAIRN_CHECK(file->number() == target.segment);
-    const int failed = options_.env->Fdatasync(file->fd());
+    const int failed = options_.env->SyncFile(file->fd(), SyncPoint::kRecords);
     const int error = errno;
     lock.lock();
     syncing_ = false;

@@ -74,7 +74,7 @@ class SegmentLog {
   Result<uint64_t> Punch(uint32_t number, uint64_t begin, uint64_t end);
   Status Remove(uint32_t number);
   // After Remove: the removal survives a loss of power.
-  Status SyncDirectory();
+  Status SyncDirectory(SyncPoint point);
 
  private:
   explicit SegmentLog(const SegmentLogOptions& options) : options_(options), writer_(options.env) {}

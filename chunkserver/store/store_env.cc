@@ -1,5 +1,6 @@
 #include "chunkserver/store/store_env.h"
 
+#include <fcntl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -41,6 +42,16 @@ ssize_t SystemStoreEnv::Pwritev(int fd, const iovec* parts, int count, int64_t o
   return pwritev(fd, parts, count, offset);
 }
 
-int SystemStoreEnv::Fdatasync(int fd) { return fdatasync(fd); }
+int SystemStoreEnv::SyncFile(int fd, SyncPoint) { return fdatasync(fd); }
+
+int SystemStoreEnv::SyncDirectory(const std::string& directory, SyncPoint) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const int result = fsync(fd);
+  const int error = errno;
+  close(fd);
+  errno = error;
+  return result;
+}
 
 }  // namespace cairn::chunkserver

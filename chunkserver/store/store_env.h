@@ -14,6 +14,19 @@
 
 namespace cairn::chunkserver {
 
+// Every place where the store makes something durable. tests/store/store_power_test.cc has for each what a loss of power would take
+// without it; one that nothing needs does not belong here.
+enum class SyncPoint : uint8_t {
+  kDirectoryName,    // a directory that was made, in the one above
+  kSmallFile,        // IDENTITY or STATE, before it takes the place of the one before
+  kSmallFileName,    // and that it did
+  kSegmentName,      // a new segment, in its directory
+  kRecords,          // what was appended: everything that is answered as flushed
+  kRecordsReadBack,  // what a start found behind the last sync, which from then on counts as synced
+  kSegmentsRemoved,  // emptied segments: later ones no longer repeat what would contradict them
+  kCount,
+};
+
 struct FileSystemSpace {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;  // available to an ordinary user
@@ -27,9 +40,10 @@ class StoreEnv {
   // Seconds since 1970-01-01 UTC: only for ending quarantines.
   virtual uint64_t WallSeconds() const = 0;
   virtual Result<FileSystemSpace> Space(const std::string& directory) const = 0;
-  // As pwritev(2) and fdatasync(2): -1 and errno on failure.
+  // As pwritev(2), fdatasync(2), and fsync(2) of a directory: -1 and errno on failure.
   virtual ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) = 0;
-  virtual int Fdatasync(int fd) = 0;
+  virtual int SyncFile(int fd, SyncPoint point) = 0;
+  virtual int SyncDirectory(const std::string& directory, SyncPoint point) = 0;
 
   static StoreEnv* System();
 };
@@ -41,7 +55,8 @@ class SystemStoreEnv : public StoreEnv {
   uint64_t WallSeconds() const override;
   Result<FileSystemSpace> Space(const std::string& directory) const override;
   ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) override;
-  int Fdatasync(int fd) override;
+  int SyncFile(int fd, SyncPoint point) override;
+  int SyncDirectory(const std::string& directory, SyncPoint point) override;
 };
 
 }  // namespace cairn::chunkserver

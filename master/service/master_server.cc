@@ -137,6 +137,7 @@ struct MasterServer::State {
     while (!stopping) {
       sync_wake.wait_for(lock, std::chrono::milliseconds(period_ms),
                          [&] { return stopping.load() || sync_wanted; });
+      if (stopping) return;  // the end is synced by Stop, when nothing is committed any more
       sync_wanted = false;
       const uint64_t committed = core->committed_index();
       if (committed <= core->durable_index()) continue;

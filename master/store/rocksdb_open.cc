@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/durable_files.h"
 #include "master/store/log_files.h"
 #include "master/store/rocksdb_internal.h"
 
@@ -131,8 +132,8 @@ Result<DirectoryState> InspectDirectory(const RocksdbStoreOptions& options) {
       return Status(StatusCode::kFailedPrecondition,
                     "no metadata store: " + options.directory + " does not exist");
     }
-    fs::create_directories(directory, error);
-    if (error) return ErrnoStatus(error.value(), "create the metadata directory " + options.directory);
+    const Status made = MakeDirectoriesDurably(options.directory);
+    if (!made.ok()) return made.WithContext("create the metadata directory");
     return DirectoryState::kNew;
   }
   if (error) return ErrnoStatus(error.value(), "look at the metadata directory " + options.directory);

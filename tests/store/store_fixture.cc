@@ -51,7 +51,8 @@ ssize_t TestEnv::Pwritev(int fd, const iovec* parts, int count, int64_t offset) 
   return total;
 }
 
-int TestEnv::Fdatasync(int fd) {
+int TestEnv::SyncFile(int fd, SyncPoint point) {
+  if (point == SyncPoint::kSmallFile) return SystemStoreEnv::SyncFile(fd, point);
   ++syncs;
   if (const int error = sync_error.exchange(0); error != 0) {
     errno = error;
@@ -59,7 +60,7 @@ int TestEnv::Fdatasync(int fd) {
   }
   const std::string path = fs::read_symlink("/proc/self/fd/" + std::to_string(fd)).string();
   std::string content = ReadFile(path);  // what is written later need not be covered
-  const int result = SystemStoreEnv::Fdatasync(fd);
+  const int result = SystemStoreEnv::SyncFile(fd, point);
   std::lock_guard lock(mu_);
   synced_[path] = std::move(content);
   return result;

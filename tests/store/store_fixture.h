@@ -26,7 +26,7 @@ class TestEnv final : public SystemStoreEnv {
   uint64_t WallSeconds() const override { return wall_seconds; }
   Result<FileSystemSpace> Space(const std::string& directory) const override;
   ssize_t Pwritev(int fd, const iovec* parts, int count, int64_t offset) override;
-  int Fdatasync(int fd) override;
+  int SyncFile(int fd, SyncPoint point) override;
   // Size and contents of the segment file as of its last data sync.
   uint64_t SyncedSize(const std::filesystem::path& path);
   std::string SyncedContent(const std::filesystem::path& path);
