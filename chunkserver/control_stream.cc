@@ -306,6 +306,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     proto::Heartbeat* heartbeat = message.mutable_heartbeat();
     heartbeat->set_number(number);
     heartbeat->set_load(callbacks_.load());
+    if (callbacks_.traffic) *heartbeat->mutable_traffic() = callbacks_.traffic();
     heartbeat->set_wall_nanos(clock_->WallNanos());
     for (const DiskStatus& disk : disks_->States()) ToProto(disk, heartbeat->add_disks());
     return message;

@@ -18,6 +18,7 @@
 #include "chunkserver/disk_set.h"
 #include "chunkserver/server_identity.h"
 #include "common/clock.h"
+#include "proto/cairn/cluster.pb.h"
 
 namespace cairn::chunkserver {
 
@@ -43,6 +44,7 @@ class ControlStream {
     // start.
     std::function<void(const Status&)> refused;
     std::function<uint32_t()> load;  // 0..1000
+    std::function<proto::Traffic()> traffic;  // may be null
   };
 
   ControlStream(DiskSet* disks, ServerIdentity* identity, CommandExecutor* executor, const Clock* clock,

@@ -26,4 +26,19 @@ void DataMetrics::Served(wire::MessageType type, int64_t nanos, uint64_t bytes) 
   if (bytes > 0 && kinds_[index].bytes != nullptr) kinds_[index].bytes->Add(bytes);
 }
 
+proto::Traffic DataMetrics::Traffic() const {
+  const auto& read = kinds_[static_cast<size_t>(wire::MessageType::kRead)];
+  const auto& mutate = kinds_[static_cast<size_t>(wire::MessageType::kMutate)];
+  const metrics::LatencyHistogram::Sums reads = read.latency->Read();
+  const metrics::LatencyHistogram::Sums writes = mutate.latency->Read();
+  proto::Traffic traffic;
+  traffic.set_reads(reads.count);
+  traffic.set_read_bytes(read.bytes->Value());
+  traffic.set_read_nanos(static_cast<uint64_t>(reads.seconds * 1e9));
+  traffic.set_writes(writes.count);
+  traffic.set_written_bytes(mutate.bytes->Value());
+  traffic.set_write_nanos(static_cast<uint64_t>(writes.seconds * 1e9));
+  return traffic;
+}
+
 }  // namespace cairn::chunkserver

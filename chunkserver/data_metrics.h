@@ -7,6 +7,7 @@
 
 #include "common/metrics/metrics.h"
 #include "common/wire/frame.h"
+#include "proto/cairn/cluster.pb.h"
 
 namespace cairn::chunkserver {
 
@@ -14,6 +15,8 @@ class DataMetrics {
  public:
   explicit DataMetrics(metrics::Registry& registry);
   void Served(wire::MessageType type, int64_t nanos, uint64_t bytes);
+  // Reads and mutations so far, for the heartbeat.
+  proto::Traffic Traffic() const;
 
  private:
   static constexpr size_t kKinds = static_cast<size_t>(wire::MessageType::kMutateStaged) + 1;

@@ -260,7 +260,7 @@ int Main(int argc, char** argv) {
 
   metrics::Registry registry;
   DataMetrics data_metrics(registry);
-  if (!flags.metrics.address.empty()) options.data.metrics = &data_metrics;
+  options.data.metrics = &data_metrics;  // heartbeats tell the master, whoever scrapes or not
   std::atomic<bool> was_refused{false};
   Result<std::unique_ptr<ChunkServer>> server =
       ChunkServer::Start(options, *std::move(disks), [&](const Status& why) {

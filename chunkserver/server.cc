@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "chunkserver/data_metrics.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/net/data_client.h"
@@ -136,7 +137,10 @@ class ChunkServer::Impl {
                                    peers_->SetCluster(cluster);
                                    staging_peers_->SetCluster(cluster);
                                  },
-                                 std::move(refused), [this] { return Load(); }});
+                                 std::move(refused), [this] { return Load(); },
+                                 options_.data.metrics == nullptr
+                                     ? std::function<proto::Traffic()>()
+                                     : [metrics = options_.data.metrics] { return metrics->Traffic(); }});
     {
       std::lock_guard lock(mu_);
       control_ = stream;

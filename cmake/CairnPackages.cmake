@@ -35,7 +35,7 @@ install(FILES ${units}/master.conf ${units}/chunkserver.conf DESTINATION /etc/ca
 install(FILES ${units}/mnt-cairn.mount DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-client/examples COMPONENT client)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/scripts/monitoring/ DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-server/examples COMPONENT server)
 install(PROGRAMS ${CMAKE_SOURCE_DIR}/scripts/mount.fuse.cairn DESTINATION /sbin COMPONENT client)
-install(FILES README.md docs/operations.md docs/architecture.md docs/protocol.md docs/formats.md
+install(FILES README.md docs/operations.md docs/console.md docs/architecture.md docs/protocol.md docs/formats.md
         DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn COMPONENT common)
 foreach(component server client common)
   install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/cairn-${component} COMPONENT ${component} RENAME copyright)

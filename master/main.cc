@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "common/admin_token.h"
 #include "common/command_pages.h"
 #include "common/daemon.h"
 #include "common/log.h"
@@ -22,6 +23,7 @@ struct Flags {
   std::string advertise;
   std::string address_file;
   std::string restore;
+  std::string admin_token_file;
   std::string metadata_sync = "periodic";
   uint64_t cache_mib = 64;
   uint64_t min_free_mib = 256;
@@ -51,6 +53,16 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--metrics-address", flags->server.metrics.address,
                   "Serve Prometheus metrics at http://host:port/metrics; default: not at all")
       ->check(CheckAddress);
+  app->add_option("--console", flags->server.console.address,
+                  "Serve the web console at http://host:port/ (usually 127.0.0.1:9480); default: not at all")
+      ->check(CheckAddress);
+  app->add_flag("--console-remote", flags->server.console.remote,
+                "Let other machines reach the console, unencrypted; reading needs the administrator's token, too");
+  app->add_option("--console-host", flags->server.console.hosts,
+                  "A further name by which browsers reach the console (repeatable); addresses need none");
+  app->add_option("--console-url-file", flags->server.console.url_file, "Write the console's URL to this file");
+  app->add_option("--admin-token-file", flags->admin_token_file,
+                  "Token of administrators, made (mode 0600) when it is missing; default: admin-token in the data directory");
   app->add_option("--address-file", flags->address_file,
                   "Write the actual host:port to this file once listening");
   app->add_option("--metadata-sync", flags->metadata_sync,
@@ -174,6 +186,11 @@ int Run(Flags& flags) {
   store_options.cache_bytes = flags.cache_mib << 20;
   auto store = cairn::master::OpenRocksdbStore(store_options);
   if (!store.ok()) return Fail(store.status());
+
+  const std::string token_file = flags.admin_token_file.empty() ? flags.data + "/admin-token" : flags.admin_token_file;
+  const auto token = cairn::LoadOrMakeAdminToken(token_file);
+  if (!token.ok()) return Fail(token.status());
+  flags.server.admin_token = *token;
 
   flags.server.core.metadata_sync_always = flags.metadata_sync == "always";
   flags.server.core.min_free_bytes = flags.min_free_mib << 20;

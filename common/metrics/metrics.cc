@@ -141,6 +141,20 @@ Registry::Handle::~Handle() {
   registry_.sources.erase(id_);
 }
 
+LatencyHistogram::Sums Registry::Sums(const std::string& name) const {
+  LatencyHistogram::Sums all;
+  const std::lock_guard lock(impl_->mu);
+  const auto family = impl_->histograms.find(name);
+  if (family == impl_->histograms.end()) return all;
+  for (const auto& [labels, histogram] : family->second.metrics) {
+    const LatencyHistogram::Sums one = histogram->Read();
+    for (size_t i = 0; i < LatencyHistogram::kBuckets; ++i) all.counts[i] += one.counts[i];
+    all.count += one.count;
+    all.seconds += one.seconds;
+  }
+  return all;
+}
+
 std::string Registry::Text() const {
   std::map<std::string, prometheus::MetricFamily> families;
   const auto family = [&families](const std::string& name, const std::string& help,

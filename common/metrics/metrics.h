@@ -89,6 +89,8 @@ class Registry {
   [[nodiscard]] std::unique_ptr<Handle> AddGauge(const std::string& name, const std::string& help, Read read);
   [[nodiscard]] std::unique_ptr<Handle> AddTotal(const std::string& name, const std::string& help, Read read);
 
+  // All histograms of a name together, whatever their labels.
+  LatencyHistogram::Sums Sums(const std::string& name) const;
   // Prometheus' text format, version 0.0.4.
   std::string Text() const;
 

@@ -163,6 +163,7 @@ void ServerRegistry::Heartbeat(ServerInfo& server, const proto::Heartbeat& heart
                                int64_t wall_ns) {
   server.heard_ns = now_ns;
   server.load = heartbeat.load();
+  server.traffic = heartbeat.traffic();
   if (heartbeat.wall_nanos() != 0) server.clock_skew_ns = heartbeat.wall_nanos() - wall_ns;
   if (heartbeat.disks_size() > 0) server.disks.assign(heartbeat.disks().begin(), heartbeat.disks().end());
 }

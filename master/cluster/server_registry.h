@@ -44,6 +44,7 @@ struct ServerInfo {
   int64_t heard_ns = 0;       // last registration or heartbeat
   int64_t clock_skew_ns = 0;  // its wall clock minus ours, at the last heartbeat
   uint32_t load = 0;          // 0..1000
+  proto::Traffic traffic;     // at the last heartbeat
   std::vector<proto::DiskInfo> disks;
   std::shared_ptr<ServerChannel> channel;
   // What an administrator decided (recorded).

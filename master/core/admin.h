@@ -32,4 +32,7 @@ void ExplainChunk(Core& core, const proto::ExplainChunkRequest& request,
 void AcceptLoss(Core& core, const proto::AcceptLossRequest& request,
                 std::function<void(proto::AcceptLossResponse)> done);
 
+// Attributes, policy and a page of a directory out of a snapshot; from any thread.
+Status BrowseSnapshot(const MetaReader& reader, const proto::BrowseRequest& request, proto::BrowseResponse* response);
+
 }  // namespace cairn::master

@@ -57,6 +57,7 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
   status->set_last_heartbeat_ms(static_cast<uint64_t>(
       (core.now() - (server.up ? server.heard_ns : server.down_since_ns)) / kNanosPerMilli));
   status->set_load(server.load);
+  *status->mutable_traffic() = server.traffic;
   status->set_clock_skew_ms(server.clock_skew_ns / kNanosPerMilli);
   status->set_server_uuid(server.uuid);
   for (const proto::DiskInfo& disk : server.disks) {

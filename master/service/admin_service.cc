@@ -18,6 +18,7 @@
 #include "master/service/services.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/fsck.h"
+#include "master/state/queries.h"
 #include "master/state/state_machine.h"
 // The generated services hide methods of their own bases.
 #pragma GCC diagnostic push
@@ -246,6 +247,24 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
           });
       if (!taken) finish(Busy());
     });
+  }
+
+  grpc::ServerUnaryReactor* Browse(grpc::CallbackServerContext* context, const proto::BrowseRequest* request,
+                                   proto::BrowseResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    const bool taken = worker_.Post([this, request, response, reactor] {
+      const cairn::Status status = BrowseSnapshot(*core_->store().Snapshot(), *request, response);
+      *response->mutable_status() = ToProto(status);
+      if (!status.ok()) return reactor->Finish(grpc::Status::OK);
+      const bool posted = core_->Post([response, reactor](Core& core) {
+        if (const auto refusal = core.RefusalOf(InodeId(response->attr().inode())))
+          response->set_last_refusal(ReadableName(*refusal));
+        reactor->Finish(grpc::Status::OK);
+      });
+      if (!posted) reactor->Finish(Busy());
+    });
+    if (!taken) reactor->Finish(Busy());
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* Events(grpc::CallbackServerContext* context, const proto::EventsRequest* request,

@@ -45,6 +45,7 @@ struct MasterServer::State {
   std::unique_ptr<ServicePort> port;
   std::unique_ptr<StatusMetrics> status_metrics;
   std::unique_ptr<metrics::Endpoint> endpoint;
+  std::unique_ptr<console::Console> console;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::atomic<bool> round_due{false};
   // Of the core's thread:
@@ -168,7 +169,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.store = std::move(store);
   state.on_failure = std::move(on_failure);
   CoreOptions core_options = options.core;
-  if (!options.metrics.address.empty()) core_options.metrics = &state.registry;
+  if (!options.metrics.address.empty() || !options.console.address.empty()) core_options.metrics = &state.registry;
   state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());
   state.cluster_id = state.core->cluster_id();
@@ -198,18 +199,24 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
       std::thread([&state, period_ms = options.core.metadata_sync_ms] { state.RunSync(period_ms); });
   state.status_metrics = std::make_unique<StatusMetrics>(state.registry, state.core.get());
   CAIRN_ASSIGN_OR_RETURN(state.endpoint, metrics::Endpoint::Start(options.metrics, state.registry));
+  CAIRN_ASSIGN_OR_RETURN(state.console,
+                         console::Console::Start(options.console, options.admin_token, state.cluster_id,
+                                                 state.server->InProcessChannel(grpc::ChannelArguments()),
+                                                 state.registry, clock));
   return master;
 }
 
 MasterServer::~MasterServer() { Stop(); }
 
 int MasterServer::port() const { return state_->port->port(); }
+int MasterServer::console_port() const { return state_->console == nullptr ? 0 : state_->console->port(); }
 const std::string& MasterServer::cluster_id() const { return state_->cluster_id; }
 
 void MasterServer::Stop() {
   State& state = *state_;
   if (state.stopped) return;
   state.stopped = true;
+  state.console.reset();
   state.endpoint.reset();
   state.status_metrics.reset();
   if (state.port != nullptr) state.port->Stop();

@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/metrics/endpoint.h"
 #include "common/status.h"
+#include "master/console/console.h"
 #include "master/core/options.h"
 #include "master/store/meta_store.h"
 
@@ -19,6 +20,8 @@ struct MasterServerOptions {
   CoreOptions core;
   std::string listen = "127.0.0.1:9400";  // port 0: any free one
   metrics::EndpointOptions metrics;
+  console::ConsoleOptions console;
+  std::string admin_token;  // the console asks for it before it changes anything; empty: there is no console
 };
 
 class MasterServer {
@@ -34,6 +37,7 @@ class MasterServer {
   MasterServer& operator=(const MasterServer&) = delete;
 
   int port() const;
+  int console_port() const;  // 0: there is no console
   const std::string& cluster_id() const;
   // Ends streams, commits what is in the round, syncs the log, closes the store. Repeats do no harm.
   void Stop();

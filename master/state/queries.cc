@@ -231,7 +231,8 @@ size_t Utf8Length(std::string_view text) {
   return overlong || beyond ? 0 : length;
 }
 
-// A name may be any bytes, but paths travel in text fields: what is not UTF-8 becomes \ooo.
+}  // namespace
+
 std::string ReadableName(std::string_view name) {
   std::string text;
   while (!name.empty()) {
@@ -248,8 +249,6 @@ std::string ReadableName(std::string_view name) {
   }
   return text;
 }
-
-}  // namespace
 
 std::string PathOf(const MetaReader& reader, InodeId inode) {
   std::vector<std::string> names;

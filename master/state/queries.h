@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/ids.h"
@@ -50,6 +51,9 @@ Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode);
 // One of the inode's names, from the root, for people: "/a/b"; bytes that are not UTF-8 appear as \ooo. An orphan gives
 // "(deleted inode 7)".
 std::string PathOf(const MetaReader& reader, InodeId inode);
+
+// A name may be any bytes, but paths travel in text fields: what is not UTF-8 becomes \ooo.
+std::string ReadableName(std::string_view name);
 
 struct NamespaceCounters {
   uint64_t inodes = 0;    // with orphans
