@@ -16,7 +16,11 @@ constexpr int64_t kRetryNanos = 5 * kNanosPerSecond;
 }  // namespace
 
 void Erasure::Add(ChunkId chunk, uint64_t log_index) {
-  if (queue_.contains(chunk)) return;
+  if (const auto queued = queue_.find(chunk); queued != queue_.end()) {
+    // Whoever reports it now may have been down when the commands under way were sent: another round.
+    if (queued->second.running > 0) queued->second.failed = true;
+    return;
+  }
   if (queue_.size() >= kCapacity) {
     overflow_ = true;
     return;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 
 #include "common/log.h"
 #include "common/wire/frame.h"
@@ -58,6 +59,21 @@ void KeepPresentLeases(Core& core, SessionId session, proto::Reply* reply) {
     }
   }
   *reply->mutable_leases() = kept.leases();
+}
+
+// A client that gave a write lease back (or lowered it) to the master before, and whose answer was lost, holds it on record
+// still. It must not be granted the same lease again: its epoch has mutations of the client's that the record knows nothing
+// of, and new ones under the same numbers would be taken for repeats. The client repeats its answer when it is asked.
+void RecallUnclaimed(Core& core, const Session& session, const proto::Hello& hello) {
+  std::map<InodeId, LeaseMode> claimed;
+  for (const proto::LeaseClaim& claim : hello.claims())
+    claimed[InodeId(claim.inode())] = claim.mode() == proto::LEASE_WRITE ? LeaseMode::kWrite : LeaseMode::kRead;
+  for (InodeId inode : core.leases().WriteLeases(session.id)) {
+    const auto found = claimed.find(inode);
+    const LeaseMode leave = found == claimed.end() ? LeaseMode::kNone : found->second;
+    // Told with everything that is still to be given back, after the answer to the Hello.
+    if (leave != LeaseMode::kWrite) (void)core.leases().RecallOne(inode, session.id, leave, false, core.now());
+  }
 }
 
 }  // namespace
@@ -247,8 +263,9 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
     }
     if (!accepted) reply->add_rejected_claims(inode.value());
   }
-  // Read leases that the client does not claim any more. Unclaimed write leases stay: their grant may be in a
-  // reply that is still to be repeated; a client that does not know one says so when it is recalled.
+  // Read leases that the client does not claim any more. Unclaimed write leases stay until their return: their grant may be
+  // in a reply that is still to be repeated; a client that does not know one says so when it is recalled.
+  if (after_restart) RecallUnclaimed(core, session, hello);
   std::sort(claimed.begin(), claimed.end());
   for (InodeId inode : core.leases().ReadLeases(session.id)) {
     if (std::binary_search(claimed.begin(), claimed.end(), inode)) continue;

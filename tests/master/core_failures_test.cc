@@ -217,6 +217,83 @@ TEST_F(CoreFailuresTest, AfterARestartSessionsComeBackWithTheirLeases) {
   ASSERT_EQ(b->recalls.size(), 1u) << "its lease on the directory was honoured";
 }
 
+// Found by the simulator of the whole service: the client had flushed, sealed and given the lease back, but its answer met no
+// master. Granted again under the same number, its next writes repeated the numbers of those before, and replicas confirmed
+// them as duplicates without storing them.
+TEST_F(CoreFailuresTest, AfterARestartAWriteLeaseThatItsHolderDoesNotClaimIsAskedBackBeforeItIsGrantedAgain) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  const uint64_t lease = created.leases(0).number();
+  const uint64_t session = a_->session;
+  b_->Goodbye();
+  h_.Write(layout, 3, 300);
+  const proto::InodeCommit given_back = h_.SealCommit(inode, lease, layout, 3, 300, proto::LEASE_NONE);
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  auto a = h_.NewClient();
+  a->next_number = 100;
+  a->answer_recalls = false;
+  a->Hello(session);
+  const uint64_t wants = a->SendLease(inode, proto::LEASE_WRITE, 0, 1);
+  h_.Advance(500);
+  EXPECT_FALSE(a->HasReply(wants)) << "the lease that was given back must not come again";
+  ASSERT_EQ(a->recalls.size(), 1u);
+  EXPECT_EQ(a->recalls[0].number(), lease);
+  a->AnswerRecall(a->recalls[0], &given_back);
+  const proto::Reply again = a->Wait(wants);
+  ASSERT_EQ(CodeOf(again), StatusCode::kOk) << again.status().message();
+  EXPECT_GT(again.leases(0).number(), lease);
+  EXPECT_EQ(again.layout().chunks(0).base().seq(), 3u) << "on what was sealed";
+  EXPECT_EQ(again.layout().attr().size(), 300u);
+}
+
+TEST_F(CoreFailuresTest, AfterARestartALoweredWriteLeaseIsAskedForItsSealBeforeItIsRaisedAgain) {
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  const proto::ChunkLayout layout = created.entry().layout(0);
+  const uint64_t lease = created.leases(0).number();
+  const uint64_t session = a_->session;
+  b_->Goodbye();
+  h_.Write(layout, 2, 200);
+  const proto::InodeCommit lowered = h_.SealCommit(inode, lease, layout, 2, 200, proto::LEASE_READ);
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  auto a = h_.NewClient();
+  a->next_number = 100;
+  a->answer_recalls = false;
+  proto::LeaseClaim claim;
+  claim.set_inode(inode);
+  claim.set_mode(proto::LEASE_READ);
+  claim.set_number(lease);
+  a->Hello(session, {claim});
+  ASSERT_EQ(a->recalls.size(), 1u);
+  EXPECT_EQ(a->recalls[0].keep(), proto::LEASE_READ);
+  a->AnswerRecall(a->recalls[0], &lowered);
+  const proto::Reply again = a->Wait(a->SendLease(inode, proto::LEASE_WRITE, 0, 1));
+  ASSERT_EQ(CodeOf(again), StatusCode::kOk) << again.status().message();
+  EXPECT_GT(again.leases(0).number(), lease);
+  EXPECT_EQ(again.layout().chunks(0).base().seq(), 2u);
+}
+
+// Found by the simulator of the whole service: the report of a server that had been down came while the others had not
+// answered yet, and was forgotten with their answers. Its copy stayed until it registered again.
+TEST_F(CoreFailuresTest, ADeletedChunkIsErasedAlsoFromAServerThatComesBackWhileOthersAreBeingErased) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const ChunkId chunk(layout.chunk());
+  ASSERT_EQ(CodeOf(a_->Unlink(kRoot, "f")), StatusCode::kOk);
+  h_.server(1).mute = true;
+  h_.StopServer(3);
+  h_.Advance(2'500);
+  EXPECT_EQ(h_.replicas(2).Find(chunk), nullptr);
+  h_.StartServer(3);
+  EXPECT_NE(h_.replicas(3).Find(chunk), nullptr);
+  h_.server(1).AnswerHeld();
+  h_.Advance(6'000);
+  EXPECT_EQ(h_.replicas(3).Find(chunk), nullptr);
+  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), chunk));
+}
+
 TEST_F(CoreFailuresTest, AfterARestartTheMissingWriterIsRecoveredAtTheEndOfGrace) {
   const proto::Reply created = a_->Create(kRoot, "f");
   const uint64_t inode = created.entry().attr().inode();

@@ -24,7 +24,10 @@ void Checker::OnChunk(ChunkId chunk, const replication::Configuration& config) {
 
 bool Checker::IsDeleted(ChunkId chunk) const { return chunks_.at(chunk).deleted; }
 
-bool Checker::HasForgotten(const Chunk& chunk, ServerId server, const Content& content) {
+bool Checker::HasForgotten(ChunkId id, ServerId server, const Content& content) const {
+  const Replica* replica = disks_.Find(server, id, false);
+  if (replica != nullptr && IsPrefix(content, replica->content)) return false;  // it got this much back
+  const Chunk& chunk = chunks_.at(id);
   const auto found = chunk.forgotten.find(server);
   return found != chunk.forgotten.end() &&
          std::any_of(found->second.begin(), found->second.end(),
@@ -38,6 +41,8 @@ void Checker::OnReplicaChanged(ServerId server, ChunkId chunk, const Replica* be
   if (const auto forgot = each.forgotten.find(server); forgot != each.forgotten.end()) {
     std::erase_if(forgot->second, [after](const Content& held) { return IsPrefix(held, after->content); });
   }
+  // Who got everything back is excused no longer: what is lost from now on is another loss.
+  if (IsPrefix(each.committed, after->content) && !each.given_up.contains(server)) each.excused.erase(server);
   const Stamp stamp = after->state.accepted;
   const auto [at, fresh] = each.at.try_emplace(stamp, after->content);
   if (!fresh && at->second != after->content) {
@@ -75,6 +80,11 @@ void Checker::OnMutationApplied(ChunkId chunk, Epoch epoch, NodeId writer) {
   }
 }
 
+void Checker::OnDeclaredLost(ServerId server) {
+  OnMemoryLoss(server);
+  for (auto& [chunk, each] : chunks_) each.given_up.insert(server);
+}
+
 void Checker::OnMemoryLoss(ServerId server) {
   for (auto& [chunk, each] : chunks_) {
     each.dirty = true;
@@ -97,7 +107,7 @@ void Checker::OnAcknowledged(ChunkId chunk, const replication::Configuration& co
   for (ServerId member : config.members) {
     if (applied == each.applied.end() || !applied->second.servers.contains(member)) continue;
     confirmed.insert(member);
-    if (HasForgotten(each, member, applied->second.content)) forgot.insert(member);
+    if (HasForgotten(chunk, member, applied->second.content)) forgot.insert(member);
   }
   if (confirmed.size() < config.write_quorum || applied->second.content.size() != seq) {
     return Fail(chunk, "promise 1: mutation " + std::to_string(seq) +
@@ -112,6 +122,7 @@ void Checker::OnAcknowledged(ChunkId chunk, const replication::Configuration& co
   }
   each.committed = now;
   each.excused = std::move(forgot);
+  each.given_up.clear();
   each.dirty = true;
 }
 
@@ -190,8 +201,9 @@ void Checker::OnActivated(ChunkId chunk, const replication::Configuration& confi
   each.config = config;
   each.record_forgotten = false;
   each.excused.clear();
+  each.given_up.clear();
   for (ServerId member : config.members) {
-    if (HasForgotten(each, member, base)) each.excused.insert(member);
+    if (HasForgotten(chunk, member, base)) each.excused.insert(member);
   }
   each.dirty = true;
 }
@@ -203,7 +215,7 @@ void Checker::OnMoved(ChunkId chunk, const replication::Configuration& config, S
   for (ServerId member : config.members) {
     const Replica* replica = disks_.Find(member, chunk, false);
     const bool holds = replica != nullptr && IsPrefix(base->second, replica->content);
-    if (holds || HasForgotten(each, member, base->second)) continue;
+    if (holds || HasForgotten(chunk, member, base->second)) continue;
     return Fail(chunk, "promise 6: a move to " + ToString(stamp) + " is activated, but " + ToString(member) +
                            " has no copy yet");
   }

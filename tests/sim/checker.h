@@ -50,17 +50,30 @@ class DiskView {
   virtual const Replica* Find(ServerId server, ChunkId chunk, bool on_disk) const = 0;
 };
 
-class Checker {
+// Told of everything that happens on the disks.
+class ReplicaObserver {
+ public:
+  virtual ~ReplicaObserver() = default;
+  // before, after: null for none.
+  virtual void OnReplicaChanged(ServerId server, ChunkId chunk, const Replica* before, const Replica* after) = 0;
+  virtual void OnMutationApplied(ChunkId chunk, Epoch epoch, NodeId writer) = 0;
+  // Before a server forgets: who held what.
+  virtual void OnMemoryLoss(ServerId server) = 0;
+};
+
+class Checker final : public ReplicaObserver {
  public:
   Checker(World* world, const DiskView* disks) : world_(*world), disks_(*disks) {}
 
   void OnChunk(ChunkId chunk, const replication::Configuration& config);
 
   // Disk events.
-  void OnReplicaChanged(ServerId server, ChunkId chunk, const Replica* before, const Replica* after);
-  void OnMutationApplied(ChunkId chunk, Epoch epoch, NodeId writer);
-  // Before a server forgets, or when an operator declares it lost: who held what.
-  void OnMemoryLoss(ServerId server);
+  void OnReplicaChanged(ServerId server, ChunkId chunk, const Replica* before, const Replica* after) override;
+  void OnMutationApplied(ChunkId chunk, Epoch epoch, NodeId writer) override;
+  void OnMemoryLoss(ServerId server) override;
+  // An operator declares it lost. What it holds may be given up from now on, also if it comes back before that is
+  // activated: members may have begun the epoch without it, and their stamps are higher.
+  void OnDeclaredLost(ServerId server);
 
   // What applications are told.
   void OnAcknowledged(ChunkId chunk, const replication::Configuration& config, uint64_t seq, uint64_t token);
@@ -110,6 +123,7 @@ class Checker {
     Content committed;
     Content fsynced;
     std::set<ServerId> excused;
+    std::set<ServerId> given_up;  // of those, declared lost: coming back ends the excuse of the others only
     // What a server held when it lost its memory, each time, and has not got back since.
     std::map<ServerId, std::vector<Content>> forgotten;
     uint64_t losses = 0;
@@ -124,7 +138,7 @@ class Checker {
   };
 
   // Whether `server` held `content` when it lost its memory, and did not get it back.
-  static bool HasForgotten(const Chunk& chunk, ServerId server, const Content& content);
+  bool HasForgotten(ChunkId id, ServerId server, const Content& content) const;
   // Whether losing what `content` lacks is excused by a loss of power of the master; counts it.
   bool ExcusedByMaster(ChunkId chunk, const Content& content);
   void Fail(ChunkId chunk, const std::string& why);

@@ -91,7 +91,7 @@ void Master::DeclareLost(ServerId server) {
   world_.Trace("an operator declares " + ToString(server) + " lost");
   world_.Mark("a member was declared lost");
   lost_.insert(server);
-  checker_.OnMemoryLoss(server);
+  checker_.OnDeclaredLost(server);
   for (auto& [chunk, work] : work_) {
     if (work.change) {
       work.change->DeclareLost(server);

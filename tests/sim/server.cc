@@ -10,9 +10,9 @@ using replication::ReplicaState;
 using replication::Rule;
 using replication::Verdict;
 
-Server::Server(World* world, Checker* checker, ServerId id, replication::Rules rules,
+Server::Server(World* world, ReplicaObserver* observer, ServerId id, replication::Rules rules,
                std::function<Server*(ServerId)> peers)
-    : world_(*world), checker_(*checker), id_(id), rules_(rules), peers_(std::move(peers)) {}
+    : world_(*world), observer_(*observer), id_(id), rules_(rules), peers_(std::move(peers)) {}
 
 void Server::Boot() {
   world_.Start(node());
@@ -29,7 +29,7 @@ void Server::CrashProcess() {
 void Server::LosePower() {
   world_.Trace(NodeName(node()) + " loses power");
   world_.Crash(node());
-  checker_.OnMemoryLoss(id_);
+  observer_.OnMemoryLoss(id_);
   for (auto it = live_.begin(); it != live_.end();) {
     const auto synced = disk_.find(it->first);
     const bool written_by_chance = world_.Chance(300);
@@ -51,7 +51,7 @@ void Server::LosePower() {
 void Server::LoseDisk() {
   world_.Trace(NodeName(node()) + " loses its disk");
   world_.Crash(node());
-  checker_.OnMemoryLoss(id_);
+  observer_.OnMemoryLoss(id_);
   live_.clear();
   disk_.clear();
   needs_floor_ = true;
@@ -118,7 +118,7 @@ void Server::Settle(ChunkId chunk, const Verdict& verdict, std::optional<Content
     Replica& replica = live_[chunk];
     replica.state = verdict.next;
     if (content) replica.content = std::move(*content);
-    checker_.OnReplicaChanged(id_, chunk, before ? &*before : nullptr, &replica);
+    observer_.OnReplicaChanged(id_, chunk, before ? &*before : nullptr, &replica);
   }
   if (reply) reply({verdict.status, Info(chunk), {}, {}});
 }
@@ -236,7 +236,7 @@ void Server::Erase(ChunkId chunk, Epoch epoch, const ReplyFn& reply) {
     world_.Trace(NodeName(node()) + " erases chunk " + std::to_string(chunk.value()));
     live_.erase(chunk);
     disk_.erase(chunk);
-    checker_.OnReplicaChanged(id_, chunk, nullptr, nullptr);
+    observer_.OnReplicaChanged(id_, chunk, nullptr, nullptr);
   } else {
     world_.Mark("an erase was refused by a higher promise");
   }
@@ -260,7 +260,7 @@ void Server::Mutate(NodeId writer, const replication::Mutation& mutation, uint64
     if (verdict.action == Action::kDuplicate) world_.Mark("a duplicate was confirmed");
     return Settle(chunk, verdict, std::nullopt, reply);
   }
-  checker_.OnMutationApplied(chunk, mutation.epoch, writer);
+  observer_.OnMutationApplied(chunk, mutation.epoch, writer);
   const Replica* replica = Find(chunk, false);
   Content content = replica == nullptr ? Content{} : replica->content;
   content.resize(mutation.seq, 0);  // 0: a mutation that is missing, which only a broken rule leaves behind

@@ -21,7 +21,7 @@ namespace cairn::sim {
 class Server {
  public:
   // `peers` answers with the server of an id, for syncs.
-  Server(World* world, Checker* checker, ServerId id, replication::Rules rules,
+  Server(World* world, ReplicaObserver* observer, ServerId id, replication::Rules rules,
          std::function<Server*(ServerId)> peers);
 
   ServerId id() const { return id_; }
@@ -69,7 +69,7 @@ class Server {
   Answer Refused(StatusCode code, const std::string& why, ChunkId chunk) const;
 
   World& world_;
-  Checker& checker_;
+  ReplicaObserver& observer_;
   const ServerId id_;
   const replication::Rules rules_;
   const std::function<Server*(ServerId)> peers_;

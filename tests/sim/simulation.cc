@@ -60,6 +60,7 @@ class Simulation final : public ClientPort, public DiskView {
     result.failure = world_.failure();
     result.trace = world_.trace();
     result.marks = world_.marks();
+    result.faults = world_.fault_counts();
     result.events = world_.events();
     result.virtual_ms = world_.now();
     for (const auto& client : clients_) result.operations += client->finished_operations();
@@ -192,18 +193,21 @@ class Simulation final : public ClientPort, public DiskView {
       case 1: {
         Server& server = AnyServer();
         if (!world_.IsUp(server.node())) return;
+        world_.CountFault("chunkserver crashed");
         server.CrashProcess();
         RestartLater(server);
         return;
       }
       case 2:
         if (!world_.IsUp(kMaster)) return;
+        world_.CountFault("master crashed");
         master_->CrashProcess();
         world_.At(world_.now() + Briefly(), [this] { master_->Boot(); });
         return;
       case 3: {
         Client& client = AnyClient();
         if (!world_.IsUp(client.node())) return;
+        world_.CountFault("client crashed");
         client.Crash();
         world_.At(world_.now() + Briefly(), [&client] { client.Boot(); });
         return;
@@ -221,6 +225,7 @@ class Simulation final : public ClientPort, public DiskView {
           duration += 2500;
         }
         world_.Mark("a one-way partition");
+        world_.CountFault("one-way partition");
         world_.Cut(one, other, duration);
         if (world_.Chance(500)) world_.Cut(other, one, duration);
         return;
@@ -247,10 +252,12 @@ class Simulation final : public ClientPort, public DiskView {
     for (uint64_t i = 0; i < count; ++i) {
       Server& server = count == servers_.size() ? *servers_[i] : AnyServer();
       if (!world_.IsUp(server.node())) continue;
+      world_.CountFault("chunkserver lost power");
       server.LosePower();
       RestartLater(server);
     }
     if (world_.Chance(200) && world_.IsUp(kMaster)) {
+      world_.CountFault("master lost power");
       master_->LosePower();
       world_.At(world_.now() + Briefly(), [this] { master_->Boot(); });
     }
@@ -265,6 +272,7 @@ class Simulation final : public ClientPort, public DiskView {
     }
     disk_lost_ = true;
     world_.Mark("a disk was lost");
+    world_.CountFault("disk lost");
     server.LoseDisk();
     RestartLater(server);
     if (world_.Chance(600)) DeclareAnotherLost(server);
@@ -275,6 +283,7 @@ class Simulation final : public ClientPort, public DiskView {
     for (const auto& server : servers_) {
       if (server->id() == first.id() || !world_.IsUp(server->node()) || world_.Chance(500)) continue;
       Server* each = server.get();
+      world_.CountFault("chunkserver crashed");
       each->CrashProcess();
       world_.At(world_.now() + 1200, [this, each] {
         if (!world_.IsUp(each->node()) && world_.IsUp(kMaster)) master_->DeclareLost(each->id());
@@ -297,6 +306,7 @@ class Simulation final : public ClientPort, public DiskView {
       if (intact < 3) return;
     }
     corrupted_ = true;
+    world_.CountFault("block damaged");
     AnyServer().CorruptOne();
   }
 

@@ -29,6 +29,7 @@ struct SimulationResult {
   std::string failure;  // empty: every promise was kept
   std::vector<std::string> trace;
   std::map<std::string, uint64_t> marks;  // rare paths reached, by name
+  std::map<std::string, uint64_t> faults;  // injected, by kind
   uint64_t events = 0;
   uint64_t operations = 0;  // finished by clients
   int64_t virtual_ms = 0;

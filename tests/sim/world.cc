@@ -68,12 +68,29 @@ uint64_t World::Incarnation(NodeId node) const {
   const auto found = processes_.find(node);
   return found == processes_.end() ? 0 : found->second.incarnation;
 }
-void World::Pause(NodeId node, int64_t duration) { processes_[node].paused_until = now_ + duration; }
+void World::Pause(NodeId node, int64_t duration) {
+  CountFault("process paused");
+  processes_[node].paused_until = now_ + duration;
+}
 
 void World::Cut(NodeId from, NodeId to, int64_t duration) { cut_until_[{from, to}] = now_ + duration; }
 bool World::IsCut(NodeId from, NodeId to) const {
   const auto found = cut_until_.find({from, to});
   return found != cut_until_.end() && now_ < found->second;
+}
+bool World::IsLost(NodeId from, NodeId to) {
+  if (IsCut(from, to)) {
+    CountFault("message cut off by a partition");
+    return true;
+  }
+  if (!Chance(faults.loss_permille)) return false;
+  CountFault("message lost");
+  return true;
+}
+bool World::IsRepeated() {
+  if (!Chance(faults.repeat_permille)) return false;
+  CountFault("message repeated");
+  return true;
 }
 void World::HealAll() {
   cut_until_.clear();
@@ -81,8 +98,10 @@ void World::HealAll() {
 }
 
 int64_t World::Delay() {
-  if (Chance(faults.slow_permille))
+  if (Chance(faults.slow_permille)) {
+    CountFault("message late");
     return 1 + static_cast<int64_t>(Random(static_cast<uint64_t>(faults.slow_ms)));
+  }
   return 1 + static_cast<int64_t>(Random(4));
 }
 
@@ -96,9 +115,9 @@ void World::Deliver(NodeId from, NodeId to, const std::function<void()>& deliver
 }
 
 void World::Send(NodeId from, NodeId to, std::function<void()> deliver) {
-  if (IsCut(from, to) || Chance(faults.loss_permille)) return;
+  if (IsLost(from, to)) return;
   const auto arrive = [this, from, to, deliver = std::move(deliver)] { Deliver(from, to, deliver, nullptr); };
-  if (Chance(faults.repeat_permille)) At(now_ + 2 * Delay() + static_cast<int64_t>(Random(3000)), arrive);
+  if (IsRepeated()) At(now_ + 2 * Delay() + static_cast<int64_t>(Random(3000)), arrive);
   At(now_ + Delay(), arrive);
 }
 
@@ -123,14 +142,14 @@ void World::SendOrdered(NodeId from, NodeId to, std::function<void()> deliver, s
   const auto tell_sender = [this, from, sender, lost = std::move(lost)] {
     At(now_ + 20, [this, from, sender, lost] { RunOn(from, sender, lost); });
   };
-  if (IsCut(from, to) || Chance(faults.loss_permille)) {
+  if (IsLost(from, to)) {
     if (Chance(500)) At(now_ + Delay(), [this, from, to, deliver] { Deliver(from, to, deliver, nullptr); });
     tell_sender();
     return;
   }
   int64_t& until = ordered_until_[{from, to}];
   until = std::max(until, now_ + Delay());
-  if (Chance(faults.repeat_permille)) {
+  if (IsRepeated()) {
     At(until + static_cast<int64_t>(Random(3000)),
        [this, from, to, deliver] { Deliver(from, to, deliver, nullptr); });
   }

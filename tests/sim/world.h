@@ -68,8 +68,13 @@ class World {
   // The network. Cut is one way.
   void Cut(NodeId from, NodeId to, int64_t duration);
   bool IsCut(NodeId from, NodeId to) const;
+  // Whether this message is lost, by a cut or by chance; counted.
+  bool IsLost(NodeId from, NodeId to);
+  bool IsRepeated();
   void HealAll();
   NetworkFaults faults;
+  // How long the next message takes.
+  int64_t NetworkDelay() { return Delay(); }
 
   // A request and its answer, each of which may get lost, be repeated and overtake others; the caller
   // retries.
@@ -86,6 +91,10 @@ class World {
   // Rare paths are marked, so that a run shows that it reached them.
   void Mark(const std::string& path) { ++marks_[path]; }
   const std::map<std::string, uint64_t>& marks() const { return marks_; }
+
+  // Faults by kind, as they are injected.
+  void CountFault(const char* kind) { ++fault_counts_[kind]; }
+  const std::map<std::string, uint64_t>& fault_counts() const { return fault_counts_; }
 
   // The first broken promise ends the run.
   void Fail(const std::string& why);
@@ -123,6 +132,7 @@ class World {
   std::map<std::pair<NodeId, NodeId>, int64_t> ordered_until_;
   std::vector<std::string> trace_;
   std::map<std::string, uint64_t> marks_;
+  std::map<std::string, uint64_t> fault_counts_;
   std::string failure_;
 };
 
