@@ -68,7 +68,7 @@ Result<uint64_t> ClientImpl::CopyHere(OpenHandle& from, uint64_t from_offset, Op
 Result<uint64_t> ClientImpl::CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) {
   const HandlePtr source = FindHandle(from);
   const HandlePtr target = FindHandle(to);
-  if (!source || !source->flags.read || !target || !target->flags.write || target->flags.append)
+  if (!source || !source->flags.read || !target || !target->flags.write)
     return Status(StatusCode::kBadHandle, "the handles are not open for a copy");
   if (from_offset + length < from_offset || to_offset + length < to_offset)
     return Status(StatusCode::kOverflow, "the range to copy ends beyond the largest offset");
