@@ -280,17 +280,12 @@ TEST_F(CopyTest, WhatWasStagedAndForgottenIsSent) {
   ASSERT_TRUE(copied.ok()) << copied.status().ToString();
   EXPECT_EQ(*copied, content_.size());
   const ChunkId chunk = cluster_->master().Chunk(0).chunk;
-  std::atomic<bool> stop{false};
-  std::thread forget([&] {
-    while (!stop) cluster_->server(3).ForgetStaged();
-  });
+  cluster_->server(3).Refuse(MessageType::kMutateStaged, Status(StatusCode::kNotFound, "nothing is staged under this token"));
   cluster_->server(3).Release();
   EXPECT_TRUE(FakeCluster::Eventually([&] {
     const auto replica = cluster_->server(3).Find(chunk);
     return replica && replica->bytes == content_;
   }));
-  stop = true;
-  forget.join();
   EXPECT_GT(cluster_->counters().bytes_copied_here, 0u);
   ASSERT_EQ(cluster_->Release(*target_).ToString(), "ok");
   ExpectReplicasEqual({1, 2, 3});
@@ -309,12 +304,13 @@ TEST_F(CopyTest, MembersThatDieBetweenStageAndMutationAreReplaced) {
     EXPECT_EQ(*copied, content_.size());
   });
   ASSERT_TRUE(FakeCluster::Eventually([&] { return cluster_->requests(MessageType::kMutateStaged) >= 2; }));
+  cluster_->server(3).Refuse(MessageType::kMutateStaged, Status(StatusCode::kNotFound, "nothing is staged under this token"));
   // One of the two goes for good: the next configuration has a member that staged nothing.
   cluster_->Kill(1);
   cluster_->server(3).Release();
   copy.join();
   EXPECT_GE(cluster_->counters().reconfigurations, 1u);
-  EXPECT_GE(cluster_->counters().bytes_copied_here, content_.size());
+  EXPECT_GT(cluster_->counters().bytes_copied_here, 0u);
   EXPECT_TRUE(ReadAll(*target_) == content_);
 }
 
