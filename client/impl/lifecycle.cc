@@ -250,9 +250,9 @@ ClientStats ClientImpl::Stats() {
     stats.bytes_read = counters_->bytes_read.load(std::memory_order_relaxed);
     stats.bytes_written = counters_->bytes_written.load(std::memory_order_relaxed);
     stats.bytes_copied = counters_->bytes_copied.load(std::memory_order_relaxed);
-    stats.bytes_copied_here = counters_->bytes_copied_here.load(std::memory_order_relaxed) +
-                              copied_here_.load(std::memory_order_relaxed);
+    stats.bytes_copied_here = counters_->bytes_copied_here.load(std::memory_order_relaxed);
   }
+  stats.bytes_copied_here += copied_here_.load(std::memory_order_relaxed);
   std::lock_guard lock(files_mu_);
   for (const auto& [inode, file] : files_) stats.dirty_bytes += file->data->DirtyBytes();
   return stats;
