@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -329,11 +330,23 @@ void Machines::FreezeDisk(const std::string& node, bool frozen) {
 }
 
 void Machines::FillDisk(const std::string& node, int64_t keep_bytes) {
-  struct statvfs space {};
-  ASSERT_EQ(statvfs(DiskOf(node).c_str(), &space), 0);
-  const int64_t take = static_cast<int64_t>(space.f_bavail * space.f_frsize) - keep_bytes;
-  if (take <= 0) return;
-  ASSERT_EQ(RunAll({{"fallocate", "-l", std::to_string(take), DiskOf(node) + "/filling"}}), "");
+  // Piece by piece: the server writes meanwhile, and an allocation that fails takes all that was left.
+  constexpr int64_t kPieceBytes = 4 << 20;
+  const int file = open((DiskOf(node) + "/filling").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(file, 0) << std::strerror(errno);
+  int64_t filled = 0;
+  int error = 0;
+  for (;;) {
+    struct statvfs space {};
+    if (fstatvfs(file, &space) != 0) error = errno;
+    const int64_t take = static_cast<int64_t>(space.f_bavail * space.f_frsize) - keep_bytes;
+    if (error != 0 || take <= 0) break;
+    const int64_t piece = std::min(take, kPieceBytes);
+    if (fallocate(file, 0, filled, piece) != 0) error = errno;
+    filled += piece;
+  }
+  close(file);
+  ASSERT_EQ(error, 0) << std::strerror(error);
 }
 
 void Machines::EmptyDisk(const std::string& node) { unlink((DiskOf(node) + "/filling").c_str()); }
