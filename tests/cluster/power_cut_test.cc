@@ -34,6 +34,7 @@ class PowerCut : public ::testing::Test {
     if (const std::string why = Machines::WhyNot(); !why.empty()) GTEST_SKIP() << why;
     Machines::Options options;
     options.master_flags = {"--session-lease-ms", "2000", "--repair-grace-ms", "3000"};
+    options.disk_mib = 1024;  // what a load writes between two cuts is much more than what it keeps
     machines_ = Machines::Start(options);
     ASSERT_NE(machines_, nullptr);
     const RunResult policy = machines_->Cairn({"policy", "set", "/", "chunk_bytes=256KiB"});
