@@ -102,7 +102,6 @@ void RepairManager::FinishRejoin(ChunkId chunk, ServerId target, const Places& p
   if (back) {
     ++counters_.repaired_chunks;
     ++counters_.rejoined_members;
-    CAIRN_LOG(Info, "{} was taken back into chunk {} while it is written", ToString(target), ToString(chunk));
   } else {
     CAIRN_LOG(Warning, "{} could not be taken back into chunk {} while it is written: {}", ToString(target),
               ToString(chunk), status.ok() ? "it was not at the base in time" : status.ToString());
