@@ -287,12 +287,6 @@ void Reconfiguration::OnActivated() {
   phase_ = Phase::kActive;
 }
 
-void Reconfiguration::RequireQuorumOnly() {
-  CAIRN_CHECK(input_.purpose == ReconfigurePurpose::kLiveWriter, "other changes may remove copies that are still needed");
-  input_.min_carriers = 0;
-  TryToActivate();
-}
-
 void Reconfiguration::Fail(Status status) {
   phase_ = Phase::kFailed;
   failure_ = std::move(status);

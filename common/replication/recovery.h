@@ -60,7 +60,7 @@ struct ReconfigureInput {
   std::vector<ServerId> members;  // the new set
   uint32_t write_quorum = 0;      // W of the new set
   // Members that must be at base before Activate; at least write_quorum. A move that will remove copies asks
-  // for N, and so does whoever brings a member back under a live writer, until RequireQuorumOnly.
+  // for N.
   uint32_t min_carriers = 0;
   ReconfigurePurpose purpose = ReconfigurePurpose::kVanishedWriter;
   // An operator's explicit, audited command: take the best of what answers, whatever the record says.
@@ -133,8 +133,6 @@ class Reconfiguration {
   void OnBeginReply(ServerId server, const Status& status, const ReplicaInfo& info);
   void OnSyncReply(ServerId server, const Status& status, const ReplicaInfo& info);
   void OnActivated();
-  // Only for kLiveWriter: members beyond the write quorum (min_carriers) are waited for no longer.
-  void RequireQuorumOnly();
   // The server can be reached again: what failed with it is asked again.
   void OnMemberBack(ServerId server);
   // Asks again whatever failed, of every member (a retry timer).

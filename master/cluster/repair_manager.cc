@@ -15,6 +15,7 @@
 namespace cairn::master {
 namespace {
 
+constexpr int64_t kReserveNanos = 10 * kNanosPerSecond;  // clients buffer what is written meanwhile
 constexpr size_t kLooksPerTick = 2000;
 constexpr size_t kScanPage = 1000;
 constexpr size_t kMaxLooks = 100'000;
@@ -140,7 +141,6 @@ void RepairManager::Tick() {
   if (!Settled()) return;
   std::erase_if(reserved_until_,
                 [&](const auto& entry) { return entry.second <= core_.now(); });  // of files that are gone
-  rejoins_.Prune(core_.now());
   if (core_.now() >= next_scan_ns_) {
     next_scan_ns_ = core_.now() + kScanPeriodNanos;
     StartScan();
@@ -225,6 +225,11 @@ RepairPlan RepairManager::PlanOf(ChunkId chunk, const proto::ChunkRecord& record
                     chunk.value(), core_.now());
 }
 
+bool RepairManager::Reserved(InodeId inode) const {
+  const auto found = reserved_until_.find(inode);
+  return found != reserved_until_.end() && core_.now() < found->second;
+}
+
 void RepairManager::SetHealth(ChunkId chunk, const Health& health) {
   if (!health.below_quorum && !health.below_policy && !health.damaged && !health.misplaced) {
     unhealthy_.erase(chunk);
@@ -259,15 +264,11 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
   }
   const uint32_t rank = RepairQueue::RankOf(plan, facts);
   if (open) {
-    // A member is taken back while the writer goes on. What else there is to repair, or what did not succeed that way, is worth
-    // a recall of the writer's lease only if there is something to repair it with.
+    // Worth a recall of the writer's lease only if there is something to repair it with.
     auto [since, first] = lower_since_.try_emplace(chunk, core_.now());
     const int64_t due = since->second + core_.options().lower_writer_after_ms * kNanosPerMilli;
-    const std::optional<RepairPlan> rejoin = PlanRejoin(chunk, *record);
-    if (may_start && rejoin && StartRejoin(chunk, *record, *rejoin)) return;
-    const int64_t next = rejoin ? std::min(due, rejoins_.NextTime(chunk)) : due;
     queue_.Remove(chunk);
-    queue_.Add(chunk, rank, std::max(next, core_.now() + (may_start ? kRetryBaseNanos : 0)));
+    queue_.Add(chunk, rank, std::max(due, core_.now() + (may_start ? kRetryBaseNanos : 0)));
     if (may_start && core_.now() >= due) LowerWriter(chunk, *record);
     return;
   }
@@ -301,6 +302,28 @@ bool RepairManager::ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& rec
                                                           : "a procedure that was interrupted is run again";
   ReconfigureOp::Start(core_, std::move(request), nullptr);
   return true;
+}
+
+void RepairManager::LowerWriter(ChunkId chunk, const proto::ChunkRecord& record) {
+  proto::ChunkRecord as_sealed = record;
+  as_sealed.set_state(proto::CHUNK_SEALED);
+  as_sealed.clear_carriers();
+  for (uint32_t member : record.members()) as_sealed.add_carriers(member);
+  const RepairPlan plan = PlanOf(chunk, as_sealed);
+  if (plan.action == RepairAction::kNothing || plan.action == RepairAction::kWait) return;
+  const InodeId inode(record.inode());
+  const SessionId writer = core_.leases().Writer(inode);
+  if (!writer) return;
+  reserved_until_[inode] = core_.now() + kReserveNanos;
+  core_.SendRecalls(core_.leases().RecallOne(inode, writer, LeaseMode::kNone, false, core_.now()));
+}
+
+void RepairManager::OnSealed(ChunkId chunk) {
+  if (!settled_ || !lower_since_.contains(chunk)) {
+    Look(chunk);
+    return;
+  }
+  Evaluate(chunk, true);
 }
 
 void RepairManager::Pump() {

@@ -16,7 +16,6 @@
 #include <unordered_set>
 
 #include "common/ids.h"
-#include "master/cluster/rejoin_pacer.h"
 #include "master/cluster/repair_planner.h"
 #include "proto/cairn/state.pb.h"
 
@@ -31,7 +30,6 @@ class RepairManager {
     uint64_t repaired_chunks = 0;
     uint64_t repaired_bytes = 0;
     uint64_t repaired_bytes_differing = 0;
-    uint64_t rejoined_members = 0;  // taken back into a chunk that was being written, since the master started
     uint64_t below_quorum = 0;
     uint64_t below_policy = 0;
     uint64_t damaged = 0;
@@ -111,13 +109,7 @@ class RepairManager {
   // Members that the new configuration left out are asked what they have: it is erased as surplus once the others are verified.
   void AskFormerMembers(ChunkId chunk, const std::vector<ServerId>& former);
   std::optional<Places> TakePlaces(const RepairPlan& plan, uint64_t length);
-  // repair_open.cc: chunks that are being written.
-  RepairPlan PlanAsSealed(ChunkId chunk, const proto::ChunkRecord& record);
   void LowerWriter(ChunkId chunk, const proto::ChunkRecord& record);
-  // Nothing: no member can be taken back while the writer goes on.
-  std::optional<RepairPlan> PlanRejoin(ChunkId chunk, const proto::ChunkRecord& record);
-  bool StartRejoin(ChunkId chunk, const proto::ChunkRecord& record, const RepairPlan& plan);
-  void FinishRejoin(ChunkId chunk, ServerId target, const Places& places, const Status& status);
   bool ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record);
   void SetHealth(ChunkId chunk, const Health& health);
   void Finish(ChunkId chunk, const Places& places, bool ok, bool overtaken = false);
@@ -144,7 +136,6 @@ class RepairManager {
   };
   std::unordered_map<ChunkId, Attempts> attempts_;
   std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
-  RejoinPacer rejoins_;
   std::unordered_map<InodeId, int64_t> reserved_until_;
   std::unordered_map<ChunkId, Health> unhealthy_;
   Counters counters_;

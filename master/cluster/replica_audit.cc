@@ -16,7 +16,6 @@ namespace {
 
 constexpr size_t kPage = 2000;
 constexpr size_t kMaxLater = 100'000;
-constexpr size_t kMaxLeftOut = 100'000;  // per server
 constexpr size_t kLaterPerTick = 500;
 constexpr int64_t kSurplusRetryNanos = 5 * kNanosPerSecond;
 constexpr int64_t kSurplusFirstNanos = kNanosPerSecond;
@@ -55,20 +54,7 @@ void ReplicaAudit::OnReport(ServerId server, const proto::ReplicaReport& report)
   if (!report.last()) return;
   it->second.complete = true;
   core_.servers().Find(server)->reported = true;
-  NoteLeftOut(server);
   CAIRN_LOG(Info, "{} reported {} replicas", ToString(server), it->second.seen.size());
-}
-
-void ReplicaAudit::NoteLeftOut(ServerId server) {
-  auto left_out = left_out_.find(server);
-  if (left_out == left_out_.end()) return;
-  std::erase_if(left_out->second, [&](const auto& entry) {
-    const auto record = ChunkRecordOf(core_.txn(), entry.first);
-    const bool still = record && record->state() == proto::CHUNK_OPEN && Epoch(record->epoch()) == entry.second &&
-                       IsMember(*record, server);
-    if (still) Note(entry.first, server, ReplicaCondition::kStale, "its writer goes on without it since it was away");
-    return !still;
-  });
 }
 
 void ReplicaAudit::Compare(ServerId server, const replication::ReplicaInfo& info) {
@@ -139,7 +125,6 @@ const ReplicaDifference* ReplicaAudit::Find(ChunkId chunk, ServerId server) cons
 }
 
 void ReplicaAudit::Clear(ChunkId chunk, ServerId server) {
-  if (auto left_out = left_out_.find(server); left_out != left_out_.end()) left_out->second.erase(chunk);
   auto it = differences_.find(server);
   if (it != differences_.end()) it->second.erase(chunk);
 }
@@ -160,7 +145,6 @@ bool ReplicaAudit::AddCarrier(ChunkId chunk, Stamp stamp, ServerId server) {
 }
 
 void ReplicaAudit::ForgetChunk(ChunkId chunk) {
-  for (auto& [server, chunks] : left_out_) chunks.erase(chunk);
   for (auto& [server, differences] : differences_) differences.erase(chunk);
 }
 
@@ -173,17 +157,13 @@ void ReplicaAudit::OnDamage(ServerId server, const proto::DamageReport& damage) 
        "block at byte " + std::to_string(damage.offset()) + " failed its checksum: " + damage.detail());
 }
 
-void ReplicaAudit::OnTrouble(ChunkId chunk, ServerId server, Epoch epoch, const Status& status) {
+void ReplicaAudit::OnTrouble(ChunkId chunk, ServerId server, const Status& status) {
   auto record = ChunkRecordOf(core_.txn(), chunk);
   if (!record || !IsMember(*record, server) || status.ok()) return;
   if (status.code() == StatusCode::kCorrupt) {
     Note(chunk, server, ReplicaCondition::kCorrupt, "a reader found: " + status.message());
   } else if (record->state() == proto::CHUNK_OPEN) {
-    // Its writer goes on without it: out of this epoch until a sync. What was said of an earlier one is settled, and the fence
-    // of a procedure that is under way is no fault of the replica.
-    if (epoch != Epoch(record->epoch())) return;
-    if (status.code() == StatusCode::kFenced && record->pending_epoch() != 0) return;
-    if (auto& chunks = left_out_[server]; chunks.size() < kMaxLeftOut) chunks[chunk] = epoch;
+    // Its writer goes on without it: out of this epoch until a sync.
     if (core_.servers().IsUp(server)) {
       Note(chunk, server, ReplicaCondition::kStale, "dropped by its writer: " + status.ToString());
     }

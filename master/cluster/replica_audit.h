@@ -41,8 +41,8 @@ class ReplicaAudit {
   void OnReport(ServerId server, const proto::ReplicaReport& report);
   void OnDown(ServerId server);
   void OnDamage(ServerId server, const proto::DamageReport& damage);
-  // A client could not use this replica; `epoch` is that of the configuration it used.
-  void OnTrouble(ChunkId chunk, ServerId server, Epoch epoch, const Status& status);
+  // A client could not use this replica.
+  void OnTrouble(ChunkId chunk, ServerId server, const Status& status);
   // A live answer of the replica (query): compared like a report. *status not ok and unknown_chunk: it is
   // missing.
   void Compare(ServerId server, const replication::ReplicaInfo& info);
@@ -71,7 +71,6 @@ class ReplicaAudit {
     int64_t not_before_ns = 0;
   };
 
-  void NoteLeftOut(ServerId server);
   void Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail);
   void Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine, const std::string& why);
   void Postpone(ServerId server, const replication::ReplicaInfo& info, int64_t delay_ns);
@@ -81,10 +80,6 @@ class ReplicaAudit {
   Core& core_;
   std::map<ServerId, std::unordered_map<ChunkId, ReplicaDifference>> differences_;
   std::map<ServerId, Report> reports_;
-  // Open chunks whose writer goes on without the server, and the epoch in which it does. Only the writer knows, and a report
-  // of the server does not show it; kept while the server is down, so that it is known as soon as it is back. Bounded: writers
-  // repeat what they report.
-  std::map<ServerId, std::unordered_map<ChunkId, Epoch>> left_out_;
   std::deque<Later> later_;  // bounded; what falls out comes again with the next report
 };
 

@@ -28,7 +28,7 @@ void ChunkTroubleRequestOp::NoteTroubles(Core& core) {
     core.history().Add(chunk, core.wall(),
                        "session " + ToString(session) + " reports " + ToString(ServerId(member.server())) +
                            ": " + status.ToString());
-    core.audit().OnTrouble(chunk, ServerId(member.server()), Epoch(op.epoch()), status);
+    core.audit().OnTrouble(chunk, ServerId(member.server()), status);
   }
   core.repair().Look(chunk);
 }

@@ -131,8 +131,6 @@ bool ReconfigureOp::Begin(Core& core) {
                      "configuration procedure under epoch " + ToString(input.epoch) + " for " +
                          Names(input.members) + ": " + request_.reason);
   procedure_ = std::make_unique<Reconfiguration>(std::move(input));
-  if (request_.wait_for_all_until_ns > core.now())
-    core.timers().At(request_.wait_for_all_until_ns, [&core, me = id] { core.Wake(me); });
   return true;
 }
 
@@ -166,10 +164,6 @@ Progress ReconfigureOp::Step(Core& core) {
   // the attempt.
   for (int round = 0; round < 64; ++round) {
     auto actions = procedure_->TakeActions();
-    if (actions.empty() && WaitedForAll(core)) {
-      procedure_->RequireQuorumOnly();
-      actions = procedure_->TakeActions();
-    }
     if (actions.empty()) break;
     for (auto& action : actions) {
       Perform(core, action);
@@ -218,12 +212,6 @@ Progress ReconfigureOp::Step(Core& core) {
   }
   ArmRetry(core);
   return Progress::kWaiting;
-}
-
-// The writer waits meanwhile: one member that is slow, or that failed again, is not worth that.
-bool ReconfigureOp::WaitedForAll(Core& core) const {
-  if (request_.wait_for_all_until_ns == 0 || procedure_->phase() != Reconfiguration::Phase::kInstalling) return false;
-  return core.now() >= request_.wait_for_all_until_ns || !procedure_->outstanding();
 }
 
 void ReconfigureOp::ArmRetry(Core& core) {
@@ -335,10 +323,6 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
                      "configuration " + ToString(activate.config.epoch) + " of " +
                          Names(activate.config.members) + " is active at " + ToString(activate.stamp) +
                          ", carried by " + Names(activate.carriers));
-  // Whoever holds the base in the new epoch is current, whatever was noted before. A seal tells the same of others.
-  if (request_.purpose == ReconfigurePurpose::kLiveWriter) {
-    for (ServerId carrier : activate.carriers) core.audit().Clear(request_.chunk, carrier);
-  }
   activated_ = true;
   final_index_ = core.log_index();
   core.WhenDurable(final_index_, [&core, me = id] { core.Wake(me); });

@@ -27,8 +27,6 @@ struct ReconfigureRequest {
   std::vector<ServerId> members;  // empty: those of the present configuration
   uint32_t write_quorum = 0;      // 0: as now
   uint32_t min_carriers = 0;
-  // With min_carriers under a live writer: from then on, or when nothing more can come, W members are enough.
-  int64_t wait_for_all_until_ns = 0;
   bool accept_loss = false;
   std::string reason;      // for people: in the record, log and history
   int64_t give_up_ns = 0;  // 0: never; otherwise the time after which it fails with its wait reason
@@ -64,7 +62,6 @@ class ReconfigureOp final : public Operation {
   void TellWriter(Core& core);
   Progress Finish(Core& core, const Status& status);
   void ArmRetry(Core& core);
-  bool WaitedForAll(Core& core) const;
 
   ReconfigureRequest request_;
   std::vector<ReconfigureDone> done_;

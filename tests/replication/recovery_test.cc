@@ -323,25 +323,6 @@ TEST(Reconfiguration, AMoveMayAskForEveryCopyFirst) {
   EXPECT_EQ(Take<Activate>(r).size(), 1u);
 }
 
-TEST(Reconfiguration, ALiveWriterWaitsForAReturningMemberOnlyAsLongAsIsSaid) {
-  ReconfigureInput input = Input(ReconfigurePurpose::kLiveWriter);
-  input.min_carriers = 3;
-  Reconfiguration r(input);
-  Fenced(r, kA, At(S(5, 10)));
-  Fenced(r, kB, At(S(5, 10)));
-  Fenced(r, kC, At(S(5, 4)));
-  (void)r.TakeActions();
-  Begun(r, kA);
-  r.RequireQuorumOnly();
-  EXPECT_EQ(r.phase(), Phase::kInstalling) << "below the write quorum nothing is activated";
-  Begun(r, kB);
-  const auto activate = Take<Activate>(r);
-  ASSERT_EQ(activate.size(), 1u);
-  EXPECT_EQ(activate[0].carriers, (std::vector<ServerId>{kA, kB}));
-  EXPECT_EQ(activate[0].config.members, input.members) << "the one that is late stays a member";
-  EXPECT_FALSE(activate[0].sealed);
-}
-
 TEST(Reconfiguration, DamagedReplicasAreSourcesOnlyWithoutAnIntactOne) {
   ReplicaInfo corrupt = At(S(5, 10));
   corrupt.corrupt = true;
