@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -198,6 +199,8 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     std::thread reporter([this, outbox] { Report(outbox.get()); });
     while (stream->Read(&message)) {
       if (message.has_command()) Execute(*stream, outbox, std::move(*message.mutable_command()));
+      if (message.has_heartbeat_reply()) TakeDrains(message.heartbeat_reply().draining_disks());
+      if (message.has_set_log_level()) TakeLogLevel(message.set_log_level().level());
     }
     const Status why = stream->Why();
     outbox->Close();
@@ -253,11 +256,35 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
                         ", but the master says " + ToString(server) + " of cluster " + cluster.ToString());
     }
     CAIRN_RETURN_IF_ERROR(disks_->SetIdentity(cluster, own.server_uuid, server));
+    if (reply.missing_disks_size() > 0) {
+      std::string missing;
+      for (const std::string& disk : reply.missing_disks()) missing += (missing.empty() ? "" : ", ") + disk;
+      CAIRN_RETURN_IF_ERROR(disks_->Distrust("this server had further disks, which are not among its data directories (" +
+                                             missing + ")"));
+    }
+    TakeDrains(reply.draining_disks());
     if (reply.epoch_floor() != 0) CAIRN_RETURN_IF_ERROR(disks_->SetEpochFloor(Epoch{reply.epoch_floor()}));
     identity_->Join(cluster, server);
     callbacks_.joined(cluster, server);
     CAIRN_LOG(Info, "registered as {} in cluster {}", ToString(server), cluster.ToString());
     return Status::Ok();
+  }
+
+  void TakeDrains(const google::protobuf::RepeatedPtrField<std::string>& disks) {
+    std::set<Uuid> draining;
+    for (const std::string& text : disks) {
+      Uuid disk;
+      if (Uuid::Parse(text, &disk)) draining.insert(disk);
+    }
+    disks_->SetDraining(draining);
+  }
+
+  static void TakeLogLevel(const std::string& level) {
+    if (SetLogLevel(level)) {
+      LogLine(LogLevel::kError, "the log level is " + level + " from now on, as the master says");
+    } else {
+      CAIRN_LOG(Warning, "the master asks for an unknown log level");
+    }
   }
 
   void Report(Outbox* outbox) {

@@ -13,7 +13,8 @@ using replication::ReplicaInfo;
 
 DiskSet::DiskSet(std::vector<Disk> disks) {
   for (Disk& disk : disks) {
-    Slot slot{std::move(disk), nullptr, {}};
+    Slot slot;
+    slot.disk = std::move(disk);
     if (slot.disk.store) slot.flusher = std::make_unique<GroupFlusher>(slot.disk.store.get());
     slots_.push_back(std::move(slot));
   }
@@ -86,10 +87,14 @@ Status DiskSet::DistrustAbsence() {
     return !slot.disk.store || !slot.disk.store->identity().cluster;
   });
   if (doubtful == slots_.end()) return Status::Ok();
-  CAIRN_LOG(Warning, "{} {}: chunks that this server held may be missing; its disks begin as after a loss of power",
-            doubtful->disk.path, doubtful->disk.store ? "is new" : "cannot be read");
+  return Distrust(doubtful->disk.path + (doubtful->disk.store ? " is new" : " cannot be read"));
+}
+
+Status DiskSet::Distrust(const std::string& why) {
+  CAIRN_LOG(Warning, "{}: chunks that this server held may be missing; its disks begin as after a loss of power", why);
   for (const Slot& slot : slots_) {
-    if (slot.disk.store && !slot.disk.store->amnesic()) CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
+    if (slot.disk.store && !slot.disk.store->failed() && !slot.disk.store->amnesic())
+      CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
   }
   return Status::Ok();
 }
@@ -144,7 +149,7 @@ std::vector<DiskStatus> DiskSet::States() const {
   std::vector<DiskStatus> states;
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     const Disk& disk = slots_[i].disk;
-    DiskStatus state{disk.path, disk.file_system_id, disk.storage_class, {}, {}, false, FailureOf(i)};
+    DiskStatus state{disk.path, disk.file_system_id, disk.storage_class, {}, {}, false, FailureOf(i), false, {}};
     if (disk.store) {
       state.disk = disk.store->identity().disk;
       state.amnesic = disk.store->amnesic();
@@ -152,6 +157,8 @@ std::vector<DiskStatus> DiskSet::States() const {
     {
       std::lock_guard lock(usage_mu_);
       state.usage = slots_[i].usage;
+      state.draining = slots_[i].draining;
+      state.drain_note = slots_[i].drain_note;
     }
     states.push_back(std::move(state));
   }
@@ -190,13 +197,16 @@ int DiskSet::Locate(ChunkId chunk) const {
 Result<uint32_t> DiskSet::EmptiestDisk() const {
   int best = -1;
   uint64_t best_free = 0;
+  bool best_drains = false;
   Status failure;
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     if (failure = FailureOf(i); !failure.ok()) continue;
     const uint64_t free = slots_[i].disk.store->Usage().free_bytes;
-    if (best < 0 || free > best_free) {
+    const bool drains = draining(i);  // better than nowhere
+    if (best < 0 || std::pair(!drains, free) > std::pair(!best_drains, best_free)) {
       best = static_cast<int>(i);
       best_free = free;
+      best_drains = drains;
     }
   }
   if (best < 0) return failure;
@@ -231,6 +241,7 @@ Result<ChunkStore*> DiskSet::FindOrPlace(ChunkId chunk, bool replace_failed) {
 Status DiskSet::Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
                        ReplicaInfo* info) {
   const ChunkId chunk = request.mutation.chunk;
+  const auto held = Hold(chunk);
   // Without a begin an absent replica refuses: no disk needs to be chosen for that.
   Result<ChunkStore*> store = request.mutation.begin ? FindOrPlace(chunk) : Find(chunk);
   if (!store.ok()) {
@@ -241,31 +252,37 @@ Status DiskSet::Mutate(const wire::MutateRequest& request, std::span<const std::
 }
 
 Status DiskSet::Begin(ChunkId chunk, Epoch epoch, Stamp base, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->Begin(chunk, epoch, base, info);
 }
 
 Status DiskSet::Fence(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->Fence(chunk, epoch, info);
 }
 
 Status DiskSet::Seal(ChunkId chunk, Stamp stamp, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->Seal(chunk, stamp, info);
 }
 
 Status DiskSet::PrepareDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->PrepareDelete(chunk, epoch, info);
 }
 
 Status DiskSet::AbortDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->AbortDelete(chunk, epoch, info);
 }
 
 Status DiskSet::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   CAIRN_RETURN_IF_ERROR(store->Erase(chunk, epoch, quarantine));
   if (slots_.size() > 1) {
@@ -279,17 +296,20 @@ Status DiskSet::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
 }
 
 Status DiskSet::Query(ChunkId chunk, ReplicaInfo* info) const {
+  const auto held = Hold(chunk);
   info->chunk = chunk;
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->Query(chunk, info);
 }
 
 Result<ReadData> DiskSet::Read(const wire::ReadRequest& request, bool verify) const {
+  const auto held = Hold(request.chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(request.chunk));
   return store->Read(request, verify);
 }
 
 StartedRead DiskSet::StartRead(const wire::ReadRequest& request) const {
+  const auto held = Hold(request.chunk);
   const Result<ChunkStore*> store = Find(request.chunk);
   if (!store.ok()) return Result<ReadData>(store.status());
   return (*store)->StartRead(request);
@@ -312,6 +332,7 @@ Result<uint64_t> DiskSet::AllocatedBytes(ChunkId chunk) const {
 }
 
 Status DiskSet::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk, /*replace_failed=*/true));
   return store->SyncStart(chunk, epoch, base, length);
 }
@@ -322,7 +343,13 @@ Status DiskSet::SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::b
   return store->SyncWrite(chunk, offset, data, checksums);
 }
 
+Status DiskSet::SyncRoom(ChunkId chunk, uint64_t bytes) const {
+  CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
+  return store->SyncRoom(bytes);
+}
+
 Status DiskSet::SyncFinish(ChunkId chunk, Stamp base, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->SyncFinish(chunk, base, info);
 }
@@ -333,8 +360,32 @@ void DiskSet::SyncAbandon(ChunkId chunk) {
 }
 
 Status DiskSet::MarkCorrupt(ChunkId chunk, uint64_t offset) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->MarkCorrupt(chunk, offset);
+}
+
+std::shared_lock<std::shared_mutex> DiskSet::Hold(ChunkId chunk) const {
+  if (slots_.size() == 1) return {};
+  return std::shared_lock(ShardOf(chunk).switching);
+}
+
+void DiskSet::SetDraining(const std::set<Uuid>& disks) {
+  std::lock_guard lock(usage_mu_);
+  for (Slot& slot : slots_) {
+    slot.draining = slot.disk.store && disks.contains(slot.disk.store->identity().disk);
+    if (!slot.draining) slot.drain_note.clear();
+  }
+}
+
+void DiskSet::NoteDrain(size_t disk, const std::string& note) {
+  std::lock_guard lock(usage_mu_);
+  slots_[disk].drain_note = slots_[disk].draining ? note : std::string();
+}
+
+bool DiskSet::draining(size_t disk) const {
+  std::lock_guard lock(usage_mu_);
+  return slots_[disk].draining;
 }
 
 Status DiskSet::ForEach(const std::function<bool(const ReplicaInfo&)>& visit) const {

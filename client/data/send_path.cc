@@ -6,6 +6,7 @@
 #include "client/data/file_core.h"
 #include "common/check.h"
 #include "common/checksum.h"
+#include "common/log.h"
 
 namespace cairn::client {
 namespace {
@@ -89,6 +90,9 @@ void FileCore::SendLocked(ChunkState& chunk, const ChunkWriter::Send& send) {
                       .length = logged.length};
   request.checksums = logged.checksums;
   chunk.heard_ns.try_emplace(send.server, Now());
+  // chunk, epoch and seq name the mutation everywhere: the members log them too (chunkserver/data_session.cc).
+  CAIRN_LOG(Debug, "inode={} chunk={} epoch={} seq={} mutate offset={} length={} to={}", ToString(inode_),
+            request.mutation.chunk.value(), send.epoch.value(), send.seq, logged.offset, logged.length, ToString(send.server));
   CallLocked(send.server, MessageType::kMutate, net::SharedBytes::Own(wire::Encode(request)), logged.data,
              context_.options.laggard_timeout_ms,
              [self = shared_from_this(), id = chunk.place.chunk, send](

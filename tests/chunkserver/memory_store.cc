@@ -216,6 +216,7 @@ Status MemoryStore::Verify(ChunkId chunk, const Replica& replica, uint64_t first
 }
 
 Result<ReadData> MemoryStore::Read(const wire::ReadRequest& request, bool verify) const {
+  if (on_read) on_read();
   std::lock_guard lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckDisk());
   const auto found = replicas_.find(request.chunk);
@@ -312,6 +313,11 @@ Status MemoryStore::Flush() {
   ++flushes_;
   for (auto& [chunk, replica] : replicas_) replica.durable = replica.state.accepted;
   return Status::Ok();
+}
+
+Status MemoryStore::SyncRoom(uint64_t bytes) const {
+  if (bytes <= free_bytes_) return Status::Ok();
+  return Status(StatusCode::kNoSpace, std::to_string(free_bytes_) + " bytes are free");
 }
 
 Status MemoryStore::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) {

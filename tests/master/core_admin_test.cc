@@ -12,6 +12,7 @@
 #include "master/state/chunk_queries.h"
 #include "master/state/events.h"
 #include "master/state/queries.h"
+#include "master/state/records.h"
 #include "master/state/trash.h"
 #include "tests/master/fakes.h"
 
@@ -238,6 +239,328 @@ TEST_F(CoreAdminTest, ADiskShortlyAboveItsReserveGetsNoNewChunks) {
     disk.set_free_bytes(disk.reserve_bytes() + (257 << 20));
   EXPECT_FALSE(full());
   EXPECT_EQ(server.free_bytes(""), 257u << 20) << "it is space all the same";
+}
+
+class TopologyTest : public CoreAdminTest {
+ protected:
+  Status Set(uint32_t server, std::optional<std::string> name, std::optional<std::string> zone,
+             std::optional<std::string> rack) {
+    proto::SetServerRequest request;
+    request.set_server(server);
+    if (name) request.set_name(*name);
+    if (zone) request.set_zone(*zone);
+    if (rack) request.set_rack(*rack);
+    return FromProto(SetServer(h_.core(), request).status());
+  }
+  proto::ChangeDiskResponse Disk(proto::DiskAction action, const std::string& uuid, bool preview = false) {
+    proto::ChangeDiskRequest request;
+    request.set_action(action);
+    request.set_disk_uuid(uuid);
+    request.set_preview(preview);
+    return ChangeDisk(h_.core(), request);
+  }
+  const ServerInfo& Server(uint32_t server) { return *h_.core().servers().Find(ServerId(server)); }
+  std::string DiskState(uint32_t server, int disk) {
+    proto::StatusResponse status;
+    FillStatus(h_.core(), &status);
+    for (const auto& one : status.servers()) {
+      if (one.server() == server && disk < one.disks_size()) return one.disks(disk).state();
+    }
+    return "none";
+  }
+};
+
+TEST_F(TopologyTest, AServerThatMovesToAnotherRackOnTheMastersWordLeavesNoTwoCopiesThere) {
+  h_.on_register = [](uint32_t index, proto::Register* request) { request->set_rack("r" + std::to_string(index)); };
+  StartServers(4);
+  auto client = h_.NewClient();
+  client->Hello();
+  proto::Request set;
+  set.mutable_set_policy()->set_inode(kRootInode.value());
+  *set.mutable_set_policy()->mutable_policy() = DefaultPolicy();
+  set.mutable_set_policy()->mutable_policy()->set_failure_domain("rack");
+  *set.mutable_credentials() = Root();
+  ASSERT_EQ(client->Call(set).status().code(), 0u);
+  std::vector<uint64_t> chunks;
+  for (int i = 0; i < 20; ++i) chunks.push_back(h_.SealedFile(*client, "f" + std::to_string(i)).second.chunk());
+  ASSERT_TRUE(Set(2, "store-2", std::nullopt, "r1").ok());
+  AdvanceSeconds(60);
+  const auto both = [&] {
+    return std::count_if(chunks.begin(), chunks.end(), [&](uint64_t chunk) {
+      const auto members = MembersOf(chunk);
+      return std::count(members.begin(), members.end(), 1u) + std::count(members.begin(), members.end(), 2u) == 2;
+    });
+  };
+  EXPECT_EQ(both(), 0);
+  for (uint64_t chunk : chunks) EXPECT_EQ(MembersOf(chunk).size(), 3u);
+  // It holds although the server says otherwise, over restarts of both.
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 4; ++i) h_.StartServer(i);
+  EXPECT_EQ(Server(2).rack, "r1");
+  EXPECT_EQ(Server(2).own_rack, "r2");
+  EXPECT_EQ(Server(2).name, "store-2");
+  ASSERT_TRUE(Set(2, "", std::nullopt, "").ok());
+  EXPECT_EQ(Server(2).rack, "r2");
+  EXPECT_EQ(Server(2).name, "");
+}
+
+TEST_F(TopologyTest, NamesAreUniqueAndNoNumbers) {
+  StartServers(2);
+  EXPECT_TRUE(Set(1, "alpha", {}, {}).ok());
+  EXPECT_TRUE(Set(1, "alpha", {}, {}).ok()) << "its own name again";
+  EXPECT_EQ(Set(2, "alpha", {}, {}).code(), StatusCode::kAlreadyExists);
+  for (const char* bad : {"cs1", "12", "a,b", "rack:B", "a b"})
+    EXPECT_EQ(Set(2, bad, {}, {}).code(), StatusCode::kInvalidArgument) << bad;
+  EXPECT_EQ(Set(2, {}, "west,east", {}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Set(9, "x", {}, {}).code(), StatusCode::kNotFound);
+  ASSERT_TRUE(Change(proto::SERVER_REMOVE, 1).ok());
+  EXPECT_TRUE(Set(2, "alpha", {}, {}).ok()) << "a removed server needs no name";
+}
+
+TEST_F(TopologyTest, ADiskThatIsLeftOutIsNoticedDistrustedOnceAndForgottenOnDemand) {
+  bool two = true;
+  h_.on_register = [&two](uint32_t index, proto::Register* request) {
+    if (index != 1 || !two) return;
+    proto::DiskInfo* disk = request->add_disks();
+    *disk = request->disks(0);
+    disk->set_disk_uuid("second");
+    disk->set_path("/disk2");
+  };
+  StartServers(3);
+  EXPECT_EQ(h_.server(1).register_reply.missing_disks_size(), 0);
+  two = false;
+  h_.StopServer(1);
+  h_.StartServer(1);
+  ASSERT_EQ(h_.server(1).register_reply.missing_disks_size(), 1);
+  EXPECT_EQ(h_.server(1).register_reply.missing_disks(0), "second");
+  EXPECT_GT(h_.server(1).register_reply.epoch_floor(), 0u);
+  EXPECT_TRUE(HasEvent("disk.missing"));
+  EXPECT_EQ(DiskState(1, 1), "missing");
+  AdvanceSeconds(2);  // its heartbeat says that it took the floor
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  EXPECT_EQ(h_.server(1).register_reply.missing_disks_size(), 0) << "once is enough";
+  EXPECT_EQ(h_.server(1).register_reply.epoch_floor(), 0u);
+  EXPECT_EQ(DiskState(1, 1), "missing") << "but it is still said";
+  EXPECT_NE(Disk(proto::DISK_FORGET, Uuid{2, 1}.ToString()).status().code(), 0u) << "that one is there";
+  EXPECT_EQ(Disk(proto::DISK_FORGET, "second").status().code(), 0u);
+  EXPECT_EQ(DiskState(1, 1), "none");
+  EXPECT_NE(Disk(proto::DISK_FORGET, "second").status().code(), 0u);
+}
+
+TEST_F(TopologyTest, ADiskIsDrainedOnlyWhereThereIsAnotherOne) {
+  h_.on_register = [](uint32_t index, proto::Register* request) {
+    if (index != 1) return;
+    proto::DiskInfo* disk = request->add_disks();
+    *disk = request->disks(0);
+    disk->set_disk_uuid("second");
+    disk->set_path("/disk2");
+    request->mutable_disks(0)->set_used_bytes(1ull << 40);
+  };
+  StartServers(2);
+  const std::string first = Uuid{2, 1}.ToString();
+  const auto single = Disk(proto::DISK_DRAIN, Uuid{2, 2}.ToString());
+  EXPECT_NE(single.status().message().find("no other working disk"), std::string::npos) << single.status().message();
+  const auto full = Disk(proto::DISK_DRAIN, first, true);
+  ASSERT_EQ(full.refusals_size(), 1);
+  EXPECT_EQ(Disk(proto::DISK_DRAIN, first).status().code(), static_cast<uint32_t>(StatusCode::kFailedPrecondition));
+  ASSERT_EQ(Disk(proto::DISK_DRAIN, "second").status().code(), 0u);
+  AdvanceSeconds(2);
+  EXPECT_EQ(h_.server(1).draining, std::vector<std::string>{"second"}) << "the server hears of it";
+  // The other disk could now go nowhere.
+  EXPECT_NE(Disk(proto::DISK_DRAIN, "second").status().code(), static_cast<uint32_t>(StatusCode::kNotFound));
+  ASSERT_EQ(Disk(proto::DISK_UNDRAIN, "second").status().code(), 0u);
+  AdvanceSeconds(2);
+  EXPECT_TRUE(h_.server(1).draining.empty());
+  EXPECT_NE(Disk(proto::DISK_UNDRAIN, "second").status().code(), 0u);
+}
+
+TEST_F(TopologyTest, LogLevelsReachTheServersThatAreNamed) {
+  StartServers(3);
+  proto::LogLevelRequest request;
+  request.set_level("debug");
+  request.add_servers(2);
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), 0u);
+  h_.Settle();
+  EXPECT_EQ(h_.server(h_.IndexOf(2)).log_level, "debug");
+  EXPECT_EQ(h_.server(h_.IndexOf(1)).log_level, "");
+  request.set_level("loud");
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), static_cast<uint32_t>(StatusCode::kInvalidArgument));
+  request.set_level("info");
+  request.add_servers(9);
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), static_cast<uint32_t>(StatusCode::kUnavailable));
+}
+
+// Four servers, one file's chunk on some three of them; cs1 to cs3 nearly full by what they say.
+class RebalanceScopeTest : public CoreAdminTest {
+ protected:
+  void Start(const std::vector<std::string>& racks, const std::vector<std::string>& classes = {}) {
+    h_.on_register = [racks, classes](uint32_t index, proto::Register* request) {
+      request->set_rack(racks[index - 1]);
+      proto::DiskInfo* disk = request->mutable_disks(0);
+      disk->set_total_bytes(1'000'000);
+      disk->set_reserve_bytes(0);
+      disk->set_free_bytes(500'000);
+      disk->set_used_bytes(index <= racks.size() / 2 ? 400'000 : 0);
+      if (!classes.empty()) disk->set_storage_class(classes[index - 1]);
+    };
+    StartServers(static_cast<uint32_t>(racks.size()));
+    client_ = h_.NewClient();
+    client_->Hello();
+  }
+  proto::RebalanceRequest Apply() {
+    proto::RebalanceRequest request;
+    request.set_action(proto::REBALANCE_APPLY);
+    request.set_threshold_percent(0.5);
+    request.set_operator_("tester");
+    return request;
+  }
+  proto::RebalancePlan Plan(const proto::RebalanceRequest& request) {
+    return PlanRebalance(h_.core().txn(), h_.core().servers(), BalanceScope(request.scope()), 0.5, 0, 0);
+  }
+  void Run(const proto::RebalanceRequest& request) {
+    ASSERT_TRUE(h_.core().rebalancer().Change(request, 0).ok());
+    AdvanceSeconds(30);
+    proto::RebalanceStatus status;
+    h_.core().rebalancer().FillStatus(&status);
+    ASSERT_EQ(status.state(), "idle") << status.yielding();
+  }
+  uint64_t SetPolicy(uint64_t inode, uint32_t replicas, const std::string& storage_class) {
+    proto::Request set;
+    set.mutable_set_policy()->set_inode(inode);
+    auto* policy = set.mutable_set_policy()->mutable_policy();
+    policy->set_replicas(replicas);
+    policy->set_write_quorum(1);
+    policy->set_storage_class(storage_class);
+    *set.mutable_credentials() = Root();
+    return client_->Call(set).status().code();
+  }
+
+  std::shared_ptr<FakeClient> client_;
+};
+
+TEST_F(RebalanceScopeTest, MovesStayInTheRackThatIsNamed) {
+  Start({"A", "B", "C", "A", "B", "C"});
+  ASSERT_EQ(SetPolicy(kRootInode.value(), 1, ""), 0u);
+  for (int i = 0; i < 60; ++i) h_.SealedFile(*client_, "f" + std::to_string(i), 10'000);
+  std::map<uint32_t, size_t> before;
+  for (uint32_t server = 1; server <= 6; ++server) before[server] = ListedOn(server);
+  ASSERT_GT(before[1], 0u);
+  proto::RebalanceRequest request = Apply();
+  request.mutable_scope()->add_racks("A");
+  const proto::RebalancePlan plan = Plan(request);
+  EXPECT_EQ(plan.scope(), "between rack A");
+  EXPECT_EQ(plan.servers_size(), 2);
+  EXPECT_EQ(plan.moves(), before[1]) << "cs1 gives cs4 what it has: 400 kB more are counted there";
+  Run(request);
+  EXPECT_EQ(ListedOn(1), 0u);
+  EXPECT_EQ(ListedOn(4), before[4] + before[1]);
+  for (const uint32_t other : {2u, 3u, 5u, 6u}) EXPECT_EQ(ListedOn(other), before[other]);
+  bool told = false;
+  for (const NumberedEvent& event : EventsAfter(h_.core().txn(), 0, 10'000))
+    told |= event.record.text().find("(between rack A)") != std::string::npos;
+  EXPECT_TRUE(told);
+}
+
+TEST_F(RebalanceScopeTest, OnlyFilesBelowThePathMove) {
+  Start({"A", "B"});
+  ASSERT_EQ(SetPolicy(kRootInode.value(), 1, ""), 0u);
+  std::vector<std::pair<uint64_t, uint64_t>> files;  // inode, chunk
+  for (int i = 0; i < 40; ++i) {
+    const auto file = h_.SealedFile(*client_, "f" + std::to_string(i), 10'000);
+    files.emplace_back(file.first, file.second.chunk());
+  }
+  // The path of a single file is the smallest there is.
+  const auto on_one = std::find_if(files.begin(), files.end(), [&](const auto& file) {
+    return MembersOf(file.second) == std::vector<uint32_t>{1};
+  });
+  ASSERT_NE(on_one, files.end());
+  const size_t before = ListedOn(1);
+  proto::RebalanceRequest request = Apply();
+  request.mutable_scope()->set_inode(on_one->first);
+  EXPECT_EQ(Plan(request).moves(), 1u);
+  EXPECT_EQ(Plan(request).scope(), "files below /f" + std::to_string(on_one - files.begin()));
+  Run(request);
+  EXPECT_EQ(ListedOn(1), before - 1);
+  EXPECT_EQ(MembersOf(on_one->second), (std::vector<uint32_t>{2}));
+  request.mutable_scope()->set_inode(kRootInode.value());
+  EXPECT_GT(Plan(request).moves(), 1u) << "everything is below the root";
+}
+
+TEST_F(RebalanceScopeTest, AClassIsEvenedOutOverItsOwnDisks) {
+  Start({"A", "B", "C", "D"}, {"ssd", "hdd", "ssd", "hdd"});
+  ASSERT_EQ(SetPolicy(kRootInode.value(), 1, "ssd"), 0u);
+  for (int i = 0; i < 30; ++i) h_.SealedFile(*client_, "f" + std::to_string(i), 10'000);
+  proto::RebalanceRequest request = Apply();
+  request.mutable_scope()->set_storage_class("hdd");
+  EXPECT_EQ(Plan(request).moves(), 0u) << "no file is of that class";
+  EXPECT_EQ(Plan(request).servers_size(), 2);
+  request.mutable_scope()->set_storage_class("ssd");
+  EXPECT_GT(Plan(request).moves(), 0u);
+  Run(request);
+  EXPECT_EQ(ListedOn(1), 0u);
+  EXPECT_EQ(ListedOn(3), 30u);
+}
+
+TEST_F(RebalanceScopeTest, AScopeInWhichNothingCanBeEvenedOutIsRefusedWithTheReasons) {
+  Start({"A", "A", "B", "B"}, {"", "", "", ""});
+  const auto refusal = [&](const std::function<void(proto::RebalanceScope*)>& fill) {
+    proto::RebalanceRequest request = Apply();
+    fill(request.mutable_scope());
+    return h_.core().rebalancer().Change(request, 0);
+  };
+  EXPECT_EQ(refusal([](auto* scope) { scope->add_servers(9); }).code(), StatusCode::kNotFound);
+  EXPECT_EQ(refusal([](auto* scope) { scope->add_racks("Z"); }).code(), StatusCode::kNotFound);
+  EXPECT_EQ(refusal([](auto* scope) { scope->set_inode(4711); }).code(), StatusCode::kNotFound);
+  const Status one = refusal([](auto* scope) { scope->add_servers(2); });
+  EXPECT_EQ(one.code(), StatusCode::kFailedPrecondition);
+  EXPECT_NE(one.message().find("1 of the 1 server in the scope can take part"), std::string::npos) << one.message();
+  h_.StopServer(1);
+  const Status down = refusal([](auto* scope) { scope->add_racks("A"); });
+  EXPECT_NE(down.message().find("1 of the 2 servers in the scope can take part: cs1 is down"), std::string::npos)
+      << down.message();
+  const Status no_class = refusal([](auto* scope) { scope->set_storage_class("tape"); });
+  EXPECT_NE(no_class.message().find("cs3 has no working disk of class 'tape'"), std::string::npos)
+      << no_class.message();
+  proto::RebalanceStatus status;
+  h_.core().rebalancer().FillStatus(&status);
+  EXPECT_EQ(status.state(), "idle") << "what is refused changes nothing";
+}
+
+// Peers of another version of the same release line (docs/operations.md, "Versions").
+void AddUnknown(google::protobuf::Message* message) {
+  message->GetReflection()->MutableUnknownFields(message)->AddLengthDelimited(1234, "of a later version");
+}
+
+TEST_F(CoreAdminTest, WhatALaterVersionAddsIsIgnoredOnTheWireAndKeptInTheStore) {
+  h_.on_register = [](uint32_t, proto::Register* request) { AddUnknown(request); };
+  StartServers(3);
+  auto client = h_.NewClient();
+  client->Hello();
+  // A request that this master does not know is refused, and the session goes on.
+  proto::Request unknown;
+  AddUnknown(&unknown);
+  *unknown.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(unknown).status().code(), static_cast<uint32_t>(StatusCode::kNotSupported));
+  proto::Request known;
+  known.mutable_get_attr()->set_inode(kRootInode.value());
+  AddUnknown(&known);
+  *known.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(known).status().code(), 0u);
+  // A record that a later master wrote keeps what this one does not know.
+  proto::RebalanceRecord record;
+  AddUnknown(&record);
+  proto::LogCommand command;
+  *command.mutable_set_rebalance()->mutable_record() = record;
+  ASSERT_TRUE(h_.core().Apply(command).ok());
+  h_.RestartMaster();
+  proto::RebalanceRequest request;
+  request.set_action(proto::REBALANCE_PAUSE);
+  ASSERT_TRUE(h_.core().rebalancer().Change(request, 0).ok());
+  const auto kept = Load<proto::RebalanceRecord>(h_.core().txn(), Family::kMeta, keys::kRebalance);
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ(kept->state(), "paused");
+  EXPECT_EQ(kept->GetReflection()->GetUnknownFields(*kept).field_count(), 1);
 }
 
 TEST(RebalanceWindowTest, MayGoOverMidnight) {
