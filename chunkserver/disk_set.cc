@@ -322,6 +322,11 @@ Status DiskSet::SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::b
   return store->SyncWrite(chunk, offset, data, checksums);
 }
 
+Status DiskSet::SyncRoom(ChunkId chunk, uint64_t bytes) const {
+  CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
+  return store->SyncRoom(bytes);
+}
+
 Status DiskSet::SyncFinish(ChunkId chunk, Stamp base, ReplicaInfo* info) {
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->SyncFinish(chunk, base, info);

@@ -81,6 +81,7 @@ class DiskSet {
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length);
   Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                    std::span<const uint32_t> checksums);
+  Status SyncRoom(ChunkId chunk, uint64_t bytes) const;
   Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info);
   void SyncAbandon(ChunkId chunk);
   Status MarkCorrupt(ChunkId chunk, uint64_t offset);

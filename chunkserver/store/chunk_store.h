@@ -139,6 +139,8 @@ class ChunkStore {
   virtual Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) = 0;
   virtual Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                            std::span<const uint32_t> checksums) = 0;
+  // Is there room for `bytes` of sync data? kNoSpace, with the numbers, before anything is fetched.
+  virtual Status SyncRoom(uint64_t bytes) const = 0;
   virtual Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info) = 0;
   virtual void SyncAbandon(ChunkId chunk) = 0;
 

@@ -68,6 +68,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) override;
   Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                    std::span<const uint32_t> checksums) override;
+  Status SyncRoom(uint64_t bytes) const override;
   Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info) override;
   void SyncAbandon(ChunkId chunk) override;
 

@@ -40,7 +40,7 @@ Status LogChunkStore::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t
   CAIRN_ASSIGN_OR_RETURN(Present present, Load(chunk));
   const Verdict verdict = CheckSyncStart(present.state, epoch, base);
   if (verdict.action == Action::kRefuse) return verdict.status;
-  CAIRN_RETURN_IF_ERROR(CheckRoom(length / 16));  // an obviously full disk refuses before anything is copied
+  CAIRN_RETURN_IF_ERROR(CheckRoom(0));  // a full disk refuses at once; SyncRoom when it is known how much differs
   DropShadow(chunk);
   CAIRN_RETURN_IF_ERROR(MakeAbsent(chunk, &present));
   if (verdict.action == Action::kApply) {
@@ -53,6 +53,11 @@ Status LogChunkStore::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t
   shadow.base = base;
   shadow.length = length;
   return Status::Ok();
+}
+
+Status LogChunkStore::SyncRoom(uint64_t bytes) const {
+  std::lock_guard lock(mu_);
+  return CheckRoom(bytes);
 }
 
 Status LogChunkStore::SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cli/core/context.h"
 #include "proto/cairn/admin.pb.h"
@@ -24,6 +25,11 @@ void RegisterInsightCommands(CLI::App& app, Context& context);    // top, file e
 
 // "cs3" or "3".
 Result<uint32_t> ParseServerId(const std::string& text);
+// "cs3", "rack:B", "zone:west", sorted into the three lists.
+Status ParseServerSelection(const std::vector<std::string>& items,
+                            google::protobuf::RepeatedField<uint32_t>* servers,
+                            google::protobuf::RepeatedPtrField<std::string>* racks,
+                            google::protobuf::RepeatedPtrField<std::string>* zones);
 std::string ImpactText(const proto::Impact& impact);
 // Decimal, or hexadecimal after 0x.
 Result<uint64_t> ParseChunkId(const std::string& text);

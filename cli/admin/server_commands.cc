@@ -190,16 +190,8 @@ struct WhatIfOptions {
 
 Status WhatIf(Context& context, const WhatIfOptions& options) {
   proto::WhatIfRequest request;
-  for (const std::string& item : options.lose) {
-    if (item.starts_with("rack:")) {
-      request.add_racks(item.substr(5));
-    } else if (item.starts_with("zone:")) {
-      request.add_zones(item.substr(5));
-    } else {
-      CAIRN_ASSIGN_OR_RETURN(const uint32_t id, ParseServerId(item));
-      request.add_servers(id);
-    }
-  }
+  CAIRN_RETURN_IF_ERROR(ParseServerSelection(options.lose, request.mutable_servers(), request.mutable_racks(),
+                                             request.mutable_zones()));
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(masters);
   CAIRN_ASSIGN_OR_RETURN(const auto response, admin.WhatIf(request));
@@ -220,6 +212,23 @@ Result<uint32_t> ParseServerId(const std::string& text) {
     return Status(StatusCode::kInvalidArgument, "'" + text + "' is not a server (examples: cs3, 3)");
   }
   return static_cast<uint32_t>(std::stoul(digits));
+}
+
+Status ParseServerSelection(const std::vector<std::string>& items,
+                            google::protobuf::RepeatedField<uint32_t>* servers,
+                            google::protobuf::RepeatedPtrField<std::string>* racks,
+                            google::protobuf::RepeatedPtrField<std::string>* zones) {
+  for (const std::string& item : items) {
+    if (item.starts_with("rack:")) {
+      *racks->Add() = item.substr(5);
+    } else if (item.starts_with("zone:")) {
+      *zones->Add() = item.substr(5);
+    } else {
+      CAIRN_ASSIGN_OR_RETURN(const uint32_t id, ParseServerId(item));
+      servers->Add(id);
+    }
+  }
+  return Status::Ok();
 }
 
 std::string ImpactText(const proto::Impact& impact) {

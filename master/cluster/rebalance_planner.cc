@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "master/cluster/copysets.h"
+
 namespace cairn::master {
 namespace {
 
@@ -15,11 +17,9 @@ constexpr double kBurstSeconds = 1.0;
 BalanceModel::BalanceModel(const std::vector<BalanceServer>& servers, double threshold_percent)
     : threshold_(threshold_percent / 100) {
   for (const BalanceServer& server : servers) {
-    // One that is down or is emptied anyway neither gives nor takes, and its bytes are not there to be shared
-    // out.
-    if (!server.place.up || !server.place.accepting || server.capacity_bytes == 0) continue;
     const ServerId id = server.place.server;
     places_[id] = server.place;
+    if (!TakesPart(server)) continue;
     use_[id] = {.capacity = server.capacity_bytes, .before = server.used_bytes, .used = server.used_bytes};
     capacity_ += server.capacity_bytes;
     total_ += server.used_bytes;
@@ -59,11 +59,28 @@ std::optional<ServerId> BalanceModel::Target(ServerId source, const BalanceChunk
       domains.insert(FailureDomainKey(place->second, chunk.domain));
   }
   std::optional<ServerId> best;
+  std::optional<ServerId> only;
+  if (chunk.copysets) {
+    std::vector<ServerId> keep;
+    std::vector<ServerId> others;
+    for (ServerId member : chunk.members) {
+      if (member != source) keep.push_back(member);
+    }
+    for (const auto& [id, place] : places_) {
+      if (std::find(chunk.members.begin(), chunk.members.end(), id) == chunk.members.end() &&
+          !domains.contains(FailureDomainKey(place, chunk.domain))) {
+        others.push_back(id);
+      }
+    }
+    only = CopysetSuccessor(keep, others);
+    if (!only) return std::nullopt;
+  }
   for (const auto& [id, use] : use_) {
+    if (only && id != *only) continue;
     const PlacementServer& place = places_.at(id);
     if (place.full || place.free_bytes < chunk.bytes) continue;
     if (std::find(chunk.members.begin(), chunk.members.end(), id) != chunk.members.end()) continue;
-    if (!chunk.in_class.empty() && !chunk.in_class.contains(id)) continue;
+    if (chunk.may_take && !chunk.may_take->contains(id)) continue;
     if (domains.contains(FailureDomainKey(place, chunk.domain))) continue;
     // Only forward: after the move the target is still no fuller than the source is then.
     const Use& from = use_.at(source);
@@ -95,6 +112,17 @@ void BalanceModel::Undo(ServerId source, ServerId target, uint64_t bytes) {
   --to.moves_in;
 }
 
+bool BalanceModel::SameServers(const std::vector<BalanceServer>& servers) const {
+  size_t taking_part = 0;
+  for (const BalanceServer& server : servers) {
+    if (!TakesPart(server)) continue;
+    ++taking_part;
+    const auto use = use_.find(server.place.server);
+    if (use == use_.end() || use->second.capacity != server.capacity_bytes) return false;
+  }
+  return taking_part == use_.size();
+}
+
 double BalanceModel::SpreadPercent() const {
   if (use_.empty()) return 0;
   double low = 2;
@@ -108,10 +136,9 @@ double BalanceModel::SpreadPercent() const {
 
 std::string BalanceModel::LimitedBy() const {
   if (Balanced() || Source()) return {};
-  if (use_.size() < 2) return "fewer than two servers are up and in service";
+  if (use_.size() < 2) return "fewer than two servers that may take part are up and in service";
   return "no further chunk of the fuller servers may go to an emptier one (each already has a copy there, or "
-         "in its failure "
-         "domain, or the storage class or the space does not fit)";
+         "in its failure domain, or the storage class, the space or the scope does not fit)";
 }
 
 uint64_t MoveGovernor::Update(uint64_t bytes_per_second, uint32_t load, int64_t now_ns) {

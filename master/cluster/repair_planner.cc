@@ -198,6 +198,12 @@ class Planner {
                                  (syncable_->removed ? " and was removed" : " and is being drained");
       if (Exchange(*syncable_, reason)) return plan_;
     }
+    if (const PlacementServer* server = Server(syncable_->server); server != nullptr && server->refuses_until_ns != 0) {
+      const std::string reason = ToString(syncable_->server) + " is " + ConditionName(syncable_->condition) +
+                                 " and refuses copies (" + server->refusal + ")";
+      if (Exchange(*syncable_, reason)) return plan_;
+      return Wait(reason, server->refuses_until_ns);
+    }
     plan_.action = RepairAction::kSyncMember;
     plan_.target = syncable_->server;
     plan_.reason = ToString(syncable_->server) + " is " + ConditionName(syncable_->condition);
@@ -243,6 +249,7 @@ class Planner {
   bool PlaceOne(PlacementRequest request, const std::string& reason, size_t copies) {
     request.write_quorum = 0;
     request.domain = chunk_.domain;
+    request.scatter_width = chunk_.scatter_width;
     auto placed = Place(request, servers_, seed_);
     CAIRN_CHECK(placed.ok(), "a placement that requires nothing cannot fail");
     if (placed->size() < request.replicas) return false;
@@ -255,7 +262,12 @@ class Planner {
   }
 
   RepairPlan NoPlace(const std::string& reason, int64_t retry_ns) {
-    return Wait(reason + "; no other server that is up has room for it in a failure domain of its own",
+    std::string refusing;
+    for (const PlacementServer& server : servers_) {
+      if (server.refuses_until_ns == 0) continue;
+      refusing += (refusing.empty() ? "; " : ", ") + ToString(server.server) + " refuses copies (" + server.refusal + ")";
+    }
+    return Wait(reason + "; no other server that is up has room for it in a failure domain of its own" + refusing,
                 now_ns_ + retry_ns);
   }
 

@@ -49,6 +49,7 @@ struct ChunkFacts {
   uint32_t write_quorum = 2;  // W of the configuration
   uint32_t wanted_quorum = 0;  // W of the policy; 0: as write_quorum
   FailureDomain domain = FailureDomain::kServer;
+  uint32_t scatter_width = 0;  // of the policy
   std::vector<MemberFacts> members;
 };
 

@@ -52,11 +52,13 @@ void Inherit(const proto::Policy& source, proto::Policy* policy) {
   if (policy->storage_class().empty()) policy->set_storage_class(source.storage_class());
   if (!policy->has_trash_seconds() && source.has_trash_seconds())
     policy->set_trash_seconds(source.trash_seconds());
+  if (!policy->has_scatter_width() && source.has_scatter_width())
+    policy->set_scatter_width(source.scatter_width());
 }
 
 bool IsComplete(const proto::Policy& policy) {
   return policy.replicas() != 0 && policy.chunk_bytes() != 0 && !policy.failure_domain().empty() &&
-         !policy.storage_class().empty() && policy.has_trash_seconds();
+         !policy.storage_class().empty() && policy.has_trash_seconds() && policy.has_scatter_width();
 }
 
 }  // namespace
@@ -264,6 +266,19 @@ std::string PathOf(const MetaReader& reader, InodeId inode) {
   std::string path;
   for (auto it = names.rbegin(); it != names.rend(); ++it) path += "/" + ReadableName(*it);
   return path;
+}
+
+bool IsBelow(const MetaReader& reader, InodeId inode, InodeId ancestor) {
+  InodeId at = inode;
+  for (int depth = 0; depth < kMaxDepth && at; ++depth) {
+    if (at == ancestor) return true;
+    if (at == kRootInode) return false;
+    const Result<proto::InodeRecord> record = LoadInode(reader, at);
+    if (!record.ok()) return false;
+    const auto trash = record->nlink() == 0 ? TrashRecordOf(reader, at) : std::nullopt;
+    at = InodeId(trash ? trash->parent() : record->parent());
+  }
+  return false;
 }
 
 NamespaceCounters CountersOf(const MetaReader& reader) {

@@ -51,6 +51,9 @@ Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode);
 // "(deleted inode 7)".
 std::string PathOf(const MetaReader& reader, InodeId inode);
 
+// Whether `ancestor` is the inode itself or on the way from it to the root (of what is in the trash: of the directory it was in).
+bool IsBelow(const MetaReader& reader, InodeId inode, InodeId ancestor);
+
 struct NamespaceCounters {
   uint64_t inodes = 0;    // with orphans
   uint64_t chunks = 0;    // without those being deleted

@@ -314,6 +314,11 @@ Status MemoryStore::Flush() {
   return Status::Ok();
 }
 
+Status MemoryStore::SyncRoom(uint64_t bytes) const {
+  if (bytes <= free_bytes_) return Status::Ok();
+  return Status(StatusCode::kNoSpace, std::to_string(free_bytes_) + " bytes are free");
+}
+
 Status MemoryStore::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) {
   std::lock_guard lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckDisk());

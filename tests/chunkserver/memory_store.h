@@ -27,6 +27,7 @@ class MemoryStore final : public ChunkStore {
   void Fail(const std::string& why);
   void DamageBlock(ChunkId chunk, uint64_t block);  // flips a bit; the checksum stays
   void HoldFlushes(bool hold);
+  void SetFree(uint64_t bytes) { free_bytes_ = bytes; }
   int flushes() const { return flushes_; }
   int flushes_waiting() const { return flushes_waiting_; }
   int reclaims() const { return reclaims_; }
@@ -62,6 +63,7 @@ class MemoryStore final : public ChunkStore {
   Status SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) override;
   Status SyncWrite(ChunkId chunk, uint64_t offset, std::span<const std::byte> data,
                    std::span<const uint32_t> checksums) override;
+  Status SyncRoom(uint64_t bytes) const override;
   Status SyncFinish(ChunkId chunk, Stamp base, replication::ReplicaInfo* info) override;
   void SyncAbandon(ChunkId chunk) override;
   Status MarkCorrupt(ChunkId chunk, uint64_t offset) override;
@@ -89,7 +91,7 @@ class MemoryStore final : public ChunkStore {
                 const std::function<replication::Verdict(const replication::ReplicaState&)>& check);
   Status Verify(ChunkId chunk, const Replica& replica, uint64_t first_block, uint64_t blocks) const;
 
-  const uint64_t free_bytes_;
+  std::atomic<uint64_t> free_bytes_;
   DiskIdentity identity_;
   std::atomic<bool> amnesic_{false};
   std::atomic<bool> failed_{false};

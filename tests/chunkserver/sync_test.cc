@@ -126,6 +126,20 @@ TEST_P(SyncTest, AMissingReplicaIsFetchedWhole) {
   EXPECT_GE(disks(1).States()[0].usage.used_bytes, kLength);
 }
 
+TEST_P(SyncTest, ADiskWithoutRoomForAllOfItRefusesBeforeAnythingIsFetched) {
+  if (GetParam() != StoreKind::kMemory) GTEST_SKIP() << "the space of the real store is the test machine's";
+  const auto content = Pattern(kLength, 1);
+  const Stamp base = Fill(0, Epoch{5}, content);
+  servers_[1].stores[0]->SetFree(kLength / 2);
+  const auto refused = Sync(1, base, kLength, {0});
+  EXPECT_EQ(static_cast<StatusCode>(refused.status().code()), StatusCode::kNoSpace) << refused.status().message();
+  EXPECT_EQ(refused.bytes_transferred(), 0u);
+  EXPECT_TRUE(refused.refused_here());
+  EXPECT_FALSE(Sync(1, base, kLength, {2}, 101).refused_here()) << "that source does not have it: not the disk's fault";
+  servers_[1].stores[0]->SetFree(1ull << 30);
+  EXPECT_EQ(Sync(1, base, kLength, {0}, 102).status().code(), 0u);
+}
+
 TEST_P(SyncTest, HolesOfAMissingReplicaAreNotFetched) {
   std::vector<std::byte> content(kLength);
   const auto piece = Pattern(10'000, 1);

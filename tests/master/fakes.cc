@@ -29,6 +29,7 @@ void FakeServer::Register(uint32_t known_id) {
   disk->set_total_bytes(1ull << 40);
   disk->set_free_bytes(1ull << 39);
   disk->set_reserve_bytes(1ull << 30);
+  if (harness_->on_register) harness_->on_register(index_, request);
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(message)});
 }
 

@@ -41,6 +41,8 @@ class FakeReplicas {
   proto::ReplicaInfoProto Info(ChunkId chunk) const;
   std::vector<ChunkId> erased;
   uint64_t syncs = 0;
+  std::optional<Status> refuse_syncs;  // its disk says no
+  uint64_t refused_syncs = 0;
 
  private:
   std::map<ChunkId, Replica> replicas_;
@@ -146,6 +148,8 @@ class Harness {
   std::shared_ptr<FakeClient> NewClient();
   FakeServer& StartServer(uint32_t index);  // 1, 2, ...: registers, reports
   void StopServer(uint32_t index);
+  // Changes what server `index` says of itself when it registers.
+  std::function<void(uint32_t index, proto::Register*)> on_register;
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }
   uint32_t IndexOf(uint32_t server_id) const { return index_of_.at(server_id); }
