@@ -5,11 +5,13 @@
 #include <chrono>
 #include <utility>
 
+#include "cli/core/config.h"
 #include "proto/cairn/admin.grpc.pb.h"
 
 namespace cairn::cli {
 namespace {
 
+constexpr char kTokenMetadata[] = "cairn-admin-token";
 constexpr int64_t kCallTimeoutMs = 30'000;
 constexpr int64_t kLongCallTimeoutMs = 3'600'000;  // backup of a large master
 
@@ -48,6 +50,7 @@ struct AdminClient::Impl {
     std::unique_ptr<proto::AdminService::Stub> stub;
   };
   std::vector<Master> masters;
+  Result<std::string> token = Status(StatusCode::kNotFound, "");  // of administrators
 
   // The first master that answers. Only unreachable ones are skipped: a change must not be made twice.
   template <typename Request, typename Response, typename Method>
@@ -56,9 +59,12 @@ struct AdminClient::Impl {
     for (const Master& master : masters) {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+      if (token.ok()) context.AddMetadata(kTokenMetadata, *token);
       Response response;
       last = FromGrpc((master.stub.get()->*method)(&context, request, &response), master.address);
       if (last.ok()) return response;
+      if (last.code() == StatusCode::kNotPermitted && !token.ok() && !token.status().message().empty())
+        return Status(last.code(), last.message() + "; " + token.status().message());
       if (last.code() != StatusCode::kUnavailable) return last;
     }
     return last;
@@ -74,6 +80,7 @@ struct AdminClient::Impl {
 };
 
 AdminClient::AdminClient(const std::vector<std::string>& masters) : impl_(std::make_unique<Impl>()) {
+  impl_->token = FindAdminToken(masters);
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // a proxy of the environment is never meant for a cluster

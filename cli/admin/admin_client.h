@@ -14,7 +14,8 @@ namespace cairn::cli {
 
 class AdminClient {
  public:
-  // No connection is made before the first call. `masters` are tried in turn.
+  // No connection is made before the first call. `masters` are tried in turn. The administrator's token, which
+  // changes need, is looked for where cli/core/config.h says.
   explicit AdminClient(const std::vector<std::string>& masters);
   ~AdminClient();
   AdminClient(const AdminClient&) = delete;

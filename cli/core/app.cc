@@ -1,6 +1,7 @@
 #include "cli/core/app.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <ostream>
 #include <sstream>
 
@@ -26,6 +27,10 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.fallthrough();  // --master may follow the command
   app.add_option("--master", context.master, "Master's address host:port (several: separated by commas)");
+  // Where scripts put it, too: FindAdminToken looks there.
+  app.add_option_function<std::string>(
+      "--admin-token-file", [](const std::string& path) { setenv("CAIRN_ADMIN_TOKEN_FILE", path.c_str(), 1); },
+      "Token of administrators, for commands that change the cluster (default: of the local cluster)");
   app.set_version_flag("--version", std::string("cairn ") + CAIRN_VERSION);
   RegisterLocalCommands(app, context);
   RegisterFileCommands(app, context);

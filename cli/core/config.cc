@@ -2,12 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
 #include "cli/local/layout.h"
+#include "common/admin_token.h"
 
 namespace cairn::cli {
 namespace {
@@ -119,6 +121,23 @@ Result<std::vector<std::string>> FindMasters(const Context& context) {
       StatusCode::kUnavailable,
       "no cluster is known: give --master host:port, set CAIRN_MASTER, write `master = host:port` to "
       "~/.config/cairn/config, or start a local cluster with `cairn up`");
+}
+
+Result<std::string> FindAdminToken(const std::vector<std::string>& masters) {
+  constexpr char kInstalled[] = "/var/lib/cairn/master/admin-token";
+  if (const std::string path = Environment("CAIRN_ADMIN_TOKEN_FILE"); !path.empty()) return ReadAdminToken(path);
+  for (const std::string& file : {UserConfigFile(), std::string("/etc/cairn/cairn.conf")}) {
+    if (file.empty()) continue;
+    if (const std::string path = ConfigValue(ReadWhole(file), "admin_token_file"); !path.empty()) return ReadAdminToken(path);
+  }
+  auto layout = LocalLayout::Load(DefaultLocalDirectory());
+  const LocalPart* local = layout.ok() ? layout->Find("master") : nullptr;
+  if (local != nullptr && std::find(masters.begin(), masters.end(), local->address) != masters.end())
+    return ReadAdminToken(layout->AdminTokenFile());
+  auto installed = ReadAdminToken(kInstalled);
+  if (installed.ok()) return installed;
+  return Status(StatusCode::kNotFound, std::string("name the file that holds it with --admin-token-file, CAIRN_ADMIN_TOKEN_FILE or "
+                                                   "`admin_token_file = path` in ~/.config/cairn/config"));
 }
 
 std::string DefaultLocalDirectory() {

@@ -24,6 +24,11 @@ std::string ConfigValue(const std::string& text, const std::string& key);
 // The masters that a command means when its arguments name none.
 Result<std::vector<std::string>> FindMasters(const Context& context);
 
+// The administrator's token for these masters, out of the file that CAIRN_ADMIN_TOKEN_FILE names, or a line
+// `admin_token_file = path` of a config file; otherwise out of the local cluster, if the masters are its own, or of
+// a master that is installed on this machine. An error says where it was looked for.
+Result<std::string> FindAdminToken(const std::vector<std::string>& masters);
+
 // Root: /var/lib/cairn/local; others: $XDG_DATA_HOME/cairn or ~/.local/share/cairn.
 std::string DefaultLocalDirectory();
 std::string LocalDirectory(const Context& context);

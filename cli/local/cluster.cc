@@ -80,6 +80,7 @@ pid_t LocalCluster::Running(const LocalPart& part) const {
 Status LocalCluster::ChooseAddresses(LocalPart& part) {
   if (part.kind != PartKind::kMount) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name, part.address));
   if (layout_.metrics) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name + "'s metrics", part.metrics));
+  if (layout_.console && part.kind == PartKind::kMaster) CAIRN_RETURN_IF_ERROR(ChooseAddress("the console", part.console));
   return layout_.Save();
 }
 
@@ -92,6 +93,7 @@ Status LocalCluster::ChooseAddress(const std::string& whose, std::string& addres
   for (const LocalPart& other : layout_.parts()) {
     taken.push_back(PortOf(other.address));
     taken.push_back(PortOf(other.metrics));
+    taken.push_back(PortOf(other.console));
   }
   CAIRN_ASSIGN_OR_RETURN(const int port, ChooseFreePort(taken));
   address = "127.0.0.1:" + std::to_string(port);
@@ -122,6 +124,7 @@ Result<std::vector<std::string>> LocalCluster::CommandLine(const LocalPart& part
   }
   add({"--log-file", layout_.LogFile(part.name), "--pid-file", layout_.PidFile(part.name)});
   if (layout_.metrics) add({"--metrics-address", part.metrics});
+  if (layout_.console && part.kind == PartKind::kMaster) add({"--console", part.console});
   for (const std::string& flag : layout_.FlagsOf(part.kind)) line.push_back(flag);
   return line;
 }

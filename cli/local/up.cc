@@ -11,6 +11,7 @@
 #include "cli/core/config.h"
 #include "cli/core/policy_text.h"
 #include "cli/local/cluster.h"
+#include "common/net/address.h"
 
 namespace cairn::cli {
 namespace {
@@ -49,6 +50,14 @@ Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) 
   if (!options.chunkserver_flags.empty()) layout.chunkserver_flags = options.chunkserver_flags;
   if (!options.mount_flags.empty()) layout.mount_flags = options.mount_flags;
   layout.metrics |= options.metrics;
+  if (!options.console.empty()) {
+    layout.console = options.console != "off";
+    if (options.console != "on" && options.console != "off") {
+      const auto where = net::ParseHostPort(options.console);
+      if (!where.ok()) return Invalid("--console: " + where.status().message());
+      layout.Find("master")->console = options.console;
+    }
+  }
   if (options.no_mount) layout.Remove("mount");
   if (!options.mountpoint.empty()) {
     std::error_code error;
@@ -160,6 +169,11 @@ Status RunUp(Context& context, const UpOptions& options) {
     *context.out << fmt::format("Cluster in {} is up; master {}{}", cluster.layout().directory(),
                                 master->address, mount != nullptr ? ", mounted at " + mount->mountpoint : "")
                  << std::endl;
+    if (cluster.layout().console && cluster.Running(*master) != 0) {
+      *context.out << fmt::format("Console: http://{}/ (changes ask for the token in {})", master->console,
+                                  cluster.layout().AdminTokenFile())
+                   << std::endl;
+    }
   }
   return Status::Ok();
 }
