@@ -17,7 +17,7 @@ Status BadHandle() { return Status(StatusCode::kBadHandle, "the handle is not op
 
 StatusFlags FlagsNow(const OpenHandle& handle, const std::optional<StatusFlags>& now) {
   const OpenFlags& opened = handle.flags;
-  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync});
+  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync, opened.no_atime});
 }
 
 }  // namespace
@@ -36,7 +36,8 @@ void ClientImpl::BeforeAttempt(const FilePtr& file, int attempt) {
   if (attempt >= 2) LowerIdle({file}, LeaseKind::kNone);
 }
 
-Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer) {
+Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer,
+                                const std::optional<StatusFlags>& now) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.read) return BadHandle();
   const FilePtr& file = handle->file;
@@ -46,12 +47,14 @@ Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::b
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, LeaseKind::kRead, handle->caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(*handle));
     result = file->data->Read(offset, buffer);
+    if (result.ok()) NoteRead(*handle, FlagsNow(*handle, now).no_atime);  // under the lease
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
   return result;
 }
 
 void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
+  file->access_noted_until_ns.store(0, std::memory_order_relaxed);
   {
     std::lock_guard lock(file->mu);
     file->unsynced |= unsynced;
