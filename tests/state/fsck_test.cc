@@ -113,6 +113,27 @@ TEST_F(FsckTest, EachKindOfDamageIsNamed) {
        [&] { txn.Delete(Family::kSessionRefs, keys::Ref(kSession, keys::SessionRef::kHold, orphan_)); }},
       {"stray-orphan", [&] { txn.Delete(Family::kOrphans, keys::Inode(orphan_)); }},
       {"wrong-xattr-count", [&] { txn.Delete(Family::kXattrs, keys::Xattr(file_, "user.a")); }},
+      {"stray-trash", [&] { txn.Put(Family::kTrash, keys::TrashListed(keys::TrashList::kExpiry, 5, file_), ""); }},
+      {"stray-xattr", [&] { txn.Put(Family::kXattrs, keys::Xattr(InodeId(4711), "user.a"), "b"); }},
+      {"stray-policy", [&] { Save(&txn, Family::kPolicies, keys::Inode(file_), DefaultPolicy()); }},
+      {"stray-hold", [&] { txn.Delete(Family::kSessions, keys::Session(kSession)); }},
+      {"stray-lease", [&] { txn.Delete(Family::kSessions, keys::Session(kSession)); }},
+      {"stray-result", [&] { txn.Put(Family::kResults, keys::StoredResult(SessionId(4711), 1), ""); }},
+      {"missing-lease-entry",
+       [&] { txn.Delete(Family::kSessionRefs, keys::Ref(kSession, keys::SessionRef::kWriteLease, file_)); }},
+      {"stray-session-entry",
+       [&] { txn.Put(Family::kSessionRefs, keys::Ref(kOther, keys::SessionRef::kWriteLease, file_), ""); }},
+      {"unknown-server",
+       [&] {
+         for (uint32_t server : {1u, 3u})
+           Save(&txn, Family::kServers, keys::Server(ServerId(server)), proto::ServerRecord());
+       }},
+      {"wrong-counter",
+       [&] {
+         proto::Counters counters = LoadCounters(txn);
+         counters.set_chunks(counters.chunks() + 1);
+         Save(&txn, Family::kMeta, keys::kCounters, counters);
+       }},
   };
   for (const Damage& damage : damages) {
     txn.SetSavepoint();
