@@ -110,6 +110,10 @@ class LeaseCache {
   // The holder of the write lease changed the file locally, or told the master about it.
   // allocated_change: bytes that its space grows by.
   void SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime, int64_t allocated_change);
+  // The holder of the write lease set times locally. Until it has told the master (HeldTold), what the master says of them is
+  // older.
+  void SetHeld(InodeId inode, const HeldTimes& times);
+  void HeldTold(InodeId inode);
   // The lease `number` goes on as a read lease.
   void Lower(InodeId inode, uint64_t number);
 
@@ -164,6 +168,7 @@ class LeaseCache {
     bool has_xattrs = true;
     InodeId parent;
     Attributes attr;
+    std::optional<HeldTimes> held;
     std::optional<std::string> symlink;
     std::vector<ChunkPlace> layout;
     uint64_t layout_lease = 0;
