@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "common/daemon.h"
@@ -91,6 +92,17 @@ void ToHttp(const std::string& path, Response response, httplib::Response* http)
   http->set_content(response.body, response.content_type);
 }
 
+// The answer to a request that is refused for how its body comes, before a byte of that is read.
+std::optional<Response> RefuseBody(const httplib::Request& http) {
+  if (http.has_header("Transfer-Encoding")) return ErrorResponse(411, "send the body in one piece, with its Content-Length");
+  if (http.has_header("Content-Encoding")) return ErrorResponse(415, "send the body as it is, without Content-Encoding");
+  if (http.is_multipart_form_data()) return ErrorResponse(415, "send JSON, not a form");
+  if (http.method == "GET" || http.method == "HEAD") return std::nullopt;
+  if (http.method != "POST") return ErrorResponse(405, "the console knows GET, HEAD and POST");
+  if (!http.has_header("Content-Length")) return ErrorResponse(411, "send the body with its Content-Length");
+  return std::nullopt;
+}
+
 Response Page(const Request& request, const std::vector<std::string>& hosts) {
   if (const Status host = CheckHost(request, hosts); !host.ok()) return ErrorResponse(host);
   const Asset* asset = FindAsset(request.path);
@@ -150,6 +162,14 @@ struct Console::Impl {
     };
     server.Get(".*", answer);
     server.Post(".*", answer);
+    // Before the body is read: the library bounds only what Content-Length announces, not what comes in pieces, without a length, or
+    // unpacked, and anybody who reaches the port would fill the master's memory.
+    server.set_pre_routing_handler([](const httplib::Request& http, httplib::Response& response) {
+      const std::optional<Response> refused = RefuseBody(http);
+      if (!refused) return httplib::Server::HandlerResponse::Unhandled;
+      ToHttp(http.path, *refused, &response);
+      return httplib::Server::HandlerResponse::Handled;
+    });
     server.set_exception_handler([](const httplib::Request& http, httplib::Response& response, std::exception_ptr) {
       ToHttp(http.path, ErrorResponse(500, "the console failed to answer this"), &response);
     });

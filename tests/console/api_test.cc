@@ -270,6 +270,28 @@ TEST_F(ConsoleApi, BytesThatAreNoHttpEndOnlyTheirConnection) {
   EXPECT_TRUE(Get("/api/status").contains("health"));
 }
 
+// The request is not ended: a server that reads the body before it decides would wait for the rest.
+TEST_F(ConsoleApi, BodiesWithoutABoundAreRefusedBeforeTheyAreRead) {
+  const std::string host = "POST /api/server HTTP/1.1\r\nHost: 127.0.0.1:" + std::to_string(port()) + "\r\n";
+  const struct { std::string head; const char* status; } requests[] = {
+      {host + "Transfer-Encoding: chunked\r\n\r\n10000\r\n", "411"},
+      {host + "\r\n{", "411"},
+      {host + "Content-Encoding: gzip\r\nContent-Length: 1000\r\n\r\n", "415"},
+      {host + "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n", "415"},
+  };
+  for (const auto& [head, status] : requests) {
+    const int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{.sin_family = AF_INET, .sin_port = htons(static_cast<uint16_t>(port())), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    ASSERT_EQ(connect(socket_fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(send(socket_fd, head.data(), head.size(), MSG_NOSIGNAL), static_cast<ssize_t>(head.size()));
+    char answer[512] = {};
+    EXPECT_GT(recv(socket_fd, answer, sizeof answer - 1, 0), 0);
+    EXPECT_EQ(std::string(answer).substr(0, 12), std::string("HTTP/1.1 ") + status) << head;
+    close(socket_fd);
+  }
+  EXPECT_TRUE(Get("/api/status").contains("health"));
+}
+
 TEST_F(ConsoleApi, EveryAnswerForbidsWhatThePagesDoNotNeed) {
   for (const char* path : {"/", "/js/app.js", "/css/base.css", "/api/status", "/nothing", "/api/nothing"}) {
     const auto answer = Http().Get(path);
