@@ -28,6 +28,10 @@ Status CheckReadReply(ChunkId chunk, uint64_t offset, uint64_t length, const Rea
   const bool fits = reply.offset % kBlockBytes == 0 && reply.offset <= offset &&
                     (offset >= wanted_end || reply.offset + data.size() >= wanted_end) &&
                     reply.checksums.size() == BlocksTouched(reply.offset, data.size());
+  // Nor more than the blocks of the range: who keeps the reply counts what it asked for.
+  const bool bounded = data.empty() || (reply.offset + kBlockBytes > offset &&
+                                        data.size() <= BlocksTouched(offset, length) * kBlockBytes);
+  if (!bounded) return {StatusCode::kMalformed, "the reply has more than the range that was asked for"};
   if (!fits) return {StatusCode::kMalformed, "the reply does not cover the range that was asked for"};
   if (!ChecksumsMatch(chunk, reply.offset, data, reply.checksums)) {
     return {StatusCode::kCorrupt, "bytes " + std::to_string(reply.offset) + ".." +
