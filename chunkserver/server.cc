@@ -62,11 +62,8 @@ class MaintenanceThread {
         for (ChunkStore* store : disks->stores()) {
           if (sleeper_.stopped()) return;
           if (store->failed()) continue;
-          const Result<uint64_t> freed = store->Reclaim();
-          if (!freed.ok()) {
-            CAIRN_LOG(Warning, "reclaiming space: {}", freed.status().message());
-          } else if (*freed > 0) {
-            CAIRN_LOG(Debug, "reclaimed {} bytes", *freed);
+          // Each call moves a bounded amount. Writers wait for a disk that is short of space.
+          while (ReclaimOnce(store) && IsShortOfSpace(store->Usage()) && !sleeper_.stopped()) {
           }
         }
       }
@@ -78,6 +75,18 @@ class MaintenanceThread {
   }
 
  private:
+  static bool IsShortOfSpace(const StoreUsage& usage) { return usage.free_bytes < 2 * usage.reserve_bytes; }
+  // Whether that gave anything back.
+  static bool ReclaimOnce(ChunkStore* store) {
+    const Result<uint64_t> freed = store->Reclaim();
+    if (!freed.ok()) {
+      CAIRN_LOG(Warning, "reclaiming space: {}", freed.status().message());
+      return false;
+    }
+    if (*freed > 0) CAIRN_LOG(Debug, "reclaimed {} bytes", *freed);
+    return *freed > 0;
+  }
+
   RateLimiter sleeper_;
   std::thread thread_;
 };

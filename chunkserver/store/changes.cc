@@ -19,6 +19,9 @@ using replication::Verdict;
 // Far beyond any chunk size; keeps block arithmetic from overflowing.
 constexpr uint64_t kMaxChunkBytes = 1ull << 44;
 constexpr int64_t kAskForSpaceEvery = 200 * kNanosPerMilli;
+// While so much is free beside what the index needs, the file system is not asked for each delete.
+constexpr uint64_t kAmpleBytes = 64ull << 20;
+constexpr int kDeletesPerCheck = 1000;
 constexpr uint64_t kStateRecordBytes = kRecordHeaderBytes;
 
 Status Validate(const wire::MutateRequest& request, std::span<const std::byte> data) {
@@ -77,23 +80,49 @@ Status LogChunkStore::CheckRoom(uint64_t bytes) {
   if (room_left_bytes_ < static_cast<int64_t>(bytes) || now - room_checked_at_ns_ > kAskForSpaceEvery) {
     CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
     room_checked_at_ns_ = now;
-    // Others write to this file system too: ask again well before the margin is used up.
-    const int64_t margin = static_cast<int64_t>(space.free_bytes) - static_cast<int64_t>(reserve_bytes_);
+    // Others write to this file system too: ask again well before the margin is used up. What was set aside and given up is to
+    // come back.
+    const uint64_t kept = reserve_bytes_ + spare_.missing_bytes();
+    const int64_t margin = static_cast<int64_t>(space.free_bytes) - static_cast<int64_t>(kept);
     if (margin < static_cast<int64_t>(bytes)) {
       room_left_bytes_ = 0;
       if (!room_full_) {
         CAIRN_LOG(Warning, "{}: full: {} bytes free, {} are kept in reserve; writes are refused",
-                  options_.directory, space.free_bytes, reserve_bytes_);
+                  options_.directory, space.free_bytes, kept);
       }
       room_full_ = true;
       return {StatusCode::kNoSpace, "the disk " + options_.directory +
                                         " is full: " + std::to_string(space.free_bytes) +
-                                        " bytes free, of which " + std::to_string(reserve_bytes_) +
+                                        " bytes free, of which " + std::to_string(kept) +
                                         " are kept for deletes and repair; delete something or add space"};
     }
     room_full_ = false;
     room_left_bytes_ = std::max<int64_t>(margin / 4, static_cast<int64_t>(bytes));
   }
+  return Status::Ok();
+}
+
+Status LogChunkStore::CheckRoomToDelete() {
+  const int64_t now = SystemClock::Get()->NowNanos();
+  if (deletes_left_ > 0 && now - deletes_checked_at_ns_ < kAskForSpaceEvery) {
+    --deletes_left_;
+    return Status::Ok();
+  }
+  CAIRN_ASSIGN_OR_RETURN(FileSystemSpace space, env_->Space(options_.directory));
+  const uint64_t needed = CheckpointNeeds() + room_to_move_bytes_;
+  if (space.free_bytes < needed && spare_.Give()) {
+    CAIRN_LOG(Warning, "{}: full: {} bytes free; the space that was kept for deletes is used", options_.directory,
+              space.free_bytes);
+    WantCheckpoint();
+    CAIRN_ASSIGN_OR_RETURN(space, env_->Space(options_.directory));
+  }
+  if (space.free_bytes < needed) {
+    return {StatusCode::kNoSpace, "the disk " + options_.directory + " is full to the last: with " +
+                                      std::to_string(space.free_bytes) +
+                                      " bytes free, deletes wait until the space of earlier ones is given back"};
+  }
+  deletes_checked_at_ns_ = now;
+  deletes_left_ = space.free_bytes - needed > kAmpleBytes ? kDeletesPerCheck : 0;
   return Status::Ok();
 }
 
@@ -238,8 +267,12 @@ Status LogChunkStore::Seal(ChunkId chunk, Stamp stamp, ReplicaInfo* info) {
 }
 
 Status LogChunkStore::PrepareDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
-  return ChangeState(chunk, Unknown::kCreate, info,
-                     [&](const ReplicaState& state) { return CheckPrepareDelete(state, epoch); });
+  return ChangeState(chunk, Unknown::kCreate, info, [&](const ReplicaState& state) {
+    const Verdict verdict = CheckPrepareDelete(state, epoch);
+    if (verdict.action != Action::kApply) return verdict;
+    const Status room = CheckRoomToDelete();
+    return room.ok() ? verdict : Verdict{.action = Action::kRefuse, .status = room};
+  });
 }
 
 Status LogChunkStore::AbortDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
@@ -255,6 +288,7 @@ Status LogChunkStore::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
   if (!present.visible) return MakeAbsent(chunk, &present);
   const Verdict verdict = CheckErase(present.state, epoch);
   if (verdict.action == Action::kRefuse) return verdict.status;
+  CAIRN_RETURN_IF_ERROR(CheckRoomToDelete());
   DropShadow(chunk);
   CAIRN_ASSIGN_OR_RETURN(Record record, NewRecord(RecordType::kErase, chunk, present));
   if (quarantine) {

@@ -170,7 +170,7 @@ Status WriteState(const std::string& directory, const DiskState& state, StoreEnv
 
 Status InspectDirectory(const std::string& directory, bool create_if_missing, bool* fresh) {
   static const std::set<std::string> kOurs = {"IDENTITY", "IDENTITY.tmp", "STATE", "STATE.tmp",
-                                              "LOCK",     "segments",     "index"};
+                                              "LOCK",     "SPARE",        "segments", "index"};
   *fresh = false;
   DIR* dir = opendir(directory.c_str());
   if (dir == nullptr) {

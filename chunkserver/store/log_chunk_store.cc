@@ -15,6 +15,14 @@ constexpr uint64_t kCheckpointMemoryBytes = 32ull << 20;
 constexpr uint64_t kMinReserve = 64ull << 20;
 constexpr uint64_t kMaxReserve = 8ull << 30;
 constexpr uint64_t kMaxCheckpointSlack = 8ull << 20;
+// Enough for a checkpoint of what is in memory when one is due, with its slack and a little that came since.
+constexpr uint64_t kMaxSpare = 56ull << 20;
+// Left to Reclaim by deletes.
+constexpr uint64_t kMaxRoomToMove = 1ull << 20;
+constexpr uint64_t kMinSegmentBytes = 4ull << 20;
+constexpr uint64_t kMinCheckpointMemory = 1ull << 20;
+// Opening writes a few small files.
+constexpr uint64_t kOpenBytes = 4ull << 20;
 
 uint64_t DefaultReserve(uint64_t total_bytes) {
   return std::min(std::clamp(total_bytes / 100, kMinReserve, kMaxReserve), total_bytes / 10);
@@ -105,6 +113,16 @@ Status LogChunkStore::Start() {
   CAIRN_RETURN_IF_ERROR(PrepareDirectory(&fresh));
   CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
   reserve_bytes_ = options_.reserve_bytes != 0 ? options_.reserve_bytes : DefaultReserve(space.total_bytes);
+  const uint64_t spare_bytes = std::min(kMaxSpare, reserve_bytes_ / 2);
+  checkpoint_slack_bytes_ = std::min(kMaxCheckpointSlack, reserve_bytes_ / 4);
+  room_to_move_bytes_ = std::min(kMaxRoomToMove, reserve_bytes_ / 16);
+  checkpoint_memory_bytes_ = std::clamp((spare_bytes - checkpoint_slack_bytes_ - room_to_move_bytes_) / 4 * 3,
+                                        kMinCheckpointMemory, kCheckpointMemoryBytes);
+  spare_.Init(options_.directory + "/SPARE", spare_bytes);
+  if (space.free_bytes < kOpenBytes && spare_.Give()) {
+    CAIRN_LOG(Warning, "{}: full: {} bytes free; the space that was kept for this is used to open it", options_.directory,
+              space.free_bytes);
+  }
   const Uuid boot = env_->BootId();
 
   DiskState left;
@@ -124,7 +142,8 @@ Status LogChunkStore::Start() {
   SegmentLogOptions log_options;
   log_options.directory = options_.directory + "/segments";
   log_options.disk = identity_.disk;
-  log_options.segment_bytes = options_.segment_bytes;
+  // Space is given back by segments: a small disk needs small ones.
+  log_options.segment_bytes = std::min(options_.segment_bytes, std::max(kMinSegmentBytes, space.total_bytes / 32));
   log_options.direct_bytes = options_.direct_bytes;
   log_options.env = env_;
   log_options.health = &health_;
@@ -166,15 +185,28 @@ Status LogChunkStore::Start() {
         "the master is told",
         options_.directory);
   }
+  TakeSpareSpace();
   checkpointer_ = std::thread([this] { RunCheckpoints(); });
   return Status::Ok();
+}
+
+void LogChunkStore::TakeSpareSpace() {
+  const uint64_t missing = spare_.missing_bytes();
+  if (missing == 0) return;
+  const auto space = env_->Space(options_.directory);
+  if (!space.ok() || space->free_bytes < missing + reserve_bytes_ / 2) return;  // tried again by the next Reclaim
+  if (const Status taken = spare_.Take(); !taken.ok()) {
+    CAIRN_LOG(Warning, "{}: no space set aside: {}", options_.directory, taken.ToString());
+  }
 }
 
 Status LogChunkStore::UpdateState(const std::function<void(DiskState*)>& change) {
   std::lock_guard lock(state_mu_);
   DiskState next = disk_state_;
   change(&next);
-  CAIRN_RETURN_IF_ERROR(WriteState(options_.directory, next, env_));
+  Status written = WriteState(options_.directory, next, env_);
+  if (written.code() == StatusCode::kNoSpace && spare_.Give()) written = WriteState(options_.directory, next, env_);
+  CAIRN_RETURN_IF_ERROR(written);
   disk_state_ = next;
   return Status::Ok();
 }
@@ -274,20 +306,14 @@ Status LogChunkStore::Checkpoint() {
 }
 
 Status LogChunkStore::CheckpointLocked() {
-  uint64_t memory_bytes = 0;
+  uint64_t needed = 0;
   {
     std::lock_guard lock(mu_);
     if (health_.failed()) return health_.failure();
     if (log_->end() == index_->checkpoint() && index_->memory_bytes() == 0) return Status::Ok();
-    memory_bytes = index_->memory_bytes();
+    needed = CheckpointNeeds();
   }
-  CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
-  // RocksDB does not survive a full disk well: rather keep the index in memory a while longer.
-  if (space.free_bytes < memory_bytes + std::min(kMaxCheckpointSlack, reserve_bytes_ / 4)) {
-    return {StatusCode::kNoSpace,
-            options_.directory + " has " + std::to_string(space.free_bytes) +
-                " bytes free, too few to write the index: delete something or add space"};
-  }
+  CAIRN_RETURN_IF_ERROR(CheckRoomForCheckpoint(needed));
   CAIRN_RETURN_IF_ERROR(log_->Sync());  // most of it without holding up changes
   {
     std::lock_guard lock(mu_);
@@ -298,6 +324,31 @@ Status LogChunkStore::CheckpointLocked() {
   }
   if (Status done = index_->FinishCheckpoint(); !done.ok()) return IndexError(done);
   return Status::Ok();
+}
+
+void LogChunkStore::WantCheckpoint() {
+  if (checkpoint_wanted_) return;
+  checkpoint_wanted_ = true;
+  wake_checkpointer_.notify_all();
+}
+
+uint64_t LogChunkStore::CheckpointNeeds() const {
+  return index_->memory_bytes() + checkpoint_slack_bytes_;
+}
+
+// RocksDB does not survive a full disk well: rather keep the index in memory a while longer.
+Status LogChunkStore::CheckRoomForCheckpoint(uint64_t needed) {
+  CAIRN_ASSIGN_OR_RETURN(FileSystemSpace space, env_->Space(options_.directory));
+  if (space.free_bytes >= needed) return Status::Ok();
+  if (spare_.Give()) {
+    CAIRN_LOG(Warning, "{}: full: {} bytes free; the space that was kept for this is used to give back what is dead",
+              options_.directory, space.free_bytes);
+    CAIRN_ASSIGN_OR_RETURN(space, env_->Space(options_.directory));
+    if (space.free_bytes >= needed) return Status::Ok();
+  }
+  return {StatusCode::kNoSpace,
+          options_.directory + " has " + std::to_string(space.free_bytes) + " bytes free, but writing the index takes " +
+              std::to_string(needed) + ": make room on this file system (somebody else uses it, too), or add space"};
 }
 
 void LogChunkStore::RunCheckpoints() {
@@ -316,18 +367,23 @@ void LogChunkStore::RunCheckpoints() {
 
 Status LogChunkStore::Commit(Record* record, std::span<const std::span<const std::byte>> payload) {
   SegmentLog::Place place;
-  CAIRN_RETURN_IF_ERROR(log_->Append(record, payload, &place));
+  Status appended = log_->Append(record, payload, &place);
+  // Changes without data are what makes room: deletes, above all.
+  if (appended.code() == StatusCode::kNoSpace && payload.empty() && spare_.Give()) {
+    CAIRN_LOG(Warning, "{}: full: the space that was kept for deletes is used", options_.directory);
+    appended = log_->Append(record, payload, &place);
+    WantCheckpoint();
+  }
+  CAIRN_RETURN_IF_ERROR(appended);
   // The record is in the log: if the index cannot follow, only replay can bring them together again.
   if (Status applied = index_->Apply(*record, place); !applied.ok()) return IndexError(applied);
   const uint64_t bytes = SizeOf(*record).total_bytes();
   log_bytes_since_checkpoint_ += bytes;
   room_left_bytes_ -= static_cast<int64_t>(bytes);
-  if (!checkpoint_wanted_ && (log_bytes_since_checkpoint_ >= options_.checkpoint_bytes ||
-                              index_->memory_bytes() >= kCheckpointMemoryBytes)) {
-    checkpoint_wanted_ = true;
-    wake_checkpointer_.notify_all();
+  if (log_bytes_since_checkpoint_ >= options_.checkpoint_bytes || index_->memory_bytes() >= checkpoint_memory_bytes_) {
+    WantCheckpoint();
   }
-  if (index_->memory_bytes() >= 4 * kCheckpointMemoryBytes) checkpoint_overdue_ = true;
+  if (index_->memory_bytes() >= 4 * checkpoint_memory_bytes_) checkpoint_overdue_ = true;
   return Status::Ok();
 }
 

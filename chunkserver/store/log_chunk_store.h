@@ -26,6 +26,7 @@
 #include "chunkserver/store/read_history.h"
 #include "chunkserver/store/read_pins.h"
 #include "chunkserver/store/segment_log.h"
+#include "chunkserver/store/spare_space.h"
 #include "chunkserver/store/store_env.h"
 #include "common/net/buffer_pool.h"
 
@@ -101,6 +102,12 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   // Writes the index to disk as of now; the segments first.
   Status Checkpoint();
   Status CheckpointLocked();  // with checkpoint_mu_ held
+  void WantCheckpoint();  // soon, by the thread for it; mu_ held
+  // What must be free for a checkpoint; mu_ held.
+  uint64_t CheckpointNeeds() const;
+  // kNoSpace: not that much is free, not even without the space that is kept for this. checkpoint_mu_ held.
+  Status CheckRoomForCheckpoint(uint64_t needed);
+  void TakeSpareSpace();  // if there is room for it
   // Changes the file STATE, one at a time.
   Status UpdateState(const std::function<void(DiskState*)>& change);
   void OnDiskFailure(const Status& error);
@@ -120,6 +127,8 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status CheckWritable() const;
   Status CheckTrusted() const;
   Status CheckRoom(uint64_t bytes);
+  // Deletes go on behind the reserve, until what giving their space back takes would be touched.
+  Status CheckRoomToDelete();
   Result<Present> Load(ChunkId chunk);
   Status Commit(Record* record, std::span<const std::span<const std::byte>> payload);
   // A record of `chunk` that changes nothing yet.
@@ -171,10 +180,14 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status EndQuarantines();
   Result<Victims> ChooseVictims();
   Status Evacuate(uint32_t number);
+  Status CheckRoomToMove(uint64_t bytes);  // mu_ held
   Status EvacuateRecord(const Record& record, LogPosition begin);
   Status MoveLive(const Record& record);
+  Status SayAgain(Record* record);  // mu_ held
+  uint64_t KeptBytesOf(uint32_t number) const;  // mu_ held
   Status CarryErase(const Record& record, LogPosition begin);
   Result<bool> IsEmpty(uint32_t number);
+  uint64_t LiveBytesOf(uint32_t number) const;  // mu_ held
   // The parts of the record's payload that the index refers to, in order.
   Result<std::vector<Extent>> LiveParts(const Record& record) const;
   Result<std::vector<std::pair<uint64_t, uint64_t>>> DeadRanges(uint32_t number) const;
@@ -187,6 +200,11 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   std::unique_ptr<SegmentLog> log_;
   std::unique_ptr<Index> index_;
   uint64_t reserve_bytes_ = 0;
+  uint64_t checkpoint_memory_bytes_ = 0;  // so much of the index in memory asks for a checkpoint
+  uint64_t checkpoint_slack_bytes_ = 0;   // free beside what a checkpoint writes
+  uint64_t room_to_move_bytes_ = 0;       // that deletes leave free for Reclaim
+
+  SpareSpace spare_;
 
   DiskIdentity identity_;  // changed only by SetIdentity
   std::atomic<bool> amnesic_{false};
@@ -206,7 +224,17 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   uint64_t log_bytes_since_checkpoint_ = 0;
   int64_t room_left_bytes_ = 0;  // until the file system is asked again
   int64_t room_checked_at_ns_ = 0;
+  int deletes_left_ = 0;  // until the file system is asked again
+  int64_t deletes_checked_at_ns_ = 0;
   bool room_full_ = false;
+  struct SaidAgain {
+    uint32_t oldest = 0;  // segment at that time
+    uint64_t bytes = 0;
+  };
+  std::map<uint32_t, SaidAgain> said_again_;  // by Reclaim, in records without data; by the segment that they are in
+  uint64_t free_for_moves_ = 0;  // when Reclaim last asked the file system, and what it moved since
+  uint64_t moved_since_asked_ = 0;
+  uint64_t moved_bytes_ = 0;  // by this call of Reclaim
   std::map<uint32_t, uint64_t> closed_bytes_;  // sizes of segments that take no more records
   std::map<uint32_t, uint64_t> punched_live_;  // live bytes of a segment when it was last punched
 

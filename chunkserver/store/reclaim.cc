@@ -21,6 +21,9 @@ constexpr uint64_t kMaxMovedPerCall = 128ull << 20;
 constexpr uint64_t kMinActiveBytes = 1ull << 20;  // a smaller active segment is not worth closing
 constexpr size_t kQuarantinesPerCall = 4096;
 constexpr uint64_t kMovePartBytes = 1ull << 20;
+// The file system is asked again for room after so many moved bytes.
+constexpr uint64_t kMoveGrant = 4 * kMovePartBytes;
+constexpr uint64_t kMoveMargin = 64 << 10;
 
 Result<uint64_t> BytesOnDisk(const SegmentFile& file) {
   struct stat stat {};
@@ -32,20 +35,50 @@ Result<uint64_t> BytesOnDisk(const SegmentFile& file) {
 
 Result<uint64_t> LogChunkStore::Reclaim() {
   std::lock_guard one(checkpoint_mu_);
+  uint64_t needed = kMoveGrant;
+  bool much_in_memory = false;
   {
     std::lock_guard lock(mu_);
     CAIRN_RETURN_IF_ERROR(CheckWritable());
+    moved_since_asked_ = moved_bytes_ = 0;
+    much_in_memory = index_->memory_bytes() > checkpoint_memory_bytes_ / 4;
+    needed += CheckpointNeeds();
   }
+  // On a full disk what is set aside for this is used now, and what the index holds in memory does not stay room that cannot be used.
+  // Is even that too little, nothing is moved.
+  if (!CheckRoomForCheckpoint(needed).ok() && much_in_memory) (void)CheckpointLocked();
   CAIRN_RETURN_IF_ERROR(EndQuarantines());
-  CAIRN_ASSIGN_OR_RETURN(const Victims victims, ChooseVictims());
-  if (victims.empty.empty() && victims.punch.empty()) return uint64_t{0};
+  CAIRN_ASSIGN_OR_RETURN(Victims victims, ChooseVictims());
+  if (victims.empty.empty() && victims.punch.empty()) {
+    TakeSpareSpace();
+    return uint64_t{0};
+  }
 
   std::vector<uint32_t> emptied;
   Status stopped;
   for (const uint32_t number : victims.empty) {
-    stopped = Evacuate(number);
-    if (!stopped.ok()) break;  // no room to move more; give back what is ready
-    emptied.push_back(number);
+    uint64_t live_bytes = 0;
+    {
+      std::lock_guard lock(mu_);
+      live_bytes = LiveBytesOf(number);
+    }
+    // Without room to move more, those where nothing lives may still go.
+    if (stopped.ok() || live_bytes == 0) {
+      const Status evacuated = Evacuate(number);
+      if (evacuated.ok()) {
+        emptied.push_back(number);
+        continue;
+      }
+      if (evacuated.code() != StatusCode::kNoSpace) return evacuated;
+      stopped = evacuated;
+    }
+    // What is dead in the others goes without moving anything.
+    std::lock_guard lock(mu_);
+    live_bytes = LiveBytesOf(number);
+    const auto [punched, first] = punched_live_.try_emplace(number, live_bytes);
+    if (!first && punched->second == live_bytes) continue;
+    punched->second = live_bytes;
+    victims.punch.push_back(number);
   }
   std::vector<std::pair<uint32_t, std::vector<std::pair<uint64_t, uint64_t>>>> holes;
   for (const uint32_t number : victims.punch) {
@@ -67,6 +100,7 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     if (Status forgotten = index_->ForgetSegment(number); !forgotten.ok()) return IndexError(forgotten);
     closed_bytes_.erase(number);
     punched_live_.erase(number);
+    said_again_.erase(number);
     given_back += allocated;
     removed = true;
   }
@@ -78,6 +112,8 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     CAIRN_ASSIGN_OR_RETURN(const uint64_t after, BytesOnDisk(*file));
     given_back += before - std::min(before, after);
   }
+  TakeSpareSpace();
+  given_back -= std::min(given_back, moved_bytes_);
   if (!stopped.ok() && given_back == 0) return stopped;
   return given_back;
 }
@@ -98,31 +134,31 @@ Result<bool> LogChunkStore::IsEmpty(uint32_t number) {
   for (const auto& [chunk, shadow] : shadows_) {
     if (shadow.segments.contains(number)) return false;
   }
+  return LiveBytesOf(number) == 0;
+}
+
+uint64_t LogChunkStore::LiveBytesOf(uint32_t number) const {
   const auto live = index_->live_bytes().find(number);
-  return live == index_->live_bytes().end() || live->second == 0;
+  return live == index_->live_bytes().end() ? 0 : live->second;
 }
 
 Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
   CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
   std::lock_guard lock(mu_);
-  const auto live_of = [&](uint32_t number) {
-    const auto live = index_->live_bytes().find(number);
-    return live == index_->live_bytes().end() ? 0 : live->second;
-  };
   // Short of space, more is moved for less gain.
   const bool short_of_space = space.free_bytes < 2 * reserve_bytes_;
   // The active segment cannot shrink: when most of it is dead, close it. Short of space an eighth is enough, which
   // is what holes are punched for: a full disk takes no writes that would close it otherwise.
   const LogPosition end = log_->end();
   if (end.offset >= std::min(kMinActiveBytes, options_.segment_bytes / 4) &&
-      live_of(end.segment) * (short_of_space ? 8 : 2) <= end.offset * (short_of_space ? 7 : 1)) {
+      KeptBytesOf(end.segment) * (short_of_space ? 8 : 2) <= end.offset * (short_of_space ? 7 : 1)) {
     CAIRN_RETURN_IF_ERROR(log_->Roll());
   }
   struct Candidate {
     uint64_t live;
     uint32_t number;
   };
-  std::vector<Candidate> mostly_dead;
+  std::vector<Candidate> mostly_dead;  // oldest first
   Victims victims;
   for (const uint32_t number : log_->Segments()) {
     if (number == log_->end().segment) continue;
@@ -134,7 +170,7 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
       CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
       CAIRN_ASSIGN_OR_RETURN(size, file->Size());
     }
-    const uint64_t live = live_of(number);
+    const uint64_t live = KeptBytesOf(number);
     if (live == 0 || live * (short_of_space ? 4 : 2) < size * (short_of_space ? 3 : 1)) {
       mostly_dead.push_back({live, number});
       continue;
@@ -146,8 +182,8 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
       punched_live_[number] = live;
     }
   }
-  std::sort(mostly_dead.begin(), mostly_dead.end(),
-            [](const Candidate& a, const Candidate& b) { return a.live < b.live; });
+  // The oldest first: what was erased has to be said again as long as there are older records of it, so emptying a segment full of
+  // erasures before those that they are about gains nothing, again and again.
   uint64_t moved = 0;
   for (const Candidate& candidate : mostly_dead) {
     if (moved > 0 && moved + candidate.live > kMaxMovedPerCall) break;
@@ -171,6 +207,23 @@ Status LogChunkStore::Evacuate(uint32_t number) {
   }
 }
 
+// Moving must not take what the checkpoint behind it needs: nothing would be given back, and what was moved be kept twice.
+Status LogChunkStore::CheckRoomToMove(uint64_t bytes) {
+  if (moved_since_asked_ == 0 || moved_since_asked_ + bytes > kMoveGrant) {
+    CAIRN_ASSIGN_OR_RETURN(const FileSystemSpace space, env_->Space(options_.directory));
+    free_for_moves_ = space.free_bytes;
+    moved_since_asked_ = 0;
+  }
+  // The index grows with each record, too.
+  if (free_for_moves_ < moved_since_asked_ + bytes + CheckpointNeeds() + kMoveMargin) {
+    return {StatusCode::kNoSpace, options_.directory + " has " + std::to_string(free_for_moves_) +
+                                      " bytes free, too few to move what lives in mostly dead segments"};
+  }
+  moved_since_asked_ += bytes;
+  moved_bytes_ += bytes;
+  return Status::Ok();
+}
+
 Status LogChunkStore::EvacuateRecord(const Record& record, LogPosition begin) {
   if (record.type == RecordType::kSegmentHeader) return Status::Ok();
   std::lock_guard lock(mu_);
@@ -180,7 +233,7 @@ Status LogChunkStore::EvacuateRecord(const Record& record, LogPosition begin) {
     Record again;
     again.type = RecordType::kEpochFloor;
     again.state.promised = record.state.promised;
-    return Commit(&again, {});
+    return SayAgain(&again);
   }
   auto entry = index_->Find(record.chunk);
   if (!entry.ok()) return IndexError(entry.status());
@@ -206,7 +259,25 @@ Status LogChunkStore::EvacuateRecord(const Record& record, LogPosition begin) {
     if (!view.ok()) return IndexError(view.status());
     again.extents = std::move(view->extents);
   }
-  return Commit(&again, {});
+  return SayAgain(&again);
+}
+
+Status LogChunkStore::SayAgain(Record* record) {
+  const uint64_t bytes = SizeOf(*record).total_bytes();
+  CAIRN_RETURN_IF_ERROR(CheckRoomToMove(bytes));
+  CAIRN_RETURN_IF_ERROR(Commit(record, {}));
+  SaidAgain& said = said_again_[log_->end().segment];
+  const uint32_t oldest = log_->Segments().front();
+  if (said.oldest != oldest) said = {.oldest = oldest};
+  said.bytes += bytes;
+  return Status::Ok();
+}
+
+// What a segment holds that emptying it would only write once more: as long as the oldest segment is the same, mostly.
+uint64_t LogChunkStore::KeptBytesOf(uint32_t number) const {
+  const auto said = said_again_.find(number);
+  const bool holds = said != said_again_.end() && said->second.oldest == log_->Segments().front();
+  return LiveBytesOf(number) + (holds ? said->second.bytes : 0);
 }
 
 Status LogChunkStore::CarryErase(const Record& record, LogPosition begin) {
@@ -220,7 +291,7 @@ Status LogChunkStore::CarryErase(const Record& record, LogPosition begin) {
     again.type = RecordType::kErase;
     again.chunk = record.chunk;
     again.first_segment = (*grave)->first_segment;
-    return Commit(&again, {});
+    return SayAgain(&again);
   }
   if (Status dropped = index_->DropGrave(record.chunk); !dropped.ok()) return IndexError(dropped);
   return Status::Ok();
@@ -281,6 +352,7 @@ Status LogChunkStore::MoveLive(const Record& record) {
       data.push_back(std::move(buffer));
     }
     std::vector<std::span<const std::byte>> payload(data.begin(), data.end());
+    CAIRN_RETURN_IF_ERROR(CheckRoomToMove(SizeOf(moved).total_bytes()));
     CAIRN_RETURN_IF_ERROR(Commit(&moved, payload));
   }
   return Status::Ok();
