@@ -117,6 +117,9 @@ inline constexpr size_t kMaxNameBytes = 255;
 inline constexpr size_t kMaxSymlinkBytes = 4095;
 inline constexpr size_t kMaxXattrNameBytes = 255;
 inline constexpr size_t kMaxXattrValueBytes = 65536;
+// Directories may lie deeper than this; a walk towards the root looks at so many levels and no more, since it holds up everybody.
+// docs/posix.md says what that means.
+inline constexpr int kMaxDepth = 65'536;
 inline constexpr uint32_t kMaxLinks = 1'000'000;
 inline constexpr uint64_t kMaxFileBytes = (1ull << 63) - 1;
 inline constexpr uint64_t kMinChunkBytes = 64ull << 10;

@@ -37,6 +37,7 @@ class AccessTimesTest : public ClientTest {
 TEST_F(AccessTimesTest, AReadIsSeenHereAtOnceWithoutARequest) {
   auto client = Connect();
   Read(*client);
+  EXPECT_EQ(Atime(*client), Now());
   const int before = master.Total();
   Read(*client);
   EXPECT_EQ(Atime(*client), Now());
