@@ -36,6 +36,8 @@ struct ClientOptions {
   int64_t request_timeout_ms = 30'000;          // for the master to answer before an operation fails
   int64_t write_timeout_ms = 10'000;            // below the write quorum before an error (EIO)
   int64_t connect_timeout_ms = 10'000;          // first contact
+  AccessTimes access_times = AccessTimes::kNever;
+  int64_t access_times_ms = 10'000;             // the master hears of them so much later at most
 };
 
 // Told when something cached must go. Called from a thread of the library that holds no lock; the listener may block (it
@@ -69,7 +71,7 @@ class InterruptScope {
 
 // Counters since the start; see docs/operations.md.
 struct ClientStats {
-  uint64_t master_requests = 0;        // round trips on the session, without renewals
+  uint64_t master_requests = 0;        // round trips on the session, without renewals and times of last access
   uint64_t data_requests = 0;          // frames sent to chunkservers
   uint64_t bytes_read = 0, bytes_written = 0;
   uint64_t bytes_copied = 0;           // from file to file by chunkservers
@@ -109,6 +111,9 @@ class Client {
   // Entries after `cursor` (0: from the start), at most `max`; an empty answer is the end. "." and ".." are not included.
   virtual Result<std::vector<DirectoryEntry>> ReadDirectory(const Caller&, InodeId inode, uint64_t cursor, size_t max,
                                                             bool with_attributes) = 0;
+  // A program read the directory or the target of the symbolic link: its time of last access moves as access_times says. (For
+  // files, Read does that.)
+  virtual void NoteAccess(InodeId inode) = 0;
   virtual Result<InodeId> ParentOf(const Caller&, InodeId directory) = 0;
   virtual Result<std::string> GetXattr(const Caller&, InodeId inode, const std::string& name) = 0;
   virtual Result<std::vector<std::string>> ListXattr(const Caller&, InodeId inode) = 0;
@@ -129,10 +134,10 @@ class Client {
   virtual Result<Handle> Open(const Caller&, InodeId inode, OpenFlags) = 0;
   // May the kernel keep the pages it has from an earlier open (nothing changed since)?
   virtual bool MayKeepCache(Handle) = 0;
-  // Reads up to buffer.size() bytes; fewer only at the end of the file.
-  virtual Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer) = 0;
-  // With append, offset is ignored and the end of the file is used. Returns the offset written at. `now`: absent when the flags are
-  // those of Open.
+  // Reads up to buffer.size() bytes; fewer only at the end of the file. `now`: absent when they are as the file was opened.
+  virtual Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer,
+                              const std::optional<StatusFlags>& now = std::nullopt) = 0;
+  // With append, offset is ignored and the end of the file is used. Returns the offset written at.
   virtual Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data,
                                  const std::optional<StatusFlags>& now = std::nullopt) = 0;
   // fallocate modes: keep_size (allocate nothing, promise nothing beyond size), punch and zero.

@@ -90,6 +90,13 @@ struct SpaceUsage {
   uint64_t trash_bytes = 0;  // of deleted files that are kept; counted as used
 };
 
+// When reading moves the time of last access.
+enum class AccessTimes : uint8_t {
+  kNever,
+  kRelative,  // when it is not after the last change, or a day old: as local file systems do by default
+  kAlways,
+};
+
 struct OpenFlags {
   bool read = true;
   bool write = false;
@@ -97,6 +104,7 @@ struct OpenFlags {
   bool truncate = false;
   bool direct = false;   // O_DIRECT: a write returns after W replicas applied it
   bool sync = false;     // O_SYNC / O_DSYNC: a write returns after it is durable on W replicas
+  bool no_atime = false; // O_NOATIME: reading does not move the time of last access
 };
 
 // Those of OpenFlags that fcntl(F_SETFL) may change while a file is open.
@@ -104,6 +112,7 @@ struct StatusFlags {
   bool append = false;
   bool direct = false;
   bool sync = false;
+  bool no_atime = false;
 };
 
 // How files below a directory are stored; 0 or empty is inherited from the parent directory.

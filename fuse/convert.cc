@@ -100,7 +100,7 @@ client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set) {
 
 client::StatusFlags ToStatusFlags(int flags) {
   const client::OpenFlags all = ToOpenFlags(flags);
-  return {.append = all.append, .direct = all.direct, .sync = all.sync};
+  return {.append = all.append, .direct = all.direct, .sync = all.sync, .no_atime = all.no_atime};
 }
 
 client::OpenFlags ToOpenFlags(int flags) {
@@ -110,7 +110,8 @@ client::OpenFlags ToOpenFlags(int flags) {
           .append = (flags & O_APPEND) != 0,
           .truncate = (flags & O_TRUNC) != 0,
           .direct = (flags & O_DIRECT) != 0,
-          .sync = (flags & (O_SYNC | O_DSYNC)) != 0};
+          .sync = (flags & (O_SYNC | O_DSYNC)) != 0,
+          .no_atime = (flags & O_NOATIME) != 0};
 }
 
 }  // namespace cairn::fuse

@@ -14,7 +14,7 @@ double ToSeconds(int64_t nanos);
 // The part of a setattr request that Cairn keeps.
 client::SetAttributes ToSetAttributes(const struct stat& attr, int to_set);
 client::OpenFlags ToOpenFlags(int flags);
-// Writes carry the flags of the open file as they are now; pages written back from a mapping carry none.
+// Reads and writes carry the flags of the open file as they are now; pages written back from a mapping carry none.
 client::StatusFlags ToStatusFlags(int flags);
 client::FileType TypeOfMode(mode_t mode);
 mode_t ModeOfType(client::FileType type);  // S_IFREG and so on

@@ -3,6 +3,8 @@
 // Listing keeps no state: the kernel's offset is the cursor of the entry before (plus 2, since "." and ".."
 // come first), and each request asks the client for about as many entries as fit into its buffer. Entries
 // kept from one request to the next would carry attributes whose lease may be gone by then.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -17,6 +19,7 @@ constexpr off_t kAfterDotDot = 2;
 constexpr size_t kPlainEntryBytes = 24 + 16;  // fuse_dirent and a usual name
 constexpr size_t kPlusEntryBytes = 152 + 16;  // fuse_direntplus and a usual name
 constexpr size_t kMaxEntries = 4096;
+constexpr uint64_t kNoAccessTime = 1;  // fuse_file_info::fh of a directory opened with O_NOATIME
 
 // The answer under construction.
 class Listing {
@@ -65,7 +68,7 @@ bool AddDots(FileSystem& fs, const client::Caller& caller, InodeId directory, of
   return listing.Add("..", NameOnly(above, client::FileType::kDirectory), kAfterDotDot);
 }
 
-void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool plus) {
+void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, const fuse_file_info* file, bool plus) {
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const client::Caller caller = CallerOf(req);
@@ -79,6 +82,7 @@ void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bo
   const size_t max = std::clamp<size_t>(size / (plus ? kPlusEntryBytes : kPlainEntryBytes), 4, kMaxEntries);
   const auto entries = fs.client().ReadDirectory(caller, directory, cursor, max, plus);
   if (!entries.ok()) return fs.ReplyError(req, "readdir", directory, entries.status());
+  if (file->fh != kNoAccessTime && fs.options().directory_access_times) fs.client().NoteAccess(directory);
   std::vector<InodeId> counted;
   for (const client::DirectoryEntry& entry : *entries) {
     const bool whole = plus && entry.entry.has_value();
@@ -99,16 +103,16 @@ void ReadDirectory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bo
 
 void OpenDir(fuse_req_t req, fuse_ino_t, fuse_file_info* file) {
   // Permissions were checked by the kernel (default_permissions), and by the master when entries are read.
-  file->fh = 0;
+  file->fh = (file->flags & O_NOATIME) != 0 ? kNoAccessTime : 0;
   fuse_reply_open(req, file);
 }
 
-void ReadDir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
-  ReadDirectory(req, ino, size, offset, false);
+void ReadDir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* file) {
+  ReadDirectory(req, ino, size, offset, file, false);
 }
 
-void ReadDirPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info*) {
-  ReadDirectory(req, ino, size, offset, true);
+void ReadDirPlus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_info* file) {
+  ReadDirectory(req, ino, size, offset, file, true);
 }
 
 void ReleaseDir(fuse_req_t req, fuse_ino_t, fuse_file_info*) { fuse_reply_err(req, 0); }

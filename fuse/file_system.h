@@ -25,6 +25,7 @@ namespace cairn::fuse {
 struct FileSystemOptions {
   InodeId root = kRootInode;  // directory shown as the root of the mount
   bool cache_names = true;    // false: every path component is looked up again
+  bool directory_access_times = true;
   const Ids* ids = &Ids::Same();  // outlives the client
 };
 

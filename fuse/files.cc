@@ -93,7 +93,7 @@ void Read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, fuse_file_i
   FileSystem& fs = FileSystemOf(req);
   const RequestScope scope(req);
   const std::span<std::byte> buffer = ReadBuffer(size);
-  const auto got = fs.client().Read(HandleOf(file), static_cast<uint64_t>(offset), buffer);
+  const auto got = fs.client().Read(HandleOf(file), static_cast<uint64_t>(offset), buffer, ToStatusFlags(file->flags));
   if (!got.ok()) return fs.ReplyError(req, "read", fs.ToInode(ino), got.status());
   fuse_reply_buf(req, reinterpret_cast<const char*>(buffer.data()), *got);
 }

@@ -80,6 +80,8 @@ client::ClientOptions ToClientOptions(const MountOptions& mount, const Flags& fl
   if (mount.read_ahead_bytes != 0) options.read_ahead_bytes = mount.read_ahead_bytes;
   if (mount.request_timeout_ms != 0) options.request_timeout_ms = mount.request_timeout_ms;
   if (mount.write_timeout_ms != 0) options.write_timeout_ms = mount.write_timeout_ms;
+  if (!ReadOnly(mount)) options.access_times = mount.access_times;
+  if (mount.access_times_ms != 0) options.access_times_ms = mount.access_times_ms;
   return options;
 }
 
@@ -116,7 +118,8 @@ int Serve(const Flags& flags, const MountOptions& options) {
 
   metrics::Registry registry;
   OperationMetrics operations(registry);
-  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names, .ids = &ids}, SystemClock::Get(),
+  FileSystem fs(**client, cache, {.root = *root, .cache_names = options.cache_names, .directory_access_times = options.directory_access_times,
+                 .ids = &ids}, SystemClock::Get(),
                 flags.metrics.address.empty() ? nullptr : &operations);
   Daemon& process = **daemon;
   const auto client_metrics = AddClientMetrics(registry, **client);

@@ -122,6 +122,7 @@ void ReadLink(fuse_req_t req, fuse_ino_t ino) {
   const RequestScope scope(req);
   const auto target = fs.client().ReadLink(CallerOf(req), fs.ToInode(ino));
   if (!target.ok()) return fs.ReplyError(req, "readlink", fs.ToInode(ino), target.status());
+  fs.client().NoteAccess(fs.ToInode(ino));
   fuse_reply_readlink(req, target->c_str());
 }
 

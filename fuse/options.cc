@@ -11,14 +11,31 @@ namespace {
 
 constexpr int kDefaultPort = 9400;
 
+// When reading moves the time of last access: the kernel leaves that to the file system of a FUSE mount. The last one counts.
+bool ParseAccessTimes(std::string_view option, MountOptions& options) {
+  using client::AccessTimes;
+  if (option == "noatime") {
+    options.access_times = AccessTimes::kNever;
+  } else if (option == "strictatime") {
+    options.access_times = AccessTimes::kAlways;
+  } else if (option == "relatime" || option == "atime" || option == "norelatime" || option == "nostrictatime") {
+    options.access_times = AccessTimes::kRelative;  // there is nothing else to go back to
+  } else if (option == "nodiratime" || option == "diratime") {
+    options.directory_access_times = option == "diratime";
+    return true;
+  } else {
+    return false;
+  }
+  return option != "noatime" && option != "atime";  // these the kernel is told, too
+}
+
 // Understood by libfuse or the kernel.
-constexpr std::array<std::string_view, 17> kPassedOn = {
-    "ro",    "rw",      "suid",  "nosuid",  "dev",        "nodev",       "exec",       "noexec",      "sync",
-    "async", "dirsync", "atime", "noatime", "nodiratime", "allow_other", "allow_root", "auto_unmount"};
+constexpr std::array<std::string_view, 16> kPassedOn = {
+    "ro",    "rw",      "suid",  "nosuid",  "dev",         "nodev",      "exec",        "noexec",
+    "sync",  "async",   "dirsync", "atime", "noatime",     "allow_other", "allow_root", "auto_unmount"};
 // Meant for mount(8), systemd or fstab.
-constexpr std::array<std::string_view, 14> kIgnored = {
-    "defaults", "auto",    "noauto", "user",     "nouser",     "users",       "owner",
-    "group",    "_netdev", "nofail", "relatime", "norelatime", "strictatime", "lazytime"};
+constexpr std::array<std::string_view, 12> kIgnored = {
+    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "lazytime", "nolazytime"};
 
 template <size_t N>
 bool Contains(const std::array<std::string_view, N>& list, std::string_view item) {
@@ -76,6 +93,7 @@ Status ParseAssignment(const std::string& key, const std::string& value, MountOp
     return ParseNumber<uint64_t>(key, value, 1 << 20, 1ull << 40, &options.dirty_limit_bytes);
   if (key == "cache") return ParseNumber<uint64_t>(key, value, 1 << 20, 1ull << 40, &options.cache_bytes);
   if (key == "read_ahead") return ParseNumber<uint64_t>(key, value, 0, 1ull << 34, &options.read_ahead_bytes);
+  if (key == "atime_delay_ms") return ParseNumber<int64_t>(key, value, 10, 86'400'000, &options.access_times_ms);
   if (key == "request_timeout_ms")
     return ParseNumber<int64_t>(key, value, 100, 86'400'000, &options.request_timeout_ms);
   if (key == "write_timeout_ms")
@@ -126,6 +144,7 @@ Status ParseOptionList(const std::string& list, MountOptions& options) {
   std::string part;
   while (std::getline(parts, part, ',')) {
     if (part.empty() || Contains(kIgnored, part) || part.starts_with("x-")) continue;
+    if (ParseAccessTimes(part, options)) continue;
     if (Contains(kPassedOn, part)) {
       options.kernel_options.push_back(part);
       continue;
@@ -135,6 +154,14 @@ Status ParseOptionList(const std::string& list, MountOptions& options) {
     CAIRN_RETURN_IF_ERROR(ParseAssignment(part.substr(0, equals), part.substr(equals + 1), options));
   }
   return Status::Ok();
+}
+
+bool ReadOnly(const MountOptions& options) {
+  bool read_only = false;
+  for (const std::string& option : options.kernel_options) {
+    if (option == "ro" || option == "rw") read_only = option == "ro";
+  }
+  return read_only;
 }
 
 std::string LibraryOptions(const MountOptions& options) {
@@ -153,10 +180,12 @@ std::string LibraryOptions(const MountOptions& options) {
 const char* OptionHelp() {
   return R"(Options for -o (as in fstab):
   (mounted by root: suid, dev; otherwise nosuid, nodev)
-  ro, rw, allow_other, allow_root, noatime, nosuid, nodev, noexec, sync, dirsync, auto_unmount   as for any file system
+  ro, rw, allow_other, allow_root, nosuid, nodev, noexec, sync, dirsync, auto_unmount   as for any file system
+  relatime, strictatime, noatime, nodiratime   when reading moves the time of last access (relatime)
   uid=N, gid=N               show every file as belonging to N (who may do what is decided by its real owner)
   uidmap=LOCAL:CLUSTER[:COUNT], gidmap=...    users and groups that differ; several times, or uidmap=/FILE with one in each line
   subdir=/DIR                mount a directory of the cluster
+  atime_delay_ms=N           after which other mounts see it at the latest (10000)
   names=cached|uncached      may the kernel cache names under leases (default cached)
   threads=N                  requests served at the same time (128)
   dirty_limit=BYTES          written data kept in memory until replicas confirm (128M)

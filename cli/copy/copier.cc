@@ -66,7 +66,7 @@ void Copier::Run(const std::string& source, const std::string& destination) {
   for (int i = 0; i < options_.jobs; ++i) workers.emplace_back([this] { Worker(); });
   auto info = from_.Stat(source, options_.follow_links);
   if (info.ok()) {
-    Walk(source, destination, *info, 0);
+    Walk(source, destination, *info);
   } else {
     Report(info.status());
   }
@@ -91,37 +91,61 @@ void Copier::Run(const std::string& source, const std::string& destination) {
   directories_.clear();
 }
 
-void Copier::Walk(const std::string& source, const std::string& destination, const Info& info, int depth) {
-  if (Interrupted()) return;
+// Without recursion, and with one path for each side that grows and shrinks: see cli/files/walk.h.
+void Copier::Walk(std::string source, std::string destination, const Info& info) {
+  std::vector<Level> levels;
+  const auto visit = [&](const Info& found) {
+    const Status status = CopyOne(source, destination, found, &levels);
+    if (!status.ok()) Report(status);
+  };
+  visit(info);
+  while (!levels.empty() && !Interrupted()) {
+    Level& level = levels.back();
+    source.resize(level.source_bytes);
+    destination.resize(level.destination_bytes);
+    if (level.next == level.entries.size()) {
+      if (!level.keep_metadata) directories_.push_back({source, destination, level.final_info});
+      levels.pop_back();
+      continue;
+    }
+    const auto& [name, entry] = level.entries[level.next++];
+    source = JoinPath(source, name);
+    destination = JoinPath(destination, name);
+    if (options_.follow_links && entry.attr.type == FileType::kSymlink) {
+      const auto target = from_.Stat(source, true);
+      if (target.ok()) {
+        visit(*target);
+      } else {
+        Report(target.status());
+      }
+    } else {
+      visit(entry);
+    }
+  }
+}
+
+Status Copier::CopyOne(const std::string& source, const std::string& destination, const Info& info,
+                       std::vector<Level>* levels) {
   if (options_.keep_hard_links && info.attr.nlink > 1 && info.attr.type != FileType::kDirectory) {
     const auto [it, first] = first_names_.try_emplace({info.device, info.attr.inode}, destination);
     if (!first) {
       links_.emplace_back(it->second, destination);
-      return;
+      return Status::Ok();
     }
   }
-  Status status;
-  switch (info.attr.type) {
-    case FileType::kDirectory:
-      status = CopyDirectory(source, destination, info, depth);
-      break;
-    case FileType::kRegular: {
-      progress_.ExpectMore(1, info.attr.size);
-      std::unique_lock lock(mu_);
-      room_.wait(lock, [this] { return queue_.size() < kQueueBound; });
-      queue_.push_back({source, destination, info});
-      lock.unlock();
-      work_.notify_one();
-      break;
-    }
-    default:
-      status = CopySpecial(source, destination, info);
-  }
-  if (!status.ok()) Report(status);
+  if (info.attr.type == FileType::kDirectory) return EnterDirectory(source, destination, info, levels);
+  if (info.attr.type != FileType::kRegular) return CopySpecial(source, destination, info);
+  progress_.ExpectMore(1, info.attr.size);
+  std::unique_lock lock(mu_);
+  room_.wait(lock, [this] { return queue_.size() < kQueueBound; });
+  queue_.push_back({source, destination, info});
+  lock.unlock();
+  work_.notify_one();
+  return Status::Ok();
 }
 
-Status Copier::CopyDirectory(const std::string& source, const std::string& destination, const Info& info,
-                             int depth) {
+Status Copier::EnterDirectory(const std::string& source, const std::string& destination, const Info& info,
+                              std::vector<Level>* levels) {
   if (!options_.recursive)
     return {StatusCode::kIsDirectory, from_.Name(source) + ": is a directory (use -r)"};
   if (made_.count({info.device, info.attr.inode}) != 0) {
@@ -129,15 +153,14 @@ Status Copier::CopyDirectory(const std::string& source, const std::string& desti
   }
   // Writable while it is filled; its own mode comes last.
   const Status made = to_.MakeDirectory(destination, 0700 | (info.attr.mode & ~umask_ & 0777));
-  Info final_info = info;
-  bool keep_metadata = false;
+  Level level{.source_bytes = source.size(), .destination_bytes = destination.size(), .final_info = info};
   if (made.code() == StatusCode::kAlreadyExists) {
     CAIRN_ASSIGN_OR_RETURN(const Info present, to_.Stat(destination, true));
     if (present.attr.type != FileType::kDirectory) {
       return {StatusCode::kNotDirectory,
               to_.Name(destination) + ": cannot replace what is not a directory by a directory"};
     }
-    keep_metadata = !options_.preserve.mode && !options_.preserve.times;
+    level.keep_metadata = !options_.preserve.mode && !options_.preserve.times;
     if (same_tree_) made_.insert({present.device, present.attr.inode});
   } else if (!made.ok()) {
     return made;
@@ -145,22 +168,12 @@ Status Copier::CopyDirectory(const std::string& source, const std::string& desti
     CAIRN_ASSIGN_OR_RETURN(const Info present, to_.Stat(destination, false));
     made_.insert({present.device, present.attr.inode});
   }
-  std::vector<std::pair<std::string, Info>> entries;
+  if (!options_.preserve.mode) level.final_info.attr.mode &= ~umask_ & 0777;
   CAIRN_RETURN_IF_ERROR(from_.ForEach(source, [&](const std::string& name, const Info& entry) {
-    entries.emplace_back(name, entry);
+    level.entries.emplace_back(name, entry);
     return Status::Ok();
   }));
-  for (const auto& [name, entry] : entries) {
-    Info entry_info = entry;
-    if (options_.follow_links && entry.attr.type == FileType::kSymlink) {
-      CAIRN_ASSIGN_OR_RETURN(entry_info, from_.Stat(JoinPath(source, name), true));
-    }
-    Walk(JoinPath(source, name), JoinPath(destination, name), entry_info, depth + 1);
-  }
-  if (!keep_metadata) {
-    if (!options_.preserve.mode) final_info.attr.mode &= ~umask_ & 0777;
-    directories_.push_back({source, destination, final_info});
-  }
+  levels->push_back(std::move(level));
   return Status::Ok();
 }
 

@@ -61,9 +61,21 @@ class Copier {
     Info info;
   };
 
-  void Walk(const std::string& source, const std::string& destination, const Info& info, int depth);
-  Status CopyDirectory(const std::string& source, const std::string& destination, const Info& info,
-                       int depth);
+  // A directory that the walk is in.
+  struct Level {
+    size_t source_bytes = 0, destination_bytes = 0;  // of the walk's paths, up to and with this directory
+    Info final_info;
+    bool keep_metadata = false;  // it was there before
+    std::vector<std::pair<std::string, Info>> entries;
+    size_t next = 0;  // in entries
+  };
+
+  void Walk(std::string source, std::string destination, const Info& info);
+  // A directory becomes a level, whose entries come next.
+  Status CopyOne(const std::string& source, const std::string& destination, const Info& info,
+                 std::vector<Level>* levels);
+  Status EnterDirectory(const std::string& source, const std::string& destination, const Info& info,
+                        std::vector<Level>* levels);
   Status CopySpecial(const std::string& source, const std::string& destination, const Info& info);
   Status CopyFile(const Task& task);
   Status CopyContent(Reader& reader, Writer& writer, uint64_t size, uint64_t start);

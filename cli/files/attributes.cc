@@ -9,39 +9,59 @@
 #include "cli/core/format.h"
 #include "cli/files/files.h"
 #include "cli/files/location.h"
+#include "cli/files/walk.h"
 
 namespace cairn::cli {
 namespace {
 
 using client::Attributes;
-using client::DirectoryEntry;
 using client::Entry;
 using client::FileType;
 using client::SetAttributes;
 
-// Applies `change` to a path and, with recursive, to everything below it. Symlinks below are left alone.
-void ApplyToTree(Context& context, const char* command, const std::vector<std::string>& arguments,
-                 bool recursive, const std::function<Result<SetAttributes>(const Attributes&)>& change) {
+using Change = std::function<Result<SetAttributes>(const Attributes&)>;
+
+// Applies a change to a path and, with recursive, to everything below it. Symlinks below are left alone.
+class TreeChanger final : public TreeVisitor {
+ public:
+  TreeChanger(Context& context, const char* command, bool recursive, const ClusterPath& where, const Change& change)
+      : context_(context), command_(command), recursive_(recursive), where_(where), change_(change) {}
+
+ private:
+  Result<bool> Enter(const Visited& at) override {
+    if (at.depth > 0 && at.attr.type == FileType::kSymlink) return false;
+    const Status status = Apply(at);
+    if (status.code() == StatusCode::kInterrupted) return status;
+    if (!status.ok()) context_.Fail(status.WithContext(command_));
+    return recursive_;
+  }
+  Status Leave(const Visited& at, const Status& listed) override {
+    if (!listed.ok()) context_.Fail(listed.WithContext(at.path).WithContext(command_));
+    return Status::Ok();
+  }
+  Status Apply(const Visited& at) {
+    CAIRN_ASSIGN_OR_RETURN(const SetAttributes set, change_(at.attr));
+    return where_.client->SetAttr(where_.caller, at.attr.inode, set).status().WithContext(at.path);
+  }
+
+  Context& context_;
+  const char* const command_;
+  const bool recursive_;
+  const ClusterPath& where_;
+  const Change& change_;
+};
+
+void ApplyToTree(Context& context, const char* command, const std::vector<std::string>& arguments, bool recursive,
+                 const Change& change) {
   Sessions sessions(context);
-  std::function<Status(const ClusterPath&, const std::string&, const Attributes&)> visit =
-      [&](const ClusterPath& where, const std::string& path, const Attributes& attr) -> Status {
-    CAIRN_ASSIGN_OR_RETURN(const SetAttributes set, change(attr));
-    const Status status = where.client->SetAttr(where.caller, attr.inode, set).status().WithContext(path);
-    if (!recursive || attr.type != FileType::kDirectory) return status;
-    if (!status.ok()) context.Fail(status.WithContext(command));
-    return ForEachEntry(*where.client, where.caller, attr.inode, [&](const DirectoryEntry& entry) {
-      if (!entry.entry || entry.type == FileType::kSymlink) return Status::Ok();
-      const Status below = visit(where, JoinPath(path, entry.name), entry.entry->attr);
-      if (below.code() == StatusCode::kInterrupted) return below;
-      if (!below.ok()) context.Fail(below.WithContext(command));
-      return Status::Ok();
-    });
-  };
   for (const std::string& argument : arguments) {
     auto where = OpenClusterPath(sessions, argument);
     auto entry = where.ok() ? where->Resolve(true) : Result<Entry>(where.status());
     Status status = entry.status();
-    if (status.ok()) status = visit(*where, where->path, entry->attr);
+    if (status.ok()) {
+      TreeChanger changer(context, command, recursive, *where, change);
+      status = WalkTree(*where, InodeId(), BaseName(where->path), entry->attr, changer);
+    }
     if (!status.ok()) context.Fail(status.WithContext(command));
     if (Interrupted()) return;
   }

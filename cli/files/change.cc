@@ -5,11 +5,11 @@
 
 #include "cli/files/files.h"
 #include "cli/files/location.h"
+#include "cli/files/walk.h"
 
 namespace cairn::cli {
 namespace {
 
-using client::DirectoryEntry;
 using client::Entry;
 using client::FileType;
 
@@ -59,7 +59,7 @@ struct RemoveOptions {
   bool recursive = false, force = false, verbose = false;
 };
 
-class Remover {
+class Remover final : public TreeVisitor {
  public:
   Remover(Context& context, const RemoveOptions& options) : context_(context), options_(options) {}
 
@@ -71,42 +71,49 @@ class Remover {
     const auto entry = where.client->Lookup(where.caller, parent.parent, parent.name);
     if (entry.code() == StatusCode::kNotFound && options_.force) return Status::Ok();
     if (!entry.ok()) return entry.status().WithContext(where.path);
-    return One(where, parent.parent, parent.name, where.path, entry->attr.inode, entry->attr.type);
+    where_ = &where;
+    incomplete_.clear();
+    last_ = Status::Ok();
+    CAIRN_RETURN_IF_ERROR(WalkTree(where, parent.parent, parent.name, entry->attr, *this));
+    return last_;
   }
 
  private:
-  Status One(const ClusterPath& where, InodeId parent, const std::string& name, const std::string& path,
-             InodeId inode, FileType type) {
-    if (type == FileType::kDirectory) {
-      if (!options_.recursive) return {StatusCode::kIsDirectory, path + ": is a directory (use -r)"};
-      // Names first: the listing must not move under the removal. An error keeps the rest going, as rm(1)
-      // does.
-      std::vector<DirectoryEntry> entries;
-      CAIRN_RETURN_IF_ERROR(
-          ForEachEntry(*where.client, where.caller, inode, [&](const DirectoryEntry& entry) {
-            entries.push_back(entry);
-            return Status::Ok();
-          }).WithContext(path));
-      bool complete = true;
-      for (const DirectoryEntry& entry : entries) {
-        const Status status =
-            One(where, inode, entry.name, JoinPath(path, entry.name), entry.inode, entry.type);
-        if (status.ok()) continue;
-        if (status.code() == StatusCode::kInterrupted) return status;
-        context_.Fail(status.WithContext("rm"));
-        complete = false;
-      }
-      if (!complete) return {StatusCode::kNotEmpty, path + ": not removed, because something in it was not"};
+  Result<bool> Enter(const Visited& at) override {
+    if (at.attr.type != FileType::kDirectory) {
+      CAIRN_RETURN_IF_ERROR(Ended(at, where_->client->Unlink(where_->caller, at.parent, at.name)));
+      return false;
     }
-    if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
-    const Status status = type == FileType::kDirectory ? where.client->Rmdir(where.caller, parent, name)
-                                                       : where.client->Unlink(where.caller, parent, name);
-    if (status.ok() && options_.verbose) *context_.out << "removed " << path << "\n";
-    return status.WithContext(path);
+    if (!options_.recursive) return Status(StatusCode::kIsDirectory, at.path + ": is a directory (use -r)");
+    incomplete_.push_back(false);
+    return true;
+  }
+  Status Leave(const Visited& at, const Status& listed) override {
+    const bool incomplete = incomplete_.back();
+    incomplete_.pop_back();
+    if (!listed.ok()) return Ended(at, listed);
+    if (incomplete) return Ended(at, {StatusCode::kNotEmpty, "not removed, because something in it was not"});
+    return Ended(at, where_->client->Rmdir(where_->caller, at.parent, at.name));
+  }
+  // An error keeps the rest going, as rm(1) does.
+  Status Ended(const Visited& at, const Status& status) {
+    if (status.code() == StatusCode::kInterrupted) return status;
+    if (status.ok()) {
+      if (options_.verbose) *context_.out << "removed " << at.path << "\n";
+    } else if (at.depth == 0) {
+      last_ = status.WithContext(at.path);
+    } else {
+      context_.Fail(status.WithContext("rm: " + at.path));
+      incomplete_.back() = true;
+    }
+    return Status::Ok();
   }
 
   Context& context_;
   const RemoveOptions& options_;
+  const ClusterPath* where_ = nullptr;
+  std::vector<bool> incomplete_;  // of each directory that the walk is in
+  Status last_;                   // of the path that was given
 };
 
 // The directory and name that SOURCE gets under DESTINATION, as mv(1) and ln(1) decide: into it when it is a

@@ -12,6 +12,7 @@
 #include "cli/core/format.h"
 #include "cli/files/files.h"
 #include "cli/files/location.h"
+#include "cli/files/walk.h"
 
 namespace cairn::cli {
 namespace {
@@ -59,7 +60,14 @@ class Lister {
       Print(where, where.path, where.path, entry.attr);
       return Status::Ok();
     }
-    return Directory(where, entry.attr.inode, where.path);
+    // Not recursive: see walk.h. What is still to be listed, the next one last.
+    std::vector<std::pair<std::string, InodeId>> directories = {{where.path, entry.attr.inode}};
+    while (!directories.empty()) {
+      const auto [path, inode] = std::move(directories.back());
+      directories.pop_back();
+      CAIRN_RETURN_IF_ERROR(Directory(where, inode, path, directories));
+    }
+    return Status::Ok();
   }
   void Finish() {
     if (context_.json) *context_.out << Dump(rows_) << "\n";
@@ -69,7 +77,8 @@ class Lister {
   }
 
  private:
-  Status Directory(const ClusterPath& where, InodeId inode, const std::string& path) {
+  Status Directory(const ClusterPath& where, InodeId inode, const std::string& path,
+                   std::vector<std::pair<std::string, InodeId>>& directories) {
     std::vector<DirectoryEntry> entries;
     CAIRN_RETURN_IF_ERROR(ForEachEntry(*where.client, where.caller, inode, [&](const DirectoryEntry& entry) {
                             if (options_.all || entry.name[0] != '.') entries.push_back(entry);
@@ -82,9 +91,8 @@ class Lister {
     }
     printed_ = true;
     if (!options_.recursive) return Status::Ok();
-    for (const DirectoryEntry& entry : entries) {
-      if (entry.type == FileType::kDirectory)
-        CAIRN_RETURN_IF_ERROR(Directory(where, entry.inode, JoinPath(path, entry.name)));
+    for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+      if (entry->type == FileType::kDirectory) directories.emplace_back(JoinPath(path, entry->name), entry->inode);
     }
     return Status::Ok();
   }
@@ -172,30 +180,23 @@ struct FindOptions {
   bool print0 = false;
 };
 
-class Finder {
+class Finder final : public TreeVisitor {
  public:
   Finder(Context& context, const FindOptions& options) : context_(context), options_(options) {}
-  Status Visit(const ClusterPath& where, const std::string& path, const std::string& name,
-               const Attributes& attr, int depth) {
-    if (Matches(name, attr.type)) {
+  Result<bool> Enter(const Visited& at) override {
+    if (Matches(at.name, at.attr.type)) {
       if (context_.json) {
-        rows_.push_back(ToJson(path, attr));
+        rows_.push_back(ToJson(at.path, at.attr));
       } else {
-        *context_.out << path << (options_.print0 ? '\0' : '\n');
+        *context_.out << at.path << (options_.print0 ? '\0' : '\n');
       }
     }
-    if (attr.type != FileType::kDirectory || (options_.max_depth >= 0 && depth >= options_.max_depth))
-      return Status::Ok();
-    const Status status =
-        ForEachEntry(*where.client, where.caller, attr.inode, [&](const DirectoryEntry& entry) {
-          if (!entry.entry) return Status::Ok();
-          return Visit(where, JoinPath(path, entry.name), entry.name, entry.entry->attr, depth + 1);
-        });
-    if (status.code() == StatusCode::kAccessDenied) {  // as find(1): say so and go on
-      context_.Fail(status.WithContext("find: " + path));
-      return Status::Ok();
-    }
-    return status;
+    return options_.max_depth < 0 || at.depth < static_cast<size_t>(options_.max_depth);
+  }
+  Status Leave(const Visited& at, const Status& listed) override {
+    if (listed.code() != StatusCode::kAccessDenied) return listed;
+    context_.Fail(listed.WithContext("find: " + at.path));  // as find(1): say so and go on
+    return Status::Ok();
   }
   void Finish() {
     if (context_.json) *context_.out << Dump(rows_) << "\n";
@@ -219,7 +220,7 @@ void RunFind(Context& context, const FindOptions& options) {
     auto where = OpenClusterPath(sessions, argument);
     auto entry = where.ok() ? where->Resolve(false) : Result<Entry>(where.status());
     Status status = entry.status();
-    if (status.ok()) status = finder.Visit(*where, where->path, BaseName(where->path), entry->attr, 0);
+    if (status.ok()) status = WalkTree(*where, InodeId(), BaseName(where->path), entry->attr, finder);
     if (!status.ok()) context.Fail(status.WithContext("find"));
   }
   finder.Finish();
@@ -230,7 +231,7 @@ struct UsageOptions {
   bool human = false, summary = false, all = false;
 };
 
-class UsageCounter {
+class UsageCounter final : public TreeVisitor {
  public:
   UsageCounter(Context& context, const UsageOptions& options) : context_(context), options_(options) {}
   struct Total {
@@ -238,34 +239,38 @@ class UsageCounter {
     uint64_t allocated = 0;  // of one copy
     uint64_t files = 0;
   };
-  // `seen` of hard links: a file counts once.
-  Result<Total> Count(const ClusterPath& where, const std::string& path, const Attributes& attr, int depth) {
-    Total total;
-    if (attr.nlink > 1 && attr.type != FileType::kDirectory && !seen_.insert(attr.inode.value()).second)
-      return total;
-    if (attr.type != FileType::kDirectory) {
-      total = {attr.size, attr.blocks_512 * 512, 1};
-    } else {
-      CAIRN_RETURN_IF_ERROR(
-          ForEachEntry(*where.client, where.caller, attr.inode, [&](const DirectoryEntry& entry) {
-            if (!entry.entry) return Status::Ok();
-            auto part = Count(where, JoinPath(path, entry.name), entry.entry->attr, depth + 1);
-            if (!part.ok()) return part.status();
-            total.bytes += part->bytes;
-            total.allocated += part->allocated;
-            total.files += part->files;
-            return Status::Ok();
-          }));
+  Result<bool> Enter(const Visited& at) override {
+    if (at.attr.type == FileType::kDirectory) {
+      if (at.depth == 0) totals_.clear();
+      totals_.emplace_back();
+      return true;
     }
-    if (depth == 0 || (!options_.summary && (options_.all || attr.type == FileType::kDirectory)))
-      Print(path, total);
-    return total;
+    // Of hard links: a file counts once.
+    const bool first = at.attr.nlink <= 1 || seen_.insert(at.attr.inode.value()).second;
+    if (first) Add(at, {at.attr.size, at.attr.blocks_512 * 512, 1});
+    return false;
+  }
+  Status Leave(const Visited& at, const Status& listed) override {
+    if (!listed.ok()) return listed.WithContext(at.path);
+    const Total total = totals_.back();
+    totals_.pop_back();
+    Add(at, total);
+    return Status::Ok();
   }
   void Finish() {
     if (context_.json) *context_.out << Dump(rows_) << "\n";
   }
 
  private:
+  void Add(const Visited& at, const Total& total) {
+    if (at.depth > 0) {
+      totals_.back().bytes += total.bytes;
+      totals_.back().allocated += total.allocated;
+      totals_.back().files += total.files;
+    }
+    if (at.depth == 0 || (!options_.summary && (options_.all || at.attr.type == FileType::kDirectory)))
+      Print(at.path, total);
+  }
   void Print(const std::string& path, const Total& total) {
     if (context_.json) {
       rows_.push_back({{"path", path},
@@ -281,6 +286,7 @@ class UsageCounter {
   Context& context_;
   const UsageOptions& options_;
   std::set<uint64_t> seen_;
+  std::vector<Total> totals_;  // of each directory that the walk is in
   json rows_ = json::array();
 };
 
@@ -291,7 +297,7 @@ void RunUsage(Context& context, const UsageOptions& options) {
     auto where = OpenClusterPath(sessions, argument);
     auto entry = where.ok() ? where->Resolve(false) : Result<Entry>(where.status());
     Status status = entry.status();
-    if (status.ok()) status = counter.Count(*where, where->path, entry->attr, 0).status();
+    if (status.ok()) status = WalkTree(*where, InodeId(), BaseName(where->path), entry->attr, counter);
     if (!status.ok()) context.Fail(status.WithContext("du"));
   }
   counter.Finish();

@@ -99,6 +99,15 @@ std::string BaseName(const std::string& path) {
   return slash == std::string::npos || text == "/" ? text : text.substr(slash + 1);
 }
 
+Result<bool> CompleteEntry(client::Client& client, const client::Caller& caller, client::DirectoryEntry& entry) {
+  if (entry.entry) return true;
+  auto attributes = client.GetAttr(caller, entry.inode);
+  if (attributes.code() == StatusCode::kNotFound || attributes.code() == StatusCode::kStaleHandle) return false;
+  if (!attributes.ok()) return attributes.status().WithContext(entry.name);
+  entry.entry = *std::move(attributes);
+  return true;
+}
+
 Status ForEachEntry(client::Client& client, const client::Caller& caller, InodeId directory,
                     const std::function<Status(const client::DirectoryEntry&)>& visit) {
   uint64_t cursor = 0;
@@ -108,16 +117,8 @@ Status ForEachEntry(client::Client& client, const client::Caller& caller, InodeI
     for (client::DirectoryEntry& entry : page) {
       if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
       cursor = entry.cursor;
-      // A listing carries no attributes of a file that another session writes: they must be asked for.
-      if (!entry.entry) {
-        auto attributes = client.GetAttr(caller, entry.inode);
-        const bool vanished =
-            attributes.code() == StatusCode::kNotFound || attributes.code() == StatusCode::kStaleHandle;
-        if (vanished) continue;  // removed since it was listed
-        if (!attributes.ok()) return attributes.status().WithContext(entry.name);
-        entry.entry = *std::move(attributes);
-      }
-      CAIRN_RETURN_IF_ERROR(visit(entry));
+      CAIRN_ASSIGN_OR_RETURN(const bool present, CompleteEntry(client, caller, entry));
+      if (present) CAIRN_RETURN_IF_ERROR(visit(entry));
     }
   }
 }

@@ -54,6 +54,10 @@ std::string JoinPath(const std::string& directory, const std::string& name);
 // Last component without trailing slashes: "a/b/" -> "b", "/" -> "/".
 std::string BaseName(const std::string& path);
 
+// Asks for the attributes of an entry when the listing had none: it carries none of a file that another session writes. False: it was
+// removed since it was listed.
+Result<bool> CompleteEntry(client::Client& client, const client::Caller& caller, client::DirectoryEntry& entry);
+
 // Calls `visit` for every entry of a directory, page by page, with attributes. Stops at the first error.
 Status ForEachEntry(client::Client& client, const client::Caller& caller, InodeId directory,
                     const std::function<Status(const client::DirectoryEntry&)>& visit);

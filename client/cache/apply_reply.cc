@@ -10,6 +10,17 @@ void LeaseCache::ApplyReply(const proto::Request& request, const proto::Reply& r
   std::lock_guard lock(mu_);
   for (const proto::Lease& lease : reply.leases()) GrantLocked(lease);
   const auto code = static_cast<StatusCode>(reply.status().code());
+  if (request.has_accessed()) {
+    // Also when it was refused (an old master, a full disk): it is not told again. What the master made of the time is seen with
+    // the next attributes.
+    for (const proto::AccessTime& file : request.accessed().files()) {
+      Node* node = HeldLocked(InodeId(file.inode()));
+      if (node == nullptr || !node->accessed || !node->accessed_told || FromProto(file.atime()) < *node->accessed) continue;
+      if (code == StatusCode::kOk) node->attr.atime = std::max(node->attr.atime, *node->accessed);
+      node->accessed.reset();
+    }
+    return;
+  }
   if (code != StatusCode::kOk) {
     if (code == StatusCode::kNotFound && request.has_lookup()) {
       StoreNameLocked(request.lookup().parent(), request.lookup().name(), InodeId());

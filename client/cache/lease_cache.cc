@@ -49,7 +49,9 @@ std::optional<NodeView> LeaseCache::Peek(InodeId inode) {
 
 NodeView LeaseCache::ViewLocked(const Node& node) const {
   const int64_t left_ns = std::max<int64_t>(0, valid_until_ns_() - clock_->NowNanos());
-  return {node.lease, node.attr, node.parent, node.has_xattrs, node.recalled ? 0 : left_ns};
+  NodeView view{node.lease, node.attr, node.parent, node.has_xattrs, node.recalled ? 0 : left_ns};
+  if (node.accessed) view.attr.atime = std::max(view.attr.atime, *node.accessed);
+  return view;
 }
 
 HeldLease LeaseCache::Lease(InodeId inode) {
@@ -165,6 +167,69 @@ void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec
   if (mtime) node->attr.mtime = node->attr.ctime = *mtime;
 }
 
+bool LeaseCache::NoteAccess(InodeId inode, TimeSpec now, TimeSpec written, AccessTimes mode) {
+  constexpr int64_t kDaySeconds = 86'400;
+  constexpr int64_t kClockSkewSeconds = 60;
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node == nullptr || !node->has_attr || mode == AccessTimes::kNever) return false;
+  const TimeSpec atime = node->accessed ? std::max(node->attr.atime, *node->accessed) : node->attr.atime;
+  const TimeSpec changed = std::max({node->attr.mtime, node->attr.ctime, written});
+  // As Linux: also when they are equal, as after the creation.
+  if (mode == AccessTimes::kRelative && atime > changed && now.seconds - atime.seconds < kDaySeconds) return false;
+  // The change may have come from a machine whose clock is ahead, and was seen all the same.
+  if (now < changed && changed.seconds - now.seconds < kClockSkewSeconds) now = changed;
+  if (node->accessed && now <= *node->accessed) return false;
+  node->accessed = now;
+  node->accessed_told = false;
+  accessed_.insert(inode);
+  return true;
+}
+
+void LeaseCache::NoteData(InodeId inode) {
+  std::lock_guard lock(mu_);
+  if (Node* node = HeldLocked(inode)) node->may_have_pages = true;
+}
+
+bool LeaseCache::MayHavePages(InodeId inode) {
+  std::lock_guard lock(mu_);
+  const Node* node = HeldLocked(inode);
+  return node != nullptr && node->may_have_pages;
+}
+
+std::optional<TimeSpec> LeaseCache::TakeAccessLocked(InodeId inode, Node& node) {
+  if (accessed_.erase(inode) == 0 || !node.accessed) return std::nullopt;
+  node.accessed_told = true;
+  return node.accessed;
+}
+
+std::vector<std::pair<InodeId, TimeSpec>> LeaseCache::TakeAccessed(size_t max) {
+  std::lock_guard lock(mu_);
+  std::vector<std::pair<InodeId, TimeSpec>> taken;
+  while (!accessed_.empty() && taken.size() < max) {
+    const InodeId inode = *accessed_.begin();
+    if (const auto time = TakeAccessLocked(inode, nodes_.at(inode))) taken.emplace_back(inode, *time);
+  }
+  return taken;
+}
+
+std::optional<TimeSpec> LeaseCache::TakeAccess(InodeId inode) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  return node == nullptr ? std::nullopt : TakeAccessLocked(inode, *node);
+}
+
+void LeaseCache::ApplyAccessed(const proto::AccessedOp& accessed) {
+  std::lock_guard lock(mu_);
+  for (const proto::AccessTime& file : accessed.files()) {
+    Node* node = HeldLocked(InodeId(file.inode()));
+    if (node == nullptr || !node->has_attr) continue;
+    const TimeSpec time = FromProto(file.atime());
+    node->attr.atime = std::max(node->attr.atime, time);
+    if (node->accessed && node->accessed_told && *node->accessed <= time) node->accessed.reset();
+  }
+}
+
 void LeaseCache::Lower(InodeId inode, uint64_t number) {
   std::lock_guard lock(mu_);
   Node* node = HeldLocked(inode);
@@ -192,6 +257,7 @@ Exposure LeaseCache::Remove(InodeId inode, uint64_t number) {
   const auto it = nodes_.find(inode);
   if (it == nodes_.end() || it->second.lease.number > number) return {.inode = inode};
   Exposure exposure = ExposureLocked(inode, it->second);
+  exposure.accessed = TakeAccessLocked(inode, it->second);
   if (it->second.directory) contended_until_ns_[inode] = clock_->NowNanos() + kContendedNanos;
   EraseLocked(it);
   return exposure;
@@ -298,6 +364,7 @@ Exposure LeaseCache::ExposureLocked(InodeId inode, const Node& node) const {
 void LeaseCache::EraseLocked(NodeMap::iterator it) {
   if (it->second.directory)
     names_ -= it->second.directory->names.size() + it->second.directory->listing.size();
+  accessed_.erase(it->first);
   ages_.erase(it->second.age);
   nodes_.erase(it);
 }

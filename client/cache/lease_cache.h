@@ -61,6 +61,7 @@ struct Exposure {
   // Names of a directory, present or absent, that are still valid in the kernel: the last becomes invalid by
   // itself then. 0: none are.
   int64_t names_until_ns = 0;
+  std::optional<TimeSpec> accessed;  // the master was not told yet
 };
 
 struct ListingPage {
@@ -110,6 +111,20 @@ class LeaseCache {
   // The holder of the write lease changed the file locally, or told the master about it.
   // allocated_change: bytes that its space grows by.
   void SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec> mtime, int64_t allocated_change);
+  // A program here read the inode. Its time of last access moves under its lease: at once for whoever asks here; the master is told
+  // by TakeAccessed, TakeAccess or Exposure.accessed (the caller sends that before the lease goes). `written`: the time of
+  // buffered writes. False: nothing to do, which stays so for a day unless the inode changes.
+  bool NoteAccess(InodeId inode, TimeSpec now, TimeSpec written, AccessTimes mode);
+  // Data went through here, so that the kernel may have pages of the inode while the lease lasts.
+  void NoteData(InodeId inode);
+  bool MayHavePages(InodeId inode);
+  // At most `max` that the master was not told yet; they are shown here until it answers, whatever older replies say.
+  std::vector<std::pair<InodeId, TimeSpec>> TakeAccessed(size_t max);
+  // The same for one inode, before its times are changed by something else.
+  std::optional<TimeSpec> TakeAccess(InodeId inode);
+  // The master, or a program elsewhere that it told us about.
+  void ApplyAccessed(const proto::AccessedOp& accessed);
+
   // The lease `number` goes on as a read lease.
   void Lower(InodeId inode, uint64_t number);
 
@@ -168,6 +183,10 @@ class LeaseCache {
     std::vector<ChunkPlace> layout;
     uint64_t layout_lease = 0;
     std::unique_ptr<Directory> directory;
+    bool may_have_pages = false;
+    // Read here last, as far as the master has not confirmed that it knows; told: it is on its way.
+    std::optional<TimeSpec> accessed;
+    bool accessed_told = false;
     std::list<InodeId>::iterator age;
   };
   using NodeMap = std::unordered_map<InodeId, Node>;
@@ -189,6 +208,7 @@ class LeaseCache {
   void DropListingLocked(Directory& directory);
   int64_t ExposeLocked(Directory& directory) const;
   Exposure ExposureLocked(InodeId inode, const Node& node) const;
+  std::optional<TimeSpec> TakeAccessLocked(InodeId inode, Node& node);
   void EraseLocked(NodeMap::iterator it);
   void RememberReturnedLocked(InodeId inode, uint64_t number);
 
@@ -203,6 +223,7 @@ class LeaseCache {
   std::list<InodeId> ages_;  // coldest first
   uint64_t next_tenure_ = 1;
   size_t names_ = 0;  // of all directories, with listings
+  std::unordered_set<InodeId> accessed_;  // to be told to the master
   // Leases given back: a grant of the same number that was sent before the master knew must not come to life
   // again. Bounded.
   std::unordered_map<InodeId, uint64_t> returned_;

@@ -121,6 +121,7 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
   op->set_atime_now(change.atime_now);
   op->set_mtime_now(change.mtime_now);
   op->set_kill_priv(change.kill_priv);
+  if (change.atime || change.atime_now) PostAccess(inode, cache_->TakeAccess(inode));
   const FilePtr file = FindFile(inode);
   if (file && (change.mtime || change.mtime_now)) {
     // Writes before this must not move the time again when they are committed. order_mu: no commit with an

@@ -8,6 +8,7 @@
 //   sync.cc         fsync
 //   lease_use.cc    entering a file under its lease, acquiring it, transitions
 //   file_locks.cc   file locks: which file a handle means, handles whose locks were lost
+//   access_times.cc times of last access
 //   recall.cc       leases that end: recalls, evictions, the loss of the session
 //   write_back.cc   commits to the master, idle write leases
 //
@@ -116,6 +117,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
                 const std::string& new_name, uint32_t flags) override;
   Result<std::vector<DirectoryEntry>> ReadDirectory(const Caller& caller, InodeId inode, uint64_t cursor,
                                                     size_t max, bool with_attributes) override;
+  void NoteAccess(InodeId inode) override;
   Result<InodeId> ParentOf(const Caller& caller, InodeId directory) override;
   Result<std::string> GetXattr(const Caller& caller, InodeId inode, const std::string& name) override;
   Result<std::vector<std::string>> ListXattr(const Caller& caller, InodeId inode) override;
@@ -132,7 +134,8 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
 
   Result<Handle> Open(const Caller& caller, InodeId inode, OpenFlags flags) override;
   bool MayKeepCache(Handle handle) override;
-  Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) override;
+  Result<size_t> Read(Handle handle, uint64_t offset, std::span<std::byte> buffer,
+                      const std::optional<StatusFlags>& now = std::nullopt) override;
   Result<uint64_t> Write(Handle handle, uint64_t offset, std::span<const std::byte> data,
                          const std::optional<StatusFlags>& now = std::nullopt) override;
   Result<uint64_t> CopyRange(Handle from, uint64_t from_offset, Handle to, uint64_t to_offset, uint64_t length) override;
@@ -173,6 +176,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   void OnServers(const google::protobuf::RepeatedPtrField<proto::ServerAddress>& servers) override;
   void OnResumed(const proto::HelloReply& reply, bool restarted, bool lost_tail) override;
   void OnSessionLost() override;
+  void OnAccessed(const proto::AccessedOp& accessed) override;
   void OnLockNotice(const proto::Notice& notice) override;
   void AddLockClaims(proto::Hello* hello) override;
 
@@ -250,7 +254,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   Result<uint64_t> CopyParts(OpenHandle& to, uint64_t offset, std::span<const CopyPart> parts, FileData::CopyMode mode);
   Result<uint64_t> CopyHere(OpenHandle& from, uint64_t from_offset, OpenHandle& to, uint64_t to_offset, uint64_t length);
   // What Read and Write do for a handle that was found.
-  Result<size_t> ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer);
+  Result<size_t> ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer, bool no_atime);
   // Moves *offset to the end for a handle that appends.
   Status WriteFile(OpenHandle& handle, uint64_t* offset, std::span<const std::byte> data, bool append);
   // What O_DIRECT and O_SYNC add to a write; the file's error, if it has one by now, in place of `status`.
@@ -273,6 +277,15 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // Something is to be committed; `unsynced`: and to be synced by the next fsync.
   void MarkWritten(const FilePtr& file, bool unsynced = true);
   TimeSpec Now() const { return TimeFromNanos(clock_->WallNanos()); }
+
+  // Times of last access.
+  bool NoteFileAccess(OpenFile& file);
+  void NoteRead(const OpenHandle& handle, bool no_atime);
+  void NoteOpened(const OpenHandle& handle);
+  void PostAccess(InodeId inode, const std::optional<TimeSpec>& time);
+  void PostAccessTimes();
+  // The lease leaves the cache; before it is given back.
+  Exposure DropLease(InodeId inode, uint64_t number);
 
   // Recalls.
   // False when the same recall is under way already, or was answered (then it is answered again).

@@ -31,6 +31,7 @@ Result<std::vector<CopyPart>> ClientImpl::PlanCopy(OpenHandle& from, uint64_t of
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, {.kind = LeaseKind::kRead, .offset = offset}, from.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(from));
     result = file->data->PlanCopy(offset, length, max_bytes);
+    if (result.ok()) NoteRead(from, from.flags.no_atime);  // a copy reads, whoever moves the bytes
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
   return result;
@@ -58,7 +59,7 @@ Result<uint64_t> ClientImpl::CopyParts(OpenHandle& to, uint64_t offset, std::spa
 Result<uint64_t> ClientImpl::CopyHere(OpenHandle& from, uint64_t from_offset, OpenHandle& to, uint64_t to_offset,
                                       uint64_t length) {
   std::vector<std::byte> buffer(std::min(length, kHereBytes));
-  CAIRN_ASSIGN_OR_RETURN(const size_t got, ReadFile(from, from_offset, buffer));
+  CAIRN_ASSIGN_OR_RETURN(const size_t got, ReadFile(from, from_offset, buffer, from.flags.no_atime));
   if (got == 0) return uint64_t{0};
   CAIRN_RETURN_IF_ERROR(WriteFile(to, &to_offset, std::span(buffer).first(got), false));
   copied_here_.fetch_add(got, std::memory_order_relaxed);

@@ -17,7 +17,7 @@ Status BadHandle() { return Status(StatusCode::kBadHandle, "the handle is not op
 
 StatusFlags FlagsNow(const OpenHandle& handle, const std::optional<StatusFlags>& now) {
   const OpenFlags& opened = handle.flags;
-  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync});
+  return now.value_or(StatusFlags{opened.append, opened.direct, opened.sync, opened.no_atime});
 }
 
 }  // namespace
@@ -36,13 +36,14 @@ void ClientImpl::BeforeAttempt(const FilePtr& file, int attempt) {
   if (attempt >= 2) LowerIdle({file}, LeaseKind::kNone);
 }
 
-Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer) {
+Result<size_t> ClientImpl::Read(Handle number, uint64_t offset, std::span<std::byte> buffer,
+                                const std::optional<StatusFlags>& now) {
   const HandlePtr handle = FindHandle(number);
   if (!handle || !handle->flags.read) return BadHandle();
-  return ReadFile(*handle, offset, buffer);
+  return ReadFile(*handle, offset, buffer, FlagsNow(*handle, now).no_atime);
 }
 
-Result<size_t> ClientImpl::ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer) {
+Result<size_t> ClientImpl::ReadFile(OpenHandle& handle, uint64_t offset, std::span<std::byte> buffer, bool no_atime) {
   const FilePtr& file = handle.file;
   Result<size_t> result = size_t{0};
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
@@ -55,6 +56,7 @@ Result<size_t> ClientImpl::ReadFile(OpenHandle& handle, uint64_t offset, std::sp
     CAIRN_ASSIGN_OR_RETURN(const FileUse use, Enter(file, need, handle.caller));
     CAIRN_RETURN_IF_ERROR(CheckLockKept(handle));
     result = file->data->Read(offset, buffer);
+    if (result.ok()) NoteRead(handle, no_atime);  // under the lease
     if (result.code() != StatusCode::kLeaseLost) return result;
   }
   return result;
@@ -68,6 +70,7 @@ void ClientImpl::NoteWrite(OpenFile& file, uint64_t offset) {
 }
 
 void ClientImpl::MarkWritten(const FilePtr& file, bool unsynced) {
+  file->access_noted_until_ns.store(0, std::memory_order_relaxed);
   {
     std::lock_guard lock(file->mu);
     file->unsynced |= unsynced;

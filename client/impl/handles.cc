@@ -143,6 +143,7 @@ Result<Handle> ClientImpl::Open(const Caller& caller, InodeId inode, OpenFlags f
   // Pages from an earlier open are as good as the lease: they are invalidated whenever one ends.
   const auto view = cache_->Find(inode);
   handle->may_keep_cache = view && view->valid_ns > 0 && !flags.truncate;
+  NoteOpened(*handle);
   return AddHandle(std::move(handle));
 }
 

@@ -94,6 +94,7 @@ Status ClientImpl::SyncAll() {
   {
     const InterruptScope scope([this] { return GaveUp(); });
     WriteBackRound(true);
+    PostAccessTimes();
     told = SyncMaster();
   }
   const bool gave_up = GaveUp();

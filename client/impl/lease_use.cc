@@ -155,6 +155,8 @@ void ClientImpl::AttachEntered(OpenFile& file, const HeldLease& held) {
     file.data->AttachRead(size, std::move(known));
   }
   attached = held;
+  file.access_noted_until_ns.store(0, std::memory_order_relaxed);
+  cache_->NoteData(file.inode);
 }
 
 Result<FileUse> ClientImpl::EnterIfWriting(const FilePtr& file, Deadline deadline) {

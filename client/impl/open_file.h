@@ -39,6 +39,9 @@ struct OpenFile {
   std::mutex order_mu;
   std::shared_mutex write_mu;
 
+  // Until when (on the client's clock) reading does not move the time of last access again; 0 after each change.
+  std::atomic<int64_t> access_noted_until_ns{0};
+
   std::mutex attach_mu;
   HeldLease attached;  // guarded by attach_mu; what data was attached with
 

@@ -97,7 +97,7 @@ void ClientImpl::HandleRecall(proto::RecallItem item) {
     cache_->Lower(inode, item.number());  // it is lowered already
   } else {
     // Also a write lease that nobody used (its caller gave up): the master has to recover what it announced.
-    const Exposure exposure = cache_->Remove(inode, item.number());
+    const Exposure exposure = DropLease(inode, item.number());
     InvalidateExposure(exposure);
     InvalidateInodeBounded(inode, nullptr);
   }
@@ -211,7 +211,7 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
   if (keep_read) {
     cache_->Lower(file->inode, item.number());
   } else {
-    (void)cache_->Remove(file->inode, item.number());  // a file exposes no names
+    (void)DropLease(file->inode, item.number());  // a file exposes no names
   }
   EndTransition(*file);
   const bool failed_to_keep = item.keep() == proto::LEASE_READ;
@@ -314,7 +314,7 @@ void ClientImpl::Evict() {
     proto::Request request;
     for (const auto& [inode, number] : cold) {
       cache_->MarkRecalled(inode, number);
-      exposures.push_back(cache_->Remove(inode, number));
+      exposures.push_back(DropLease(inode, number));
     }
     for (const Exposure& exposure : exposures) {
       InvalidateExposure(exposure);

@@ -42,6 +42,7 @@ void ClientImpl::NoteChanges(const proto::Request& request, const proto::Reply& 
   const auto note = [&](uint64_t inode) {
     const FilePtr file = inode == 0 ? nullptr : FindFile(InodeId(inode));
     if (!file) return;
+    file->access_noted_until_ns.store(0, std::memory_order_relaxed);
     std::lock_guard lock(file->mu);
     file->changed_index = std::max(file->changed_index, reply.log_index());
     if (request.has_lease()) file->synced_tenure = 0;  // others may have had it; and it may have truncated

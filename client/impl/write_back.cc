@@ -118,6 +118,7 @@ void ClientImpl::CommitAnswered(const Result<proto::Reply>& reply, std::vector<C
 
 void ClientImpl::WriteBackMain() {
   const InterruptScope scope([this] { return GaveUp(); });
+  int64_t access_times_due_ns = clock_->NowNanos() + options_.access_times_ms * kNanosPerMilli;
   std::unique_lock lock(write_back_mu_);
   while (!write_back_stop_) {
     // Answers to seals come within milliseconds; then the leases can go.
@@ -128,6 +129,10 @@ void ClientImpl::WriteBackMain() {
     WriteBackRound(false);
     CloseHolds();
     locks_->Expire();
+    if (clock_->NowNanos() >= access_times_due_ns) {
+      access_times_due_ns = clock_->NowNanos() + options_.access_times_ms * kNanosPerMilli;
+      PostAccessTimes();
+    }
     lock.lock();
   }
 }
@@ -279,6 +284,9 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
       if (BeginLowering(files[i], keep, &item)) items.push_back(std::move(item));
     }
     if (items.empty()) continue;
+    for (const CommitItem& item : items) {
+      if (item.keep == LeaseKind::kNone) PostAccess(item.file->inode, cache_->TakeAccess(item.file->inode));
+    }
     InParallel(*workers_, items.size(), [&](size_t i) {
       const InterruptScope scope([this] { return GaveUp(); });
       SealForCommit(items[i]);
@@ -296,7 +304,7 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
         if (item.result.ok() && item.keep == LeaseKind::kRead) {
           cache_->Lower(file->inode, item.lease);
         } else {
-          (void)cache_->Remove(file->inode, item.lease);  // a file exposes no names
+          (void)DropLease(file->inode, item.lease);  // a file exposes no names
           dropped = true;
         }
       } else {

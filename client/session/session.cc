@@ -126,7 +126,7 @@ void Session::Post(proto::Request request, bool elsewhere) {
   call->message->mutable_request()->Swap(&request);
   std::unique_lock lock(mu_);
   if (stopping_) return;
-  requests_.fetch_add(1, std::memory_order_relaxed);
+  if (!call->message->request().has_accessed()) requests_.fetch_add(1, std::memory_order_relaxed);
   const uint64_t number = next_number_++;
   call->message->mutable_request()->set_number(number);
   call->message->mutable_request()->set_acked_through(pending_.empty() ? number - 1

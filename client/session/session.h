@@ -68,6 +68,8 @@ class SessionObserver {
   virtual void OnRecall(const proto::Recall& recall) = 0;
   virtual void OnReconfigured(const proto::Reconfigured& notice) = 0;
   virtual void OnServers(const google::protobuf::RepeatedPtrField<proto::ServerAddress>& servers) = 0;
+  // Programs elsewhere read what is cached here.
+  virtual void OnAccessed(const proto::AccessedOp&) {}
   // The session goes on. `restarted`: the master is another incarnation and knows only the leases claimed
   // (except those rejected). `lost_tail`: it also forgot mutations that it had answered (power loss): what
   // was cached may never have happened.

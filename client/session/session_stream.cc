@@ -51,6 +51,7 @@ bool NeedsLease(const proto::Request& request) {
     case proto::Request::kRelease:
     case proto::Request::kLease:
     case proto::Request::kCloseOrphans:
+    case proto::Request::kAccessed:  // after what others did meanwhile it would come too late
       return true;
     default:
       return false;
@@ -298,6 +299,7 @@ void Session::HandleMessage(proto::MasterMessage& message) {
       break;
     case proto::MasterMessage::kNotice:
       if (message.notice().has_reconfigured()) observer_->OnReconfigured(message.notice().reconfigured());
+      if (message.notice().has_accessed()) observer_->OnAccessed(message.notice().accessed());
       observer_->OnLockNotice(message.notice());
       if (message.notice().has_servers()) observer_->OnServers(message.notice().servers().servers());
       break;

@@ -4,12 +4,12 @@
 #include "master/core/admin.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
+#include "master/state/state_machine.h"
 
 namespace cairn::master {
 namespace {
 
 constexpr uint32_t kMaxEntries = 1000;
-constexpr int kMaxDepth = 4096;
 
 proto::Credentials Root() {
   proto::Credentials root;
@@ -49,12 +49,12 @@ void AddPolicies(const MetaReader& reader, InodeId inode, proto::BrowseResponse*
     const auto record = InodeRecordOf(reader, at);
     if (!record) return;
     if (record->type() == proto::DIRECTORY) {
-      auto policy = GetPolicy(reader, at);
-      if (policy.ok() && !Empty(policy->own())) {
+      const auto own = OwnPolicy(reader, at);
+      if (own && !Empty(*own)) {
         proto::PolicyOrigin* origin = response->add_policy_origins();
         origin->set_path(PathOf(reader, at));
         origin->set_inode(at.value());
-        *origin->mutable_own() = policy->own();
+        *origin->mutable_own() = *own;
       }
     }
     if (at == kRootInode || record->parent() == 0) return;

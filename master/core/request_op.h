@@ -131,7 +131,7 @@ class FileLockOp final : public RequestOp {
   Progress Test(Core& core);
 };
 
-// ReleaseOp, WriteBackOp, CloseOrphansOp, SyncOp: need no recall of others.
+// ReleaseOp, WriteBackOp, CloseOrphansOp, SyncOp, AccessedOp: need no recall of others.
 class WriterOp final : public RequestOp {
  public:
   using RequestOp::RequestOp;
@@ -143,6 +143,7 @@ class WriterOp final : public RequestOp {
   Progress Release(Core& core);
   Progress WriteBack(Core& core);
   Progress Sync(Core& core);
+  Progress Accessed(Core& core);
 
   uint64_t wait_index_ = 0;
   std::optional<proto::Reply> written_back_;  // applied; the answer waits for the disk

@@ -33,6 +33,7 @@ bool IsMutation(proto::Request::OpCase op) {
     case proto::Request::kSetPolicy:
     case proto::Request::kUndelete:
     case proto::Request::kTrashPurge:
+    case proto::Request::kAccessed:
       return true;
     default:
       return false;
@@ -86,6 +87,7 @@ std::unique_ptr<Operation> MakeOperation(Core& core, SessionId session, proto::R
     case proto::Request::kWriteBack:
     case proto::Request::kCloseOrphans:
     case proto::Request::kSync:
+    case proto::Request::kAccessed:
       return std::make_unique<WriterOp>(session, std::move(request));
     case proto::Request::kLock:
     case proto::Request::kTestLock:

@@ -1,9 +1,12 @@
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "common/log.h"
 #include "master/core/recover_op.h"
 #include "master/core/request_op.h"
 #include "master/state/chunk_queries.h"
+#include "master/state/records.h"
 
 namespace cairn::master {
 
@@ -63,6 +66,8 @@ Progress WriterOp::Try(Core& core) {
       return WriteBack(core);
     case proto::Request::kSync:
       return Sync(core);
+    case proto::Request::kAccessed:
+      return Accessed(core);
     case proto::Request::kCloseOrphans: {
       proto::LogCommand command = NewCommand();
       *command.mutable_close_orphans() = request_.close_orphans();
@@ -136,6 +141,27 @@ Progress WriterOp::Sync(Core& core) {
   proto::Reply reply;
   reply.set_log_index(wait_index_);
   return Reply(core, std::move(reply));
+}
+
+Progress WriterOp::Accessed(Core& core) {
+  if (const Status allowed = core.MutationsAllowed(); !allowed.ok()) return Fail(core, allowed);
+  proto::LogCommand command = NewCommand();
+  *command.mutable_accessed() = request_.accessed();
+  ApplyResult result = core.Apply(command);
+  // Whoever shows these inodes to its programs is told, instead of losing a lease for it.
+  std::map<SessionId, proto::MasterMessage> notices;
+  for (const InodeId inode : result.effects.accessed) {
+    for (const HeldLease& held : core.leases().Holders(inode)) {
+      if (held.session == session) continue;
+      const Result<proto::InodeRecord> record = LoadInode(core.txn(), inode);
+      if (!record.ok()) break;
+      proto::AccessTime* file = notices[held.session].mutable_notice()->mutable_accessed()->add_files();
+      file->set_inode(inode.value());
+      *file->mutable_atime() = record->atime();
+    }
+  }
+  for (auto& [other, message] : notices) core.Send(other, std::move(message));
+  return Reply(core, std::move(result.reply));
 }
 
 }  // namespace cairn::master

@@ -12,6 +12,7 @@ namespace {
 template <typename Visit>
 void ForEachList(Effects& a, Effects& b, Visit visit) {
   visit(a.inodes, b.inodes);
+  visit(a.accessed, b.accessed);
   visit(a.directories, b.directories);
   visit(a.last_name_gone, b.last_name_gone);
   visit(a.chunks_allocated, b.chunks_allocated);

@@ -1,7 +1,9 @@
 #include "master/state/fsck.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "common/replication/quorum.h"
 #include "master/state/chunk_ops.h"
@@ -9,6 +11,7 @@
 #include "master/state/keys.h"
 #include "master/state/queries.h"
 #include "master/state/records.h"
+#include "master/state/state_machine.h"
 #include "master/state/trash.h"
 
 namespace cairn::master {
@@ -22,8 +25,6 @@ constexpr Family kStages[] = {
     Family::kInodeChunks, Family::kServerChunks, Family::kChunkLists, Family::kOrphans, Family::kHolds,
     Family::kTrash};
 constexpr size_t kStageCount = std::size(kStages);
-// Deeper than any path that can be named (PATH_MAX); ends the walk if directories form a circle.
-constexpr int kMaxDepth = 4096;
 
 template <typename Record>
 Record Parse(std::string_view value) {
@@ -73,14 +74,23 @@ class Checker {
   // Whether the check covers an inode: everything below root_, or everything at all from the root directory.
   bool Covers(InodeId inode) const {
     if (root_ == kRootInode) return true;
+    // Each directory above is looked at once in a page: in a deep tree the walks share most of their way.
+    std::vector<InodeId> walked;
+    bool covers = false;
     for (int depth = 0; depth < kMaxDepth; ++depth) {
-      if (inode == root_) return true;
-      if (inode == kRootInode) return false;
+      if (inode == root_) covers = true;
+      if (covers || inode == kRootInode) break;
+      if (const auto known = covers_.find(inode); known != covers_.end()) {
+        covers = known->second;
+        break;
+      }
+      walked.push_back(inode);
       const auto record = InodeRecordOf(reader_, inode);
-      if (!record || record->parent() == 0) return false;
+      if (!record || record->parent() == 0) break;
       inode = InodeId(record->parent());
     }
-    return false;
+    for (const InodeId seen : walked) covers_.emplace(seen, covers);
+    return covers;
   }
 
   void Report(const char* kind, InodeId inode, ChunkId chunk, std::string detail) {
@@ -342,6 +352,7 @@ class Checker {
   }
 
   const MetaReader& reader_;
+  mutable std::unordered_map<InodeId, bool> covers_;  // whether the check covers it
   const InodeId root_;
   proto::FsckResponse* const response_;
 };

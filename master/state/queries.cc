@@ -17,8 +17,8 @@ namespace {
 // request.
 constexpr uint32_t kInlineChunks = 4;
 constexpr uint32_t kMaxReadDirEntries = 4096;
-// Deeper than any path can be; a longer walk towards the root means a cycle.
-constexpr int kMaxDepth = 1 << 20;
+// Of a path in a message.
+constexpr size_t kMaxShownPathBytes = 64 << 10;
 
 // sparse: count only what exists.
 void AddLayout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t count, bool sparse,
@@ -206,12 +206,15 @@ Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode) {
   return policy;
 }
 
+std::optional<proto::Policy> OwnPolicy(const MetaReader& reader, InodeId inode) {
+  return Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(inode));
+}
+
 Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode) {
   CAIRN_RETURN_IF_ERROR(LoadInode(reader, inode).status());
   proto::PolicyResult result;
   CAIRN_ASSIGN_OR_RETURN(*result.mutable_effective(), EffectivePolicy(reader, inode));
-  if (const auto own = Load<proto::Policy>(reader, Family::kPolicies, keys::Inode(inode)))
-    *result.mutable_own() = *own;
+  if (const auto own = OwnPolicy(reader, inode)) *result.mutable_own() = *own;
   return result;
 }
 
@@ -253,14 +256,16 @@ std::string ReadableName(std::string_view name) {
 std::string PathOf(const MetaReader& reader, InodeId inode) {
   std::vector<std::string> names;
   InodeId at = inode;
-  for (int depth = 0; depth < kMaxDepth && at != kRootInode; ++depth) {
+  size_t bytes = 0;
+  for (int depth = 0; depth < kMaxDepth && bytes < kMaxShownPathBytes && at != kRootInode; ++depth) {
     const Result<proto::InodeRecord> record = LoadInode(reader, at);
     if (!record.ok() || record->parent() == 0) return "(deleted inode " + ToString(inode) + ")";
     names.push_back(record->name());
+    bytes += record->name().size() + 1;
     at = InodeId(record->parent());
   }
   if (names.empty()) return "/";
-  std::string path;
+  std::string path = at == kRootInode ? "" : "(far below)";
   for (auto it = names.rbegin(); it != names.rend(); ++it) path += "/" + ReadableName(*it);
   return path;
 }

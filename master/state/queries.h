@@ -46,6 +46,7 @@ Result<proto::LayoutResult> Layout(const MetaReader& reader, const proto::Layout
 
 // The policy in force for an inode (its own or inherited, complete), and with the own part.
 Result<proto::Policy> EffectivePolicy(const MetaReader& reader, InodeId inode);
+std::optional<proto::Policy> OwnPolicy(const MetaReader& reader, InodeId inode);
 Result<proto::PolicyResult> GetPolicy(const MetaReader& reader, InodeId inode);
 
 // One of the inode's names, from the root, for people: "/a/b"; bytes that are not UTF-8 appear as \ooo. An orphan gives

@@ -50,6 +50,7 @@ struct InodeChunk {
 struct Effects {
   // Cached state that other sessions may hold under leases: recall these before applying.
   std::vector<InodeId> inodes;       // attributes, target, extended attributes, size or layout
+  std::vector<InodeId> accessed;     // only the time of last access, which recalls nothing: whoever caches it is told
   std::vector<InodeId> directories;  // entries (and attributes) of directories
   std::vector<InodeId>
       last_name_gone;  // inodes that lose their last name: ask every holder whether it has them open
@@ -116,6 +117,9 @@ inline constexpr size_t kMaxNameBytes = 255;
 inline constexpr size_t kMaxSymlinkBytes = 4095;
 inline constexpr size_t kMaxXattrNameBytes = 255;
 inline constexpr size_t kMaxXattrValueBytes = 65536;
+// Directories may lie deeper than this; a walk towards the root looks at so many levels and no more, since it holds up everybody.
+// docs/posix.md says what that means.
+inline constexpr int kMaxDepth = 65'536;
 inline constexpr uint32_t kMaxLinks = 1'000'000;
 inline constexpr uint64_t kMaxFileBytes = (1ull << 63) - 1;
 inline constexpr uint64_t kMinChunkBytes = 64ull << 10;
@@ -124,6 +128,7 @@ inline constexpr uint32_t kMaxReplicas = 16;
 inline constexpr uint64_t kMaxTrashSeconds = 366ull * 86400;
 // Chunks that one command may announce, and request numbers that may be outstanding in a session.
 inline constexpr uint32_t kMaxAnnounce = 1024;
+inline constexpr int kMaxAccessed = 8192;  // files of one AccessedOp
 inline constexpr uint64_t kMaxOutstandingRequests = 65536;
 
 }  // namespace cairn::master

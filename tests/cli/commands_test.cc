@@ -1,11 +1,13 @@
 // Whole commands against an in-memory cluster.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -210,6 +212,59 @@ TEST_F(CommandsTest, FilesThatAnotherSessionWritesAreListedAndCopiedToo) {
   EXPECT_EQ(Out(), "a\n");
   ASSERT_EQ(Run({"cp", "-r", "cairn:/tree", Local("out")}), kExitOk) << Err();
   EXPECT_EQ(ReadLocal("out/a"), "A");
+}
+
+// Anybody can make such a tree, so no command may need a stack, or memory for all its paths, that grows with it.
+TEST_F(CommandsTest, TreesDeeperThanTheStackAllowsAreWalked) {
+  const auto chain = [&](const std::string& name, int levels) {
+    FakeClient client(cluster_);
+    const client::Caller root{};
+    InodeId at = client.Mkdir(root, kRootInode, name, 0755)->attr.inode;
+    for (int i = 0; i < levels; ++i) at = client.Mkdir(root, at, "d", 0755)->attr.inode;
+    ASSERT_TRUE(client.Symlink(root, at, "leaf", "target").ok());
+  };
+  chain("deep", 6'000);
+  chain("deeper", 10'000);
+  chain("a", 2'000);  // as deep as a path can name
+  int exit_code = -1;
+  const auto run = [&](std::vector<std::string> arguments) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 1 << 20);
+    std::function<void()> work = [&] { exit_code = Run(arguments); };
+    pthread_t thread;
+    ASSERT_EQ(pthread_create(&thread, &attributes,
+                             [](void* argument) -> void* {
+                               (*static_cast<std::function<void()>*>(argument))();
+                               return nullptr;
+                             },
+                             &work),
+              0);
+    pthread_join(thread, nullptr);
+    pthread_attr_destroy(&attributes);
+  };
+  run({"find", "/deeper", "--name", "leaf"});
+  EXPECT_EQ(exit_code, kExitOk) << Err().substr(0, 500);
+  EXPECT_EQ(Out().size(), std::string("/deeper/leaf\n").size() + 2 * 10'000);
+  run({"du", "-s", "/deeper"});
+  EXPECT_EQ(exit_code, kExitOk) << Err().substr(0, 500);
+  run({"chmod", "-R", "700", "/deeper"});
+  EXPECT_EQ(exit_code, kExitOk) << Err().substr(0, 500);
+  run({"ls", "-R", "/deep"});
+  EXPECT_EQ(exit_code, kExitOk) << Err().substr(0, 500);
+  EXPECT_NE(Out().find("leaf"), std::string::npos);
+  run({"cp", "-r", "cairn:/a", "cairn:/b"});
+  EXPECT_EQ(exit_code, kExitOk) << Err().substr(0, 500);
+  run({"find", "/b", "--name", "leaf"});
+  EXPECT_EQ(Out().size(), std::string("/b/leaf\n").size() + 2 * 2'000);
+  run({"cp", "-r", "cairn:/deep", "cairn:/copy"});
+  EXPECT_EQ(exit_code, kExitFailure) << "its paths are too long";
+  EXPECT_NE(Err().find("4096"), std::string::npos) << Err().substr(0, 500);
+  for (const char* name : {"/a", "/b", "/deep", "/deeper", "/copy"}) {
+    run({"rm", "-r", name});
+    EXPECT_EQ(exit_code, kExitOk) << name << Err().substr(0, 500);
+  }
+  EXPECT_TRUE(Names("/").empty());
 }
 
 TEST_F(CommandsTest, AFailedDeleteIsToldWithItsReason) {

@@ -54,6 +54,8 @@ class ClientTest : public ::testing::Test {
     parts.options.masters = {"fake:1"};
     parts.options.max_leases = max_leases;
     parts.options.request_timeout_ms = 20'000;
+    parts.options.access_times = access_times;
+    parts.options.access_times_ms = access_times_ms;
     parts.connector = master.Connector();
     parts.listener = listener;
     parts.clock = &clock;
@@ -77,6 +79,8 @@ class ClientTest : public ::testing::Test {
   int64_t lock_hold_back_ms = 3'000;  // before Connect
   int64_t burst_us = 0;                // likewise; leases go when they are recalled
   int64_t burst_gap_us = 0;
+  AccessTimes access_times = AccessTimes::kNever;  // before Connect
+  int64_t access_times_ms = 10'000;
   ManualClock clock;
   Replicas replicas;
   FakeMaster master;

@@ -244,6 +244,19 @@ std::vector<proto::LeaseOp> FakeMaster::lease_requests() {
   return lease_requests_;
 }
 
+std::vector<proto::AccessTime> FakeMaster::accessed() {
+  std::lock_guard lock(mu_);
+  return accessed_;
+}
+
+void FakeMaster::SetTimes(uint64_t inode, int64_t atime_s, int64_t mtime_s) {
+  std::lock_guard lock(mu_);
+  proto::Attr& attr = inodes_[inode].attr;
+  attr.mutable_atime()->set_seconds(atime_s);
+  attr.mutable_mtime()->set_seconds(mtime_s);
+  attr.mutable_ctime()->set_seconds(mtime_s);
+}
+
 std::vector<proto::InodeCommit> FakeMaster::commits() {
   std::lock_guard lock(mu_);
   return commits_;
@@ -526,6 +539,7 @@ Status FakeMaster::ExecuteFile(SessionState& session, const proto::Request& requ
       if (op.has_size()) attr.set_size(op.size());
       if (op.has_mode()) attr.set_mode(op.mode());
       if (op.has_mtime()) *attr.mutable_mtime() = op.mtime();
+      if (op.has_atime()) *attr.mutable_atime() = op.atime();
       *reply->mutable_entry()->mutable_attr() = attr;
       return Status::Ok();
     }
@@ -551,6 +565,12 @@ Status FakeMaster::ExecuteFile(SessionState& session, const proto::Request& requ
       for (const uint64_t inode : request.close_orphans().inodes()) {
         closed_orphans_.push_back(inode);
         if (inodes_.contains(inode) && inodes_[inode].attr.nlink() == 0) inodes_.erase(inode);
+      }
+      return Status::Ok();
+    case proto::Request::kAccessed:
+      for (const proto::AccessTime& file : request.accessed().files()) {
+        accessed_.push_back(file);
+        if (inodes_.contains(file.inode())) *inodes_[file.inode()].attr.mutable_atime() = file.atime();
       }
       return Status::Ok();
     case proto::Request::kSync:

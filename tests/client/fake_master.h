@@ -65,6 +65,8 @@ class FakeMaster {
   std::vector<uint64_t> closed_orphans();
   std::vector<proto::InodeCommit> commits();
   std::vector<proto::LeaseOp> lease_requests();
+  std::vector<proto::AccessTime> accessed();
+  void SetTimes(uint64_t inode, int64_t atime_s, int64_t mtime_s);  // ctime is mtime
   bool WaitFor(
       const std::function<bool()>& condition);  // evaluated with the lock held; re-evaluated on every message
   bool Holds(uint64_t inode);                   // any session
@@ -134,6 +136,7 @@ class FakeMaster {
   std::vector<uint64_t> closed_orphans_;
   std::vector<proto::InodeCommit> commits_;
   std::vector<proto::LeaseOp> lease_requests_;
+  std::vector<proto::AccessTime> accessed_;
 };
 
 }  // namespace cairn::client::testing

@@ -39,6 +39,7 @@ class FakeClient final : public client::Client {
                 const std::string& new_name, uint32_t flags) override;
   Result<std::vector<client::DirectoryEntry>> ReadDirectory(const Caller&, InodeId inode, uint64_t cursor,
                                                             size_t max, bool with_attributes) override;
+  void NoteAccess(InodeId) override {}
   Result<InodeId> ParentOf(const Caller&, InodeId directory) override;
   Result<std::string> GetXattr(const Caller&, InodeId inode, const std::string& name) override;
   Result<std::vector<std::string>> ListXattr(const Caller&, InodeId inode) override;
@@ -59,7 +60,8 @@ class FakeClient final : public client::Client {
 
   Result<Handle> Open(const Caller&, InodeId inode, client::OpenFlags) override;
   bool MayKeepCache(Handle) override { return false; }
-  Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer) override;
+  Result<size_t> Read(Handle, uint64_t offset, std::span<std::byte> buffer,
+                      const std::optional<client::StatusFlags>& now = std::nullopt) override;
   Result<uint64_t> Write(Handle, uint64_t offset, std::span<const std::byte> data,
                          const std::optional<client::StatusFlags>& now = std::nullopt) override;
   Status Zero(Handle, uint64_t offset, uint64_t length, bool keep_size) override;

@@ -38,7 +38,8 @@ Result<FakeClient::Handle> FakeClient::Open(const Caller&, InodeId id, client::O
   return NewHandle(*inode, flags);
 }
 
-Result<size_t> FakeClient::Read(Handle handle, uint64_t offset, std::span<std::byte> buffer) {
+Result<size_t> FakeClient::Read(Handle handle, uint64_t offset, std::span<std::byte> buffer,
+                                const std::optional<client::StatusFlags>&) {
   std::unique_lock lock(cluster_->mu_);
   CAIRN_RETURN_IF_ERROR(cluster_->Enter(lock, "read"));
   CAIRN_ASSIGN_OR_RETURN(const OpenFile file, FindHandle(handle));

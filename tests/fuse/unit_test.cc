@@ -40,10 +40,28 @@ TEST(MountOptionsTest, OptionsOfFstabAreUnderstood) {
   EXPECT_NE(LibraryOptions(options).find(",suid,dev,rw,"), std::string::npos) << "what was asked for comes last";
 }
 
+TEST(MountOptionsTest, TheLastRuleForTimesOfAccessCounts) {
+  using client::AccessTimes;
+  const auto rule = [](const char* list) {
+    MountOptions options;
+    EXPECT_TRUE(ParseOptionList(list, options).ok()) << list;
+    return options;
+  };
+  EXPECT_EQ(rule("").access_times, AccessTimes::kRelative);
+  EXPECT_EQ(rule("noatime,strictatime").access_times, AccessTimes::kAlways);
+  EXPECT_EQ(rule("strictatime,noatime").access_times, AccessTimes::kNever);
+  EXPECT_EQ(rule("noatime,relatime").access_times, AccessTimes::kRelative);
+  EXPECT_TRUE(rule("noatime").directory_access_times);
+  EXPECT_FALSE(rule("nodiratime").directory_access_times);
+  EXPECT_EQ(rule("nodiratime,strictatime").kernel_options, std::vector<std::string>()) << "libfuse does not know them";
+  EXPECT_FALSE(ReadOnly(rule("ro,rw")));
+  EXPECT_TRUE(ReadOnly(rule("rw,ro,noatime")));
+}
+
 TEST(MountOptionsTest, UnknownAndMalformedOptionsAreErrors) {
   for (const char* bad : {"alow_other", "subdir=relative", "threads=", "threads=2", "threads=x",
                           "dirty_limit=1", "dirty_limit=99999999999999999999", "names=maybe", "foo=bar",
-                          "uid=", "uid=4294967295", "gid=x", "uidmap=", "uidmap=1", "gidmap=/absent/file"}) {
+                          "uid=", "uid=4294967295", "gid=x", "uidmap=", "uidmap=1", "gidmap=/absent/file", "atime_delay_ms=0"}) {
     MountOptions options;
     EXPECT_EQ(ParseOptionList(bad, options).code(), StatusCode::kInvalidArgument) << bad;
   }

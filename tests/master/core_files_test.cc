@@ -111,6 +111,27 @@ TEST_F(CoreFilesTest, AMutationWaitsUntilCachesElsewhereAreGone) {
   EXPECT_EQ(CodeOf(a_->Wait(mkdir)), StatusCode::kOk);
 }
 
+TEST_F(CoreFilesTest, AReadElsewhereIsToldAndRecallsNothing) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f", 5000);
+  const proto::Reply seen = b_->GetAttr(inode, true);
+  ASSERT_EQ(seen.leases_size(), 1);
+  a_->recalls.clear();
+  proto::Request request;
+  proto::AccessTime* file = request.mutable_accessed()->add_files();
+  file->set_inode(inode);
+  file->mutable_atime()->set_seconds(seen.entry().attr().ctime().seconds());
+  file->mutable_atime()->set_nanos(seen.entry().attr().ctime().nanos());
+  h_.Advance(1);
+  file->mutable_atime()->set_nanos(file->atime().nanos() + 1);
+  ASSERT_EQ(CodeOf(a_->Call(request)), StatusCode::kOk);
+  EXPECT_TRUE(b_->recalls.empty());
+  ASSERT_EQ(b_->accessed.size(), 1u);
+  EXPECT_EQ(b_->accessed[0].inode(), inode);
+  EXPECT_EQ(b_->accessed[0].atime().ShortDebugString(), file->atime().ShortDebugString());
+  EXPECT_TRUE(a_->accessed.empty()) << "it knows";
+  EXPECT_EQ(b_->GetAttr(inode).entry().attr().atime().ShortDebugString(), file->atime().ShortDebugString());
+}
+
 TEST_F(CoreFilesTest, OnesOwnLeasesAreNotRecalledByOnesOwnChanges) {
   ASSERT_EQ(CodeOf(a_->Lookup(kRoot, "x")), StatusCode::kNotFound);
   ASSERT_EQ(CodeOf(a_->Create(kRoot, "x")), StatusCode::kOk);

@@ -159,6 +159,7 @@ void FakeClient::Send(proto::MasterMessage message) {
     replies[message.reply().number()] = message.reply();
   }
   kept.insert(kept.end(), message.kept().begin(), message.kept().end());
+  for (const proto::AccessTime& file : message.notice().accessed().files()) accessed.push_back(file);
   if (message.notice().has_reconfigured()) reconfigured.push_back(message.notice().reconfigured());
   for (const proto::RecallItem& item : message.recall().items()) {
     recalls.push_back(item);

@@ -117,6 +117,7 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
   std::map<uint64_t, proto::Reply> replies;
   std::vector<proto::RecallItem> recalls;  // all that arrived
   std::vector<proto::Reconfigured> reconfigured;
+  std::vector<proto::AccessTime> accessed;  // by others
   std::vector<proto::KeptCommand> kept;  // all that arrived
   std::optional<proto::HelloReply> hello;
   std::optional<Status> closed;

@@ -249,5 +249,42 @@ TEST_F(DirectoryTest, DeepTreesAreWalkedAndRemoved) {
   }
 }
 
+// Deeper than a path can name: by steps, as fts(3) goes.
+TEST_F(DirectoryTest, ThereIsNoLimitToTheDepth) {
+  constexpr int kLevels = 3'000;
+  OK(mkdir(P("top"), 0755));
+  int at = open(P("top"), O_RDONLY | O_DIRECTORY);
+  const auto step = [&](const char* name) {
+    const int next = openat(at, name, O_RDONLY | O_DIRECTORY);
+    close(at);
+    at = next;
+    return at >= 0;
+  };
+  for (int level = 0; level < kLevels; ++level) {
+    ASSERT_EQ(mkdirat(at, "d", 0755), 0) << level;
+    ASSERT_TRUE(step("d")) << level;
+  }
+  const int file = openat(at, "f", O_CREAT | O_RDWR, 0644);
+  IS(5, write(file, "hello", 5));
+  close(file);
+  FAILS(EINVAL, renameat(AT_FDCWD, P("top"), at, "x"));
+  OK(renameat(at, "f", AT_FDCWD, P("f")));
+  IS(std::string("hello"), Content("f"));
+  ino_t above = 0;
+  for (int level = kLevels; level > 0; --level) {
+    struct stat here {}, listed {};
+    ASSERT_EQ(fstat(at, &here), 0);
+    if (level < kLevels) ASSERT_EQ(here.st_ino, above);
+    ASSERT_TRUE(step("..")) << level;
+    ASSERT_EQ(fstatat(at, "d", &listed, 0), 0);
+    ASSERT_EQ(listed.st_ino, here.st_ino);
+    ASSERT_EQ(fstat(at, &listed), 0);
+    above = listed.st_ino;
+    ASSERT_EQ(unlinkat(at, "d", AT_REMOVEDIR), 0) << level;
+  }
+  close(at);
+  OK(rmdir(P("top")));
+}
+
 }  // namespace
 }  // namespace cairn::posix

@@ -1,4 +1,6 @@
 // utimensat(2) and which call moves which time.
+#include <sys/mman.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/xattr.h>
@@ -220,6 +222,133 @@ TEST_F(TimeTest, WritesThroughOneDescriptorAreSeenInOrder) {
     const timespec now = Stat("f").st_mtim;
     HOLDS(!Later(last, now));
     last = now;
+  }
+}
+
+// relatime, the rule unless a mount says otherwise: the first access after a change moves the time of last access.
+class AccessTimeTest : public TimeTest {
+ protected:
+  void SetUp() override {
+    TimeTest::SetUp();
+    struct statvfs info {};
+    ASSERT_EQ(statvfs(directory().c_str(), &info), 0);
+    if ((info.f_flag & ST_NOATIME) != 0) GTEST_SKIP() << "mounted with noatime: " << directory();
+  }
+  timespec Atime(const std::string& name) { return Lstat(name).st_atim; }
+  // The clock of a local file system ticks: reads until the last access is later than the last change.
+  void Settle(const std::string& name, const std::function<void()>& read) {
+    for (int i = 0; i < 1'000'000 && !Later(Lstat(name).st_atim, Lstat(name).st_ctim); ++i) read();
+    HOLDS(Later(Lstat(name).st_atim, Lstat(name).st_ctim));
+  }
+};
+
+TEST_F(AccessTimeTest, TheFirstReadAfterAChangeMovesIt) {
+  MakeFile("f", "content");
+  Age("f");
+  IS("content", Content("f"));
+  HOLDS(Later(Atime("f"), kOld));
+  HOLDS(!Later(Stat("f").st_ctim, Atime("f")));
+  HOLDS(Stat("f").st_mtim == kOld);
+  Age("f");
+  HOLDS(Atime("f") == kOld);  // what was read before does not come back
+  OK(chmod(P("f"), 0600));
+  IS("content", Content("f"));
+  HOLDS(Later(Atime("f"), kOld));
+}
+
+TEST_F(AccessTimeTest, FurtherReadsMoveNothing) {
+  MakeFile("f", "content");
+  Settle("f", [&] { Content("f"); });
+  const timespec read = Atime("f");
+  for (int i = 0; i < 5; ++i) IS("content", Content("f"));
+  HOLDS(Atime("f") == read);
+  const int fd = Open("f", O_WRONLY);
+  IS(1, write(fd, "C", 1));
+  HOLDS(Atime("f") == read);  // a write is no access
+  IS("Content", Content("f"));
+  HOLDS(Later(Atime("f"), read));
+  HOLDS(!Later(Stat("f").st_mtim, Atime("f")));
+}
+
+TEST_F(AccessTimeTest, ADescriptorReadsAndMaps) {
+  MakeFile("f", std::string(5000, 'x'));
+  const int fd = Open("f", O_RDONLY);
+  Age("f");
+  char byte = 0;
+  IS(1, pread(fd, &byte, 1, 4999));
+  // Bytes that the kernel has in its pages it gives out without asking a FUSE file system: then the open counts.
+  Open("f", O_RDONLY);
+  HOLDS(Later(Atime("f"), kOld));
+  Age("f");
+  const int mapped = Open("f", O_RDONLY);
+  void* const map = mmap(nullptr, 5000, PROT_READ, MAP_PRIVATE, mapped, 0);
+  HOLDS(map != MAP_FAILED);
+  IS('x', static_cast<char*>(map)[4321]);
+  HOLDS(Later(Atime("f"), kOld));
+  munmap(map, 5000);
+}
+
+TEST_F(AccessTimeTest, ONoatimeLeavesIt) {
+  MakeFile("f", "content");
+  OK(mkdir(P("d"), 0755));
+  MakeFile("d/x");
+  Age("f");
+  Age("d");
+  const int fd = Open("f", O_RDONLY | O_NOATIME);
+  char buffer[512];
+  IS(7, read(fd, buffer, sizeof buffer));
+  HOLDS(Atime("f") == kOld);
+  const int directory = Open("d", O_RDONLY | O_DIRECTORY | O_NOATIME);
+  OK(syscall(SYS_getdents64, directory, buffer, sizeof buffer));
+  HOLDS(Atime("d") == kOld);
+  // The flag may come and go while the file is open.
+  const int direct = Open("f", O_RDONLY | O_NOATIME | O_DIRECT);
+  alignas(4096) static char page[4096];
+  OK(fcntl(direct, F_SETFL, O_DIRECT));
+  IS(7, pread(direct, page, sizeof page, 0));
+  HOLDS(Later(Atime("f"), kOld));
+  Age("f");
+  OK(fcntl(direct, F_SETFL, O_DIRECT | O_NOATIME));
+  IS(7, pread(direct, page, sizeof page, 0));
+  HOLDS(Atime("f") == kOld);
+}
+
+TEST_F(AccessTimeTest, DirectoriesAndLinksHaveOneToo) {
+  OK(mkdir(P("d"), 0755));
+  MakeFile("d/x");
+  OK(symlink("target", P("l")));
+  Age("d");
+  Age("l");
+  IS(1, static_cast<int>(List("d").size()));
+  HOLDS(Later(Atime("d"), kOld));
+  HOLDS(Stat("d").st_mtim == kOld);
+  char target[64];
+  IS(6, readlink(P("l"), target, sizeof target));
+  HOLDS(Later(Atime("l"), kOld));
+  Age("d");
+  OK(access(P("d/x"), R_OK));  // looking a name up is no access
+  HOLDS(Atime("d") == kOld);
+}
+
+TEST_F(AccessTimeTest, AReadOnlyMountMovesNothing) {
+  if (TheTarget().read_only_directory.empty()) GTEST_SKIP() << "there is no read-only mount of it";
+  MakeFile("f", "content");
+  OK(mkdir(P("d"), 0755));
+  MakeFile("d/x");
+  Age("f");
+  Age("d");
+  const int fd = open(ReadOnly("f").c_str(), O_RDONLY);
+  char buffer[512];
+  IS(7, read(fd, buffer, sizeof buffer));
+  OK(close(fd));
+  const int directory = open(ReadOnly("d").c_str(), O_RDONLY | O_DIRECTORY);
+  OK(syscall(SYS_getdents64, directory, buffer, sizeof buffer));
+  OK(close(directory));
+  for (const std::string& name : {std::string("f"), std::string("d")}) {
+    struct stat info {};
+    OK(stat(ReadOnly(name).c_str(), &info));
+    HOLDS(info.st_atim == kOld);
+    HOLDS(Atime(name) == kOld);
   }
 }
 

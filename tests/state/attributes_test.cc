@@ -104,6 +104,66 @@ TEST_F(AttributesTest, OperationsAskForTheParentsPermissions) {
   EXPECT_EQ(CheckAccess(fs_.txn(), readable, kMayWrite, fs_.caller).code(), StatusCode::kAccessDenied);
 }
 
+class AccessedTest : public AttributesTest {
+ protected:
+  ApplyResult Accessed(SessionId session, const proto::Time& time) {
+    proto::LogCommand command = fs_.Command(session);
+    proto::AccessTime* file = command.mutable_accessed()->add_files();
+    file->set_inode(file_.value());
+    *file->mutable_atime() = time;
+    now_ = command.now();
+    return fs_.Apply(command);
+  }
+  proto::Time After(proto::Time time, int64_t seconds) {
+    time.set_seconds(time.seconds() + seconds);
+    return time;
+  }
+  std::string Atime() { return fs_.Attr(file_).atime().ShortDebugString(); }
+  proto::Time now_;
+};
+
+TEST_F(AccessedTest, TheTimeGrowsAndNothingElseChanges) {
+  const proto::Attr before = fs_.Attr(file_);
+  const proto::Time later = After(before.ctime(), 0);
+  proto::Time read = later;
+  read.set_nanos(later.nanos() + 1);
+  const ApplyResult done = Accessed(kOther, read);
+  ASSERT_TRUE(done.ok());
+  EXPECT_EQ(done.effects.accessed, std::vector<InodeId>{file_});
+  EXPECT_TRUE(done.effects.inodes.empty()) << "nobody's lease is to be recalled";
+  proto::Attr expected = before;
+  *expected.mutable_atime() = read;
+  EXPECT_EQ(fs_.Attr(file_).ShortDebugString(), expected.ShortDebugString());
+  // An older one that arrives late.
+  const ApplyResult late = Accessed(kSession, before.atime());
+  ASSERT_TRUE(late.ok());
+  EXPECT_TRUE(late.effects.accessed.empty());
+  EXPECT_EQ(Atime(), read.ShortDebugString());
+}
+
+TEST_F(AccessedTest, NobodySetsATimeThatIsYetToCome) {
+  ASSERT_TRUE(Accessed(kOther, After(now_, 1'000'000'000'000)).ok());
+  EXPECT_EQ(Atime(), now_.ShortDebugString());
+  // The last change was made by a clock that is ahead: what saw it is not before it.
+  const proto::Time ahead = After(now_, 3'600);
+  *op_.mutable_mtime() = ahead;
+  ASSERT_EQ(Set(), StatusCode::kOk);
+  ASSERT_TRUE(Accessed(kOther, After(ahead, 5)).ok());
+  EXPECT_EQ(Atime(), ahead.ShortDebugString());
+}
+
+TEST_F(AccessedTest, WhatIsGoneIsSkippedAndTooManyAreRefused) {
+  proto::LogCommand command = fs_.Command(kOther);
+  command.mutable_accessed()->add_files()->set_inode(999'999);
+  EXPECT_TRUE(fs_.Apply(command).ok());
+  command = fs_.Command(kOther);
+  command.mutable_accessed()->add_files()->mutable_atime()->set_nanos(1'000'000'000);
+  EXPECT_EQ(CodeOf(fs_.Apply(command)), StatusCode::kInvalidArgument);
+  command = fs_.Command(kOther);
+  for (int i = 0; i <= kMaxAccessed; ++i) command.mutable_accessed()->add_files()->set_inode(file_.value());
+  EXPECT_EQ(CodeOf(fs_.Apply(command)), StatusCode::kInvalidArgument);
+}
+
 TEST_F(AttributesTest, OnlyTheOwnerChangesTheMode) {
   op_.set_mode(0600);
   EXPECT_EQ(Set(), StatusCode::kOk);

@@ -130,6 +130,14 @@ TEST_F(FsckTest, ASubtreeIsCheckedWithoutItsSurroundings) {
   EXPECT_TRUE(Kinds(sub_).empty());
 }
 
+TEST_F(FsckTest, ASubtreeIsCheckedHoweverDeepItIs) {
+  InodeId at = sub_;
+  for (int i = 0; i < 6'000; ++i) at = fs_.MustMkdir(at, "d");
+  EXPECT_TRUE(Kinds().empty());
+  EditInode(at, [](auto* record) { record->set_nlink(7); });
+  EXPECT_EQ(Kinds(dir_).count("wrong-nlink"), 1u);
+}
+
 TEST_F(FsckTest, BadCursorsAndInodesAreRefused) {
   EXPECT_EQ(CheckPage(fs_.txn(), InodeId(4711), "", 10).code(), StatusCode::kStaleHandle);
   EXPECT_EQ(CheckPage(fs_.txn(), kRootInode, "\x7f", 10).code(), StatusCode::kInvalidArgument);

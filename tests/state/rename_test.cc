@@ -52,6 +52,39 @@ TEST_F(RenameTest, MovesADirectoryWithItsParentAndLinkCounts) {
   EXPECT_EQ(PathOf(fs_.txn(), deep_), "/b/sub2/deep");
 }
 
+// Directories may lie deeper than anybody looks: what walks towards the root ends there, and guesses nothing.
+TEST_F(RenameTest, BelowTooManyDirectoriesNoDirectoryIsMoved) {
+  const InodeId top = fs_.MustMkdir(kRootInode, "top");
+  const auto below = [&](InodeId at, int levels) {
+    for (int i = 0; i < levels; ++i) {
+      proto::LogCommand command = fs_.Command(kSession);
+      command.set_acked_through(command.request_number() - 1);
+      command.mutable_mkdir()->set_parent(at.value());
+      command.mutable_mkdir()->set_name("d");
+      command.mutable_mkdir()->set_mode(0755);
+      const ApplyResult made = fs_.Apply(command);
+      EXPECT_TRUE(made.ok()) << i;
+      at = FileSystem::InodeOf(made);
+    }
+    return at;
+  };
+  const InodeId bottom = below(top, kMaxDepth - 1);
+  EXPECT_EQ(CodeOf(fs_.Rename(kRootInode, "top", bottom, "x")), StatusCode::kInvalidArgument) << "into itself";
+  ASSERT_TRUE(fs_.Rename(kRootInode, "b", bottom, "b").ok());
+  EXPECT_EQ(PathOf(fs_.txn(), b_).substr(0, 10), "(far below");
+  EXPECT_LT(PathOf(fs_.txn(), b_).size(), 70'000u);
+  const InodeId deeper = below(bottom, 3);
+  EXPECT_EQ(CodeOf(fs_.Rename(kRootInode, "a", deeper, "a")), StatusCode::kNameTooLong);
+  EXPECT_EQ(CodeOf(fs_.Rename(kRootInode, "top", deeper, "x")), StatusCode::kNameTooLong);
+  // Anything else works there as everywhere.
+  const InodeId file = fs_.MustCreate(deeper, "file");
+  EXPECT_TRUE(fs_.Rename(deeper, "file", kRootInode, "file").ok());
+  EXPECT_EQ(PathOf(fs_.txn(), file), "/file");
+  EXPECT_TRUE(EffectivePolicy(fs_.txn(), deeper).ok());
+  EXPECT_TRUE(fs_.Rename(InodeId(fs_.Attr(deeper).parent()), "d", kRootInode, "out").ok());
+  EXPECT_EQ(PathOf(fs_.txn(), deeper), "/out");
+}
+
 TEST_F(RenameTest, RefusesToMoveADirectoryIntoItself) {
   EXPECT_EQ(CodeOf(fs_.Rename(kRootInode, "a", a_, "x")), StatusCode::kInvalidArgument);
   EXPECT_EQ(CodeOf(fs_.Rename(kRootInode, "a", sub_, "x")), StatusCode::kInvalidArgument);

@@ -21,6 +21,8 @@ Status ApplyRmdir(Context& c, const proto::RmdirOp& op);
 Status ApplyRename(Context& c, const proto::RenameOp& op);
 // set_attr.cc
 Status ApplySetAttr(Context& c, const proto::SetAttrOp& op);
+// accessed.cc
+Status ApplyAccessed(Context& c, const proto::AccessedOp& op);
 // xattr.cc
 Status ApplySetXattr(Context& c, const proto::SetXattrOp& op);
 Status ApplyRemoveXattr(Context& c, const proto::RemoveXattrOp& op);

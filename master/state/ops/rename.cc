@@ -89,8 +89,13 @@ class Rename {
     if (inode == directory.inode) return true;
     InodeId at(directory.record.parent());
     InodeId previous = directory.inode;
-    while (at != previous) {  // the root is its own parent
+    for (int depth = 0; at != previous; ++depth) {  // the root is its own parent
       if (at == inode) return true;
+      // Whether it would move into itself cannot be told without the whole walk.
+      if (depth == kMaxDepth) {
+        return Status(StatusCode::kNameTooLong, "a directory cannot be moved to below more than " +
+                                                    std::to_string(kMaxDepth) + " directories");
+      }
       CAIRN_ASSIGN_OR_RETURN(const proto::InodeRecord record, LoadInode(c_.txn(), at));
       previous = at;
       at = InodeId(record.parent());
