@@ -159,6 +159,8 @@ TEST_F(AccessTimesTest, OneThatIsSetUnderAWriteLeaseComesAfterEarlierReadsAndBef
   EXPECT_EQ(Atime(*client), read);
   ASSERT_TRUE(client->Fsync(*handle, false).ok());
   EXPECT_EQ(Atime(*client), read);
+  ASSERT_EQ(master.commits().size(), 1u);
+  EXPECT_EQ(FromProto(master.commits()[0].atime()), read) << "the master may have been told of the read before";
   client.reset();
   EXPECT_EQ(FromProto(master.AttrOf(file_.value()).atime()), read) << "the commit does not bring back what was set before";
 }
