@@ -85,6 +85,7 @@ void LeaseCache::StoreAttrLocked(const proto::Attr& attr) {
   Node* node = HeldLocked(InodeId(attr.inode()));
   if (node == nullptr) return;
   node->attr = FromProto(attr);
+  if (node->held) node->held->ApplyTo(&node->attr);
   node->has_attr = true;
   node->doubtful = false;
   node->has_xattrs = attr.has_xattrs() || attr.has_acl();

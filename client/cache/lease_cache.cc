@@ -164,7 +164,28 @@ void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec
   const int64_t blocks = static_cast<int64_t>(node->attr.blocks_512) + allocated_change / 512;
   node->attr.blocks_512 = static_cast<uint64_t>(std::max<int64_t>(blocks, 0));
   node->attr.size = size;
-  if (mtime) node->attr.mtime = node->attr.ctime = *mtime;
+  if (!mtime) return;
+  node->attr.mtime = *mtime;
+  node->attr.ctime = std::max(node->attr.ctime, *mtime);
+  if (node->held) node->held->mtime.reset();  // written since
+}
+
+void LeaseCache::SetHeld(InodeId inode, const HeldTimes& times) {
+  std::lock_guard lock(mu_);
+  Node* node = HeldLocked(inode);
+  if (node == nullptr || !node->has_attr) return;
+  if (times.atime) {  // reads before this do not count any more
+    node->accessed.reset();
+    accessed_.erase(inode);
+  }
+  if (!node->held) node->held.emplace();
+  node->held->Merge(times);
+  node->held->ApplyTo(&node->attr);
+}
+
+void LeaseCache::HeldTold(InodeId inode) {
+  std::lock_guard lock(mu_);
+  if (Node* node = HeldLocked(inode)) node->held.reset();
 }
 
 bool LeaseCache::NoteAccess(InodeId inode, TimeSpec now, TimeSpec written, AccessTimes mode) {
@@ -235,6 +256,7 @@ void LeaseCache::Lower(InodeId inode, uint64_t number) {
   Node* node = HeldLocked(inode);
   if (node == nullptr || node->lease.number != number) return;
   node->lease.kind = LeaseKind::kRead;
+  node->held.reset();  // it went with the lease
   node->recalled = false;
   node->layout.clear();
   node->layout_lease = 0;

@@ -124,7 +124,10 @@ class LeaseCache {
   std::optional<TimeSpec> TakeAccess(InodeId inode);
   // The master, or a program elsewhere that it told us about.
   void ApplyAccessed(const proto::AccessedOp& accessed);
-
+  // The holder of the write lease set times locally. Until it has told the master (HeldTold), what the master says of them is
+  // older.
+  void SetHeld(InodeId inode, const HeldTimes& times);
+  void HeldTold(InodeId inode);
   // The lease `number` goes on as a read lease.
   void Lower(InodeId inode, uint64_t number);
 
@@ -179,6 +182,7 @@ class LeaseCache {
     bool has_xattrs = true;
     InodeId parent;
     Attributes attr;
+    std::optional<HeldTimes> held;
     std::optional<std::string> symlink;
     std::vector<ChunkPlace> layout;
     uint64_t layout_lease = 0;

@@ -9,6 +9,7 @@
 // plane's loop.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -60,12 +61,31 @@ struct DurableChunk {
 };
 
 // What the master has to be told (proto InodeCommit without the lease fields).
+// Times that somebody set, and the holder of the write lease decided alone (impl/held_times.cc). What is not there stays as it is.
+struct HeldTimes {
+  std::optional<TimeSpec> atime, mtime;
+  TimeSpec ctime;
+
+  // `newer` were set after these.
+  void Merge(const HeldTimes& newer) {
+    if (newer.atime) atime = newer.atime;
+    if (newer.mtime) mtime = newer.mtime;
+    ctime = std::max(ctime, newer.ctime);
+  }
+  void ApplyTo(Attributes* attr) const {
+    if (atime) attr->atime = *atime;
+    if (mtime) attr->mtime = *mtime;
+    attr->ctime = std::max(attr->ctime, ctime);
+  }
+};
+
 struct PendingCommit {
   std::optional<uint64_t> size;
-  std::optional<TimeSpec> mtime;
+  std::optional<TimeSpec> mtime;  // of the last write; it comes after a time that was asked for
+  std::optional<HeldTimes> times;  // not of FileData
   std::vector<SealedChunk> seals;
   std::vector<DurableChunk> durable;
-  bool empty() const { return !size && !mtime && seals.empty() && durable.empty(); }
+  bool empty() const { return !size && !mtime && !times && seals.empty() && durable.empty(); }
 };
 // What the seals of a commit add to the space that the master counts, in bytes.
 inline int64_t AllocatedChange(const PendingCommit& commit) {

@@ -110,6 +110,12 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
   const bool more = change.mode || change.uid || change.gid || change.atime || change.mtime ||
                     change.atime_now || change.mtime_now || change.kill_priv;
   if (!more) return CachedOrFetched(caller, inode);
+  const FilePtr file = FindFile(inode);
+  if (file) {
+    CAIRN_ASSIGN_OR_RETURN(const std::optional<Entry> changed, SetHeldTimes(caller, file, change));
+    if (changed) return *changed;
+    if (change.atime || change.mtime || change.atime_now || change.mtime_now) CAIRN_RETURN_IF_ERROR(TellTimes(file));
+  }
   proto::Request request;
   proto::SetAttrOp* op = request.mutable_set_attr();
   op->set_inode(inode.value());
@@ -122,7 +128,6 @@ Result<Entry> ClientImpl::SetAttr(const Caller& caller, InodeId inode, const Set
   op->set_mtime_now(change.mtime_now);
   op->set_kill_priv(change.kill_priv);
   if (change.atime || change.atime_now) PostAccess(inode, cache_->TakeAccess(inode));
-  const FilePtr file = FindFile(inode);
   if (file && (change.mtime || change.mtime_now)) {
     // Writes before this must not move the time again when they are committed. order_mu: no commit with an
     // older time is on its way behind this request.

@@ -2,6 +2,7 @@
 //   lifecycle.cc    construction, end, what the session reports, requests on behalf of a caller
 //   namespace.cc    names: lookup, create, remove, rename, listings
 //   attributes.cc   attributes, permissions, extended attributes, policies
+//   held_times.cc   times that the holder of a write lease sets alone
 //   handles.cc      open and close, the table of open files
 //   file_io.cc      read, write, truncate, flush
 //   copy_range.cc   copies from file to file
@@ -287,6 +288,15 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   // The lease leaves the cache; before it is given back.
   Exposure DropLease(InodeId inode, uint64_t number);
 
+  // Times that are set under the write lease.
+  // The file after a change that the holder of its lease may make alone; nullopt: the master decides.
+  Result<std::optional<Entry>> SetHeldTimes(const Caller& caller, const FilePtr& file, const SetAttributes& change);
+  bool DecidesAlone(const NodeView& view, const Caller& caller, const SetAttributes& change) const;
+  // Before the master sets others.
+  Status TellTimes(const FilePtr& file);
+  static void DropTimes(OpenFile& file);  // the inode is gone
+  static void LoseTimes(OpenFile& file);  // the lease is
+
   // Recalls.
   // False when the same recall is under way already, or was answered (then it is answered again).
   bool BeginRecall(const proto::RecallItem& item);
@@ -320,6 +330,10 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
   };
   Due FindDue(const std::vector<FilePtr>& files, bool everything);
   void TakeCommit(OpenFile& file, PendingCommit* commit);
+  // What the file's commit is besides what its data says. To be called with every commit that is taken of it.
+  void CompleteCommit(OpenFile& file, PendingCommit* commit);
+  // Puts back what the master did not get.
+  static void RestoreCommit(OpenFile& file, PendingCommit commit);
   proto::Request CommitRequest(const std::vector<CommitItem>& items);
   void CommitAnswered(const Result<proto::Reply>& reply, std::vector<CommitItem>& items);
   // Sends the commits in one request; sets each item's result.

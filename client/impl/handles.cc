@@ -64,6 +64,7 @@ Status ClientImpl::ReleaseFile(const FilePtr& file) {
     file->data->Discard();
     file->data->Detach();
     file->attached = {};
+    DropTimes(*file);
   }
   EndTransition(*file);
   {

@@ -144,7 +144,10 @@ void ClientImpl::AttachEntered(OpenFile& file, const HeldLease& held) {
   if (attached.kind == held.kind && attached.number == held.number && attached.tenure == held.tenure) return;
   const bool continuous = attached.kind != LeaseKind::kNone && attached.tenure == held.tenure;
   // What was buffered or read under a lease that was lost in between is not to be believed.
-  if (attached.kind != LeaseKind::kNone && !continuous) file.data->Detach();
+  if (attached.kind != LeaseKind::kNone && !continuous) {
+    file.data->Detach();
+    LoseTimes(file);
+  }
   const auto view = cache_->Peek(file.inode);
   uint64_t size = view ? view->attr.size : 0;
   if (continuous && attached.kind == LeaseKind::kWrite) size = std::max(size, file.data->Size());

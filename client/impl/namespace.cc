@@ -308,6 +308,7 @@ void ClientImpl::NameRemoved(const proto::RemoveResult& result) {
     file->data->Discard();
     file->data->Detach();
     file->attached = {};
+    DropTimes(*file);
   }
   EndTransition(*file);
   {

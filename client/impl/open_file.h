@@ -74,6 +74,7 @@ struct OpenFile {
   uint64_t synced_tenure = 0;  // 0: not synced yet, or something changed in a way that is not numbered
   int64_t idle_since_ns = 0;              // last close, on the client's clock
   std::optional<TimeSpec> ignored_mtime;  // of a write that came before an explicit change of the time
+  std::optional<HeldTimes> times;  // that were set here, and the master was not told about yet (impl/held_times.cc)
 };
 
 // An open handle.

@@ -183,9 +183,9 @@ void ClientImpl::ReturnLease(const FilePtr& file, const proto::RecallItem& item,
         commit = file->data->TakeCommit();
         keep_read = false;  // what is read after the recovery may be something else
       }
+      CompleteCommit(*file, &commit);
       {
         std::lock_guard lock2(file->mu);
-        if (commit.mtime && file->ignored_mtime == commit.mtime) commit.mtime.reset();
         file->written = false;
         if (std::exchange(file->taken_by_read, false)) file->reads_before_writes = false;
       }
@@ -268,6 +268,7 @@ void ClientImpl::DropLost(std::vector<Exposure> exposures) {
           cache_->Lease(file->inode).tenure != file->attached.tenure) {
         file->data->Detach();
         file->attached = {};
+        LoseTimes(*file);
       }
     }
     EndTransition(*file);

@@ -86,7 +86,7 @@ Status ClientImpl::SyncMasterFor(const FilePtr& file, bool data_only) {
   }
   if (kind == LeaseKind::kWrite) TakeCommit(*file, &item.commit);
   if (data_only && !item.commit.empty() && OnlyTimes(item.commit)) {
-    file->data->RestoreCommit(std::exchange(item.commit, {}));
+    RestoreCommit(*file, std::exchange(item.commit, {}));
     MarkWritten(file, /*unsynced=*/false);
   }
   Status status;
@@ -97,7 +97,7 @@ Status ClientImpl::SyncMasterFor(const FilePtr& file, bool data_only) {
     CommitAnswered(session_->Call(std::move(request), {.raw = true}), items);
     status = item.result;
     if (!status.ok()) {
-      file->data->RestoreCommit(std::move(copy));
+      RestoreCommit(*file, std::move(copy));
       MarkWritten(file);
     }
   } else {

@@ -72,8 +72,7 @@ void ClientImpl::TakeCommit(OpenFile& file, PendingCommit* commit) {
     file.written = false;  // before it is taken: a write after this is committed by the next round
   }
   *commit = file.data->TakeCommit();
-  std::lock_guard lock(file.mu);
-  if (commit->mtime && file.ignored_mtime == commit->mtime) commit->mtime.reset();
+  CompleteCommit(file, commit);
 }
 
 proto::Request ClientImpl::CommitRequest(const std::vector<CommitItem>& items) {
@@ -113,6 +112,9 @@ void ClientImpl::CommitAnswered(const Result<proto::Reply>& reply, std::vector<C
     for (CommitItem& item : items) {
       if (item.file->inode.value() == failure.inode()) item.result = FromProto(failure.status());
     }
+  }
+  for (const CommitItem& item : items) {
+    if (item.commit.times && item.result.ok()) cache_->HeldTold(item.file->inode);
   }
 }
 
@@ -189,7 +191,7 @@ void ClientImpl::WriteBackRound(bool everything) {
     SendCommits(items);
     for (CommitItem& item : items) {
       if (item.result.ok() || IsOver(item.result)) continue;
-      item.file->data->RestoreCommit(std::move(item.commit));
+      RestoreCommit(*item.file, std::move(item.commit));
       MarkWritten(item.file);
     }
   }
@@ -235,9 +237,9 @@ void ClientImpl::SealForCommit(CommitItem& item) {
     item.commit = file->data->TakeCommit();
     item.keep = LeaseKind::kNone;
   }
+  CompleteCommit(*file, &item.commit);
   std::lock_guard lock(file->mu);
   file->written = false;
-  if (item.commit.mtime && file->ignored_mtime == item.commit.mtime) item.commit.mtime.reset();
 }
 
 bool ClientImpl::BeginLowering(const FilePtr& file, LeaseKind keep, CommitItem* item) {
@@ -308,7 +310,7 @@ void ClientImpl::LowerIdle(std::vector<FilePtr> files, LeaseKind keep) {
           dropped = true;
         }
       } else {
-        file->data->RestoreCommit(std::move(item.commit));
+        RestoreCommit(*file, std::move(item.commit));
         std::lock_guard lock(file->mu);
         file->written = true;
         file->idle_since_ns = clock_->NowNanos();

@@ -137,10 +137,15 @@ proto::Policy ToProto(const Policy& policy) {
 
 void FillCommit(const PendingCommit& commit, proto::InodeCommit* out) {
   if (commit.size) out->set_size(*commit.size);
-  if (commit.mtime) {
-    *out->mutable_mtime() = ToProto(*commit.mtime);
-    *out->mutable_ctime() = ToProto(*commit.mtime);
+  std::optional<TimeSpec> mtime = commit.mtime;
+  std::optional<TimeSpec> ctime = commit.mtime;
+  if (commit.times) {
+    if (commit.times->atime) *out->mutable_atime() = ToProto(*commit.times->atime);
+    if (!mtime) mtime = commit.times->mtime;
+    ctime = std::max(ctime.value_or(commit.times->ctime), commit.times->ctime);
   }
+  if (mtime) *out->mutable_mtime() = ToProto(*mtime);
+  if (ctime) *out->mutable_ctime() = ToProto(*ctime);
   for (const SealedChunk& seal : commit.seals) {
     proto::ChunkSeal* item = out->add_seals();
     item->set_chunk(seal.chunk.value());

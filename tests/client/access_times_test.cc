@@ -138,6 +138,33 @@ TEST_F(AccessTimesTest, ATimeThatIsSetStaysSet) {
   EXPECT_EQ(FromProto(master.AttrOf(file_.value()).atime()), (TimeSpec{5, 5})) << "no read from before comes after it";
 }
 
+TEST_F(AccessTimesTest, OneThatIsSetUnderAWriteLeaseComesAfterEarlierReadsAndBeforeLaterOnes) {
+  auto client = Connect(&listener);
+  const auto handle = client->Open(root, file_, {.read = true, .write = true});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(client->Write(*handle, 0, Bytes("HELLO")).ok());
+  Read(*client);
+  EXPECT_EQ(Atime(*client), Now());
+  SetAttributes change;
+  change.atime = TimeSpec{5, 5};
+  ASSERT_TRUE(client->SetAttr(root, file_, change).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 0);
+  EXPECT_EQ(Atime(*client), (TimeSpec{5, 5}));
+  clock.Advance(2 * kNanosPerSecond);
+  const auto again = client->Open(root, file_, {.read = true});
+  ASSERT_TRUE(again.ok());
+  std::byte buffer[16];
+  ASSERT_TRUE(client->Read(*again, 0, buffer).ok());
+  const TimeSpec read = Now();
+  EXPECT_EQ(Atime(*client), read);
+  ASSERT_TRUE(client->Fsync(*handle, false).ok());
+  EXPECT_EQ(Atime(*client), read);
+  ASSERT_EQ(master.commits().size(), 1u);
+  EXPECT_EQ(FromProto(master.commits()[0].atime()), read) << "the master may have been told of the read before";
+  client.reset();
+  EXPECT_EQ(FromProto(master.AttrOf(file_.value()).atime()), read) << "the commit does not bring back what was set before";
+}
+
 TEST_F(AccessTimesTest, SyncTellsWhatIsLeft) {
   auto client = Connect();
   Read(*client);

@@ -549,7 +549,9 @@ Status FakeMaster::ExecuteFile(SessionState& session, const proto::Request& requ
         if (!inodes_.contains(commit.inode())) continue;
         proto::Attr& attr = inodes_[commit.inode()].attr;
         if (commit.has_size()) attr.set_size(std::max(attr.size(), commit.size()));
+        if (commit.has_atime()) *attr.mutable_atime() = commit.atime();
         if (commit.has_mtime()) *attr.mutable_mtime() = commit.mtime();
+        if (commit.has_ctime()) *attr.mutable_ctime() = commit.ctime();
         if (commit.keep() == proto::LEASE_READ) session.leases[commit.inode()].mode = proto::LEASE_READ;
         if (commit.keep() == proto::LEASE_NONE) session.leases.erase(commit.inode());
       }

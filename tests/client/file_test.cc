@@ -99,8 +99,73 @@ TEST_F(FileTest, ATimeSetAfterAWriteIsNotMovedByItsCommit) {
   ASSERT_TRUE(client->Fsync(created->handle, false).ok());
   ASSERT_EQ(master.commits().size(), 1u);
   EXPECT_EQ(master.commits()[0].size(), 5u);
-  EXPECT_FALSE(master.commits()[0].has_mtime());
+  EXPECT_EQ(master.commits()[0].mtime().seconds(), old.seconds);
   EXPECT_EQ(client->GetAttr(root, inode)->attr.mtime, old);
+  // A write that comes later moves it again, and its commit says so.
+  clock.Advance(kNanosPerSecond);
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("again")).ok());
+  const TimeSpec written = client->GetAttr(root, inode)->attr.mtime;
+  EXPECT_GT(written, old);
+  ASSERT_TRUE(client->Fsync(created->handle, false).ok());
+  ASSERT_EQ(master.commits().size(), 2u);
+  EXPECT_EQ(master.commits()[1].mtime().seconds(), written.seconds);
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.mtime, written);
+}
+
+// Whoever set times sees them at once, whatever the master, who was not told yet, says of the file meanwhile.
+TEST_F(FileTest, TimesSetUnderTheLeaseAreShownAndKeepWhenTheMasterIsTold) {
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const InodeId inode = created->entry.attr.inode;
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  const TimeSpec atime{.seconds = 2000}, mtime{.seconds = 1000, .nanos = 5};
+  auto set = client->SetAttr(root, inode, {.atime = atime, .mtime = mtime});
+  ASSERT_TRUE(set.ok());
+  EXPECT_EQ(set->attr.atime, atime);
+  EXPECT_EQ(set->attr.mtime, mtime);
+  const TimeSpec ctime = set->attr.ctime;
+  EXPECT_GT(ctime, mtime) << "the time of the change itself";
+  const auto shown = [&](const char* when) {
+    const auto entry = client->GetAttr(root, inode);
+    ASSERT_TRUE(entry.ok());
+    EXPECT_EQ(entry->attr.atime, atime) << when;
+    EXPECT_EQ(entry->attr.mtime, mtime) << when;
+    EXPECT_EQ(entry->attr.ctime, ctime) << when;
+    EXPECT_EQ(entry->attr.size, 5u) << when;
+  };
+  shown("at once");
+  ASSERT_TRUE(client->ReadDirectory(root, kRoot, 0, 100, true).ok());
+  shown("after a listing with older attributes");
+  ASSERT_TRUE(client->Fsync(created->handle, false).ok());
+  shown("after an fsync");
+  ASSERT_EQ(master.commits().size(), 1u);
+  EXPECT_EQ(master.commits()[0].atime().seconds(), 2000);
+  EXPECT_EQ(master.commits()[0].mtime().seconds(), 1000);
+  EXPECT_EQ(master.commits()[0].ctime().seconds(), ctime.seconds);
+  ASSERT_TRUE(client->ReadDirectory(root, kRoot, 0, 100, true).ok());
+  shown("after a listing with what the master was told");
+}
+
+TEST_F(FileTest, WhatTheMasterSetsComesAfterTimesThatAreHeld) {
+  const Caller owner{.uid = 7, .gid = 7};
+  const Caller writer{.uid = 8, .gid = 8};
+  const InodeId inode(master.AddFile(1, "a", 0666, 7, 7, 0));
+  auto client = Connect();
+  auto handle = client->Open(owner, inode, {.write = true});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(client->Write(*handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->SetAttr(owner, inode, {.mtime = TimeSpec{.seconds = 1000}}).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 0);
+  // Not the owner: whether that is allowed is the master's to say, and the older time is not behind it.
+  ASSERT_TRUE(client->SetAttr(writer, inode, {.mtime = TimeSpec{.seconds = 3000}}).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 1);
+  ASSERT_EQ(master.commits().size(), 1u);
+  EXPECT_EQ(master.commits()[0].mtime().seconds(), 1000);
+  ASSERT_TRUE(client->Fsync(*handle, false).ok());
+  EXPECT_EQ(client->GetAttr(owner, inode)->attr.mtime.seconds, 3000);
+  for (size_t i = 1; i < master.commits().size(); ++i) EXPECT_FALSE(master.commits()[i].has_mtime());
 }
 
 TEST_F(FileTest, FsyncMakesDataSizeAndMetadataDurable) {

@@ -34,6 +34,22 @@ TEST_F(RecallTest, WhatIsBufferedIsOnTheReplicasBeforeTheAnswer) {
   EXPECT_EQ(replicas.files[inode], "hello again");
 }
 
+TEST_F(RecallTest, TimesThatWereSetUnderTheLeaseGoBackWithIt) {
+  auto client = Connect(&listener);
+  auto created = client->Create(root, kRoot, "a", {}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const uint64_t inode = created->entry.attr.inode.value();
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes("hello")).ok());
+  ASSERT_TRUE(client->Close(created->handle).ok());
+  ASSERT_TRUE(client->SetAttr(root, InodeId(inode), {.atime = TimeSpec{7, 0}, .mtime = TimeSpec{9, 0}}).ok());
+  EXPECT_EQ(master.Count(Op::kSetAttr), 0);
+  ASSERT_TRUE(master.Recall(inode, proto::LEASE_NONE));
+  const proto::RecallReply reply = master.AwaitRecallReply(inode);
+  EXPECT_EQ(reply.commit().atime().seconds(), 7);
+  EXPECT_EQ(reply.commit().mtime().seconds(), 9);
+  EXPECT_GT(reply.commit().ctime().seconds(), 9);
+}
+
 TEST_F(RecallTest, TheKernelIsInvalidatedBeforeTheAnswer) {
   const InodeId file(master.AddFile(1, "a"));
   auto client = Connect(&listener);

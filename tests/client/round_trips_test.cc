@@ -77,6 +77,28 @@ TEST_F(RoundTrips, CreateWriteCloseIsOne) {
             1);
 }
 
+// As tar sets them on each file that it made. The mode is at the master before chmod returns: what was forbidden stays so.
+TEST_F(RoundTrips, TimesAndAnOwnerThatStaysAreNoneAndAModeIsOne) {
+  auto client = Connect();
+  ASSERT_TRUE(client->GetAttr(root, kRoot).ok());
+  auto created = client->Create(root, kRoot, "a", {.mode = 0600}, {.write = true});
+  ASSERT_TRUE(created.ok());
+  const InodeId inode = created->entry.attr.inode;
+  ASSERT_TRUE(client->Write(created->handle, 0, Bytes(std::string(4096, 'x'))).ok());
+  EXPECT_EQ(Cost([&] {
+              EXPECT_TRUE(client->SetAttr(root, inode, {.atime = TimeSpec{1, 0}, .mtime = TimeSpec{2, 0}}).ok());
+              EXPECT_TRUE(client->SetAttr(root, inode, {.uid = 0, .gid = 0}).ok());
+              EXPECT_TRUE(client->SetAttr(root, inode, {.atime_now = true}).ok());
+            }),
+            0);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->SetAttr(root, inode, {.mode = 0644}).ok()); }), 1);
+  EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->SetAttr(root, inode, {.uid = 5}).ok()); }), 1);
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.mtime, (TimeSpec{2, 0}));
+  EXPECT_EQ(client->GetAttr(root, inode)->attr.mode, 0644u);
+  EXPECT_EQ(master.Count(Op::kWriteBack), 0);
+  EXPECT_TRUE(client->Close(created->handle).ok());
+}
+
 // The commit asks for durability itself, and where the master's disk has everything nobody is asked.
 TEST_F(RoundTrips, FsyncIsOneRequestAndNoneWhenTheMasterHasNothingNewToWrite) {
   auto client = Connect();
@@ -100,6 +122,7 @@ TEST_F(RoundTrips, FsyncIsOneRequestAndNoneWhenTheMasterHasNothingNewToWrite) {
   change.mode = 0600;
   ASSERT_TRUE(client->SetAttr(root, created->entry.attr.inode, change).ok());
   master.HoldBackDurability(true);
+  change.mode = 0640;
   ASSERT_TRUE(client->SetAttr(root, created->entry.attr.inode, change).ok());
   EXPECT_EQ(Cost([&] { EXPECT_TRUE(client->Fsync(file, true).ok()); }), 1) << "the mode is not on disk yet";
   EXPECT_TRUE(client->Close(file).ok());

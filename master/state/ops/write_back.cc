@@ -128,6 +128,10 @@ Status RecordDurable(Context& c, InodeId inode, const proto::ChunkDurable& durab
   return Status::Ok();
 }
 
+bool Later(const proto::Time& a, const proto::Time& b) {
+  return std::pair(a.seconds(), a.nanos()) > std::pair(b.seconds(), b.nanos());
+}
+
 Status ApplyCommit(Context& c, const proto::InodeCommit& commit) {
   const InodeId inode(commit.inode());
   CAIRN_ASSIGN_OR_RETURN(proto::InodeRecord record, LoadInode(c.txn(), inode));
@@ -151,7 +155,8 @@ Status ApplyCommit(Context& c, const proto::InodeCommit& commit) {
   }
   if (commit.has_atime()) *record.mutable_atime() = commit.atime();
   if (commit.has_mtime()) *record.mutable_mtime() = commit.mtime();
-  if (commit.has_ctime()) *record.mutable_ctime() = commit.ctime();
+  // The master may have changed the inode since (chmod of a file that is being written).
+  if (commit.has_ctime() && Later(commit.ctime(), record.ctime())) *record.mutable_ctime() = commit.ctime();
   record.set_generation(record.generation() + 1);
   SaveInode(&c.txn(), inode, record);
   c.effects().inodes.push_back(inode);
