@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/status.h"
+#include "master/console/connection_limits.h"
 
 namespace grpc {
 class Channel;
@@ -23,6 +24,7 @@ struct ConsoleOptions {
   bool remote = false;             // may listen where other machines reach it; reading needs a login, then
   std::vector<std::string> hosts;  // further names by which browsers reach it
   std::string url_file;            // its URL is written there; empty: nowhere
+  ConnectionLimits limits;         // tests have shorter ones
 };
 
 class Console {
@@ -42,7 +44,7 @@ class Console {
   std::string url() const;
 
  private:
-  Console();
+  explicit Console(const ConsoleOptions& options);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -304,7 +304,9 @@ TEST_F(ConsoleApi, EveryAnswerForbidsWhatThePagesDoNotNeed) {
     EXPECT_EQ(answer->get_header_value("X-Frame-Options"), "DENY") << path;
     EXPECT_EQ(answer->get_header_value("X-Content-Type-Options"), "nosniff") << path;
     EXPECT_EQ(answer->get_header_value("Access-Control-Allow-Origin"), "") << path;
-    if (std::string(path).starts_with("/api/")) EXPECT_EQ(answer->get_header_value("Cache-Control"), "no-store") << path;
+    if (std::string(path).starts_with("/api/")) {
+      EXPECT_EQ(answer->get_header_value("Cache-Control"), "no-store") << path;
+    }
   }
   EXPECT_EQ(Http().Get("/js/app.js")->get_header_value("Content-Type"), "text/javascript; charset=utf-8");
   EXPECT_EQ(Http().Get("/")->get_header_value("Content-Type"), "text/html; charset=utf-8");
