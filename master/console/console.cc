@@ -28,9 +28,8 @@ Request FromHttp(const httplib::Request& http) {
   request.host = http.get_header_value("Host");
   request.origin = http.get_header_value("Origin");
   request.fetch_site = http.get_header_value("Sec-Fetch-Site");
-  request.cookie = http.get_header_value("Cookie");
   request.authorization = http.get_header_value("Authorization");
-  request.csrf = http.get_header_value("X-CSRF-Token");
+  request.session = http.get_header_value("Cairn-Session");
   request.content_type = http.get_header_value("Content-Type");
   request.body = http.body;
   return request;
@@ -134,7 +133,6 @@ struct Console::Impl {
 Console::Console(const ConsoleOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 
 Result<std::unique_ptr<Console>> Console::Start(const ConsoleOptions& options, const std::string& token,
-                                                const std::string& cluster_id,
                                                 std::shared_ptr<grpc::Channel> master,
                                                 const metrics::Registry& registry, const Clock* clock) {
   if (options.address.empty()) return std::unique_ptr<Console>();
@@ -150,10 +148,7 @@ Result<std::unique_ptr<Console>> Console::Start(const ConsoleOptions& options, c
   }
   // A server without a secret would let everybody in.
   if (token.empty()) return Status(StatusCode::kInvalidArgument, "the console needs an administrator's token");
-  impl.api = std::make_unique<Api>(ApiOptions{.token = token,
-                                              .hosts = options.hosts,
-                                              .login_to_read = !loopback,
-                                              .cluster_id = cluster_id},
+  impl.api = std::make_unique<Api>(ApiOptions{.token = token, .hosts = options.hosts, .login_to_read = !loopback},
                                    std::move(master), &impl.history, clock);
   CAIRN_RETURN_IF_ERROR(impl.Bind());
   impl.serving = std::thread([&impl] { impl.server.listen_after_bind(); });

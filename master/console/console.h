@@ -33,7 +33,6 @@ class Console {
   // `remote`; kBusy: somebody else has it; kUnavailable: it cannot be bound, and why.
   // `token`: of administrators. `master`: the administration service. `registry` must outlive the console.
   static Result<std::unique_ptr<Console>> Start(const ConsoleOptions& options, const std::string& token,
-                                                const std::string& cluster_id,
                                                 std::shared_ptr<grpc::Channel> master,
                                                 const metrics::Registry& registry, const Clock* clock);
   ~Console();  // ends requests under way

@@ -200,7 +200,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.status_metrics = std::make_unique<StatusMetrics>(state.registry, state.core.get());
   CAIRN_ASSIGN_OR_RETURN(state.endpoint, metrics::Endpoint::Start(options.metrics, state.registry));
   CAIRN_ASSIGN_OR_RETURN(state.console,
-                         console::Console::Start(options.console, options.admin_token, state.cluster_id,
+                         console::Console::Start(options.console, options.admin_token,
                                                  state.server->InProcessChannel(grpc::ChannelArguments()),
                                                  state.registry, clock));
   return master;

@@ -68,7 +68,7 @@ class ConsoleConnections : public testing::Test {
  protected:
   void TearDown() override { console_.reset(); }
   void Start(const ConnectionLimits& limits) {
-    auto console = Console::Start({.address = "127.0.0.1:0", .limits = limits}, std::string(64, '7'), "cluster",
+    auto console = Console::Start({.address = "127.0.0.1:0", .limits = limits}, std::string(64, '7'),
                                   grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials()), registry_, &clock_);
     ASSERT_TRUE(console.ok()) << console.status().ToString();
     console_ = *std::move(console);
