@@ -8,6 +8,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "common/admin_token.h"
 #include "common/log.h"
 #include "proto/cairn/admin.grpc.pb.h"
 
@@ -81,11 +82,13 @@ Result<uint32_t> SmallNumber(const Request& request, const std::string& name, ui
 
 class Api::Calls {
  public:
-  explicit Calls(std::shared_ptr<grpc::Channel> channel) : stub_(proto::AdminService::NewStub(std::move(channel))) {}
+  Calls(std::shared_ptr<grpc::Channel> channel, std::string token)
+      : stub_(proto::AdminService::NewStub(std::move(channel))), token_(std::move(token)) {}
 
   template <typename Request, typename Response, typename Method>
   Result<Response> Call(Method method, const Request& request) {
     grpc::ClientContext context;
+    context.AddMetadata(kAdminTokenMetadata, token_);  // who may ask for what was decided before
     context.set_deadline(std::chrono::system_clock::now() + kPatience);
     Response response;
     CAIRN_RETURN_IF_ERROR(FromGrpc((stub_.get()->*method)(&context, request, &response)));
@@ -94,6 +97,7 @@ class Api::Calls {
 
  private:
   const std::unique_ptr<proto::AdminService::Stub> stub_;
+  const std::string token_;
 };
 
 // The calls. Each fills in a request, and answers with the response as it came.
@@ -252,7 +256,7 @@ Api::Api(ApiOptions options, std::shared_ptr<grpc::Channel> master, const Histor
     : options_(std::move(options)),
       history_(history),
       logins_(options_.token, clock),
-      calls_(std::make_unique<Calls>(std::move(master))) {}
+      calls_(std::make_unique<Calls>(std::move(master), options_.token)) {}
 
 Api::~Api() = default;
 

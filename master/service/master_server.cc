@@ -173,7 +173,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());
   state.cluster_id = state.core->cluster_id();
-  state.admin = MakeAdminService(state.core.get());
+  state.admin = MakeAdminService(state.core.get(), options.admin_token);
 
   grpc::ServerBuilder builder;
   // Connections come from the port that gRPC shares with the sessions.

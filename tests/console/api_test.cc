@@ -13,6 +13,7 @@
 #include <regex>
 #include <set>
 
+#include "common/admin_token.h"
 #include "master/console/assets.h"
 #include "master/service/master_server.h"
 #include "proto/cairn/admin.grpc.pb.h"
@@ -197,6 +198,36 @@ TEST_F(ConsoleApi, ProgramsShowTheTokenItself) {
   EXPECT_EQ(Post("/api/server", Drain(3), token)->status, 200);
   EXPECT_EQ(Post("/api/server", Drain(4), {{"Authorization", "Bearer " + std::string(64, '0')}})->status, 401);
   EXPECT_EQ(ModeOf(4), "in service");
+}
+
+TEST_F(ConsoleApi, TheAdministrationServiceItselfAsksForTheToken) {
+  StartServers(4);
+  proto::ChangeServerRequest drain;
+  drain.set_server(2);
+  drain.set_action(proto::SERVER_DRAIN);
+  drain.set_force(true);
+  drain.set_reason("test");
+  const auto code = [&](auto method, const auto& request, auto response, const std::string& token) {
+    grpc::ClientContext context;
+    if (!token.empty()) context.AddMetadata(kAdminTokenMetadata, token);
+    return (admin_.get()->*method)(&context, request, &response).error_code();
+  };
+  using Stub = proto::AdminService::Stub;
+  for (const std::string& token : {std::string(), std::string(64, '8'), kToken.substr(1)}) {
+    EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    proto::RebalanceRequest pause;
+    pause.set_action(proto::REBALANCE_PAUSE);
+    EXPECT_EQ(code(&Stub::Rebalance, pause, proto::RebalanceResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::AcceptLoss, proto::AcceptLossRequest(), proto::AcceptLossResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::BreakLocks, proto::BreakLocksRequest(), proto::BreakLocksResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::Backup, proto::BackupRequest(), proto::BackupResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+  }
+  EXPECT_EQ(ModeOf(2), "in service");
+  EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), kToken), grpc::StatusCode::OK);
+  EXPECT_NE(ModeOf(2), "in service");
+  drain.set_preview(true);
+  EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), ""), grpc::StatusCode::OK);
+  EXPECT_EQ(code(&Stub::Rebalance, proto::RebalanceRequest(), proto::RebalanceResponse(), ""), grpc::StatusCode::OK);
 }
 
 TEST_F(ConsoleApi, PreviewsAndPlansAreForEverybodyAndChangeNothing) {
