@@ -11,6 +11,8 @@
 namespace cairn {
 
 inline constexpr size_t kAdminTokenDigits = 64;  // hexadecimal, 256 bits
+// The metadata of a call of AdminService that carries it (proto/cairn/admin.proto).
+inline constexpr char kAdminTokenMetadata[] = "cairn-admin-token";
 
 // The token in `path`. kNotFound: there is no such file; kNotPermitted: others may read it, too, or we may
 // not; kMalformed: it is no token.

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <utility>
 
+#include "cli/core/config.h"
+#include "common/admin_token.h"
 #include "proto/cairn/admin.grpc.pb.h"
 
 namespace cairn::cli {
@@ -48,25 +50,32 @@ struct AdminClient::Impl {
     std::unique_ptr<proto::AdminService::Stub> stub;
   };
   std::vector<Master> masters;
+  std::vector<std::string> addresses;
+  const Context* context = nullptr;  // where the token is looked for; null: it is not
 
   // The first master that answers. Only unreachable ones are skipped: a change must not be made twice.
   template <typename Request, typename Response, typename Method>
-  Result<Response> Call(Method method, const Request& request, int64_t timeout_ms) {
+  Result<Response> Call(Method method, const Request& request, int64_t timeout_ms, bool changes = false) {
+    Result<std::string> token = Status(StatusCode::kNotFound, "");
+    if (changes && context != nullptr) token = FindAdminToken(*context, addresses);
     Status last(StatusCode::kUnavailable, "no master address given");
     for (const Master& master : masters) {
-      grpc::ClientContext context;
-      context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+      grpc::ClientContext call;
+      call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+      if (token.ok()) call.AddMetadata(kAdminTokenMetadata, *token);
       Response response;
-      last = FromGrpc((master.stub.get()->*method)(&context, request, &response), master.address);
+      last = FromGrpc((master.stub.get()->*method)(&call, request, &response), master.address);
       if (last.ok()) return response;
+      if (last.code() == StatusCode::kNotPermitted && !token.ok() && !token.status().message().empty())
+        return Status(last.code(), last.message() + "; " + token.status().message());
       if (last.code() != StatusCode::kUnavailable) return last;
     }
     return last;
   }
 
   template <typename Request, typename Response, typename Method>
-  Result<Response> CallChecked(Method method, const Request& request, int64_t timeout_ms = kCallTimeoutMs) {
-    auto response = Call<Request, Response>(method, request, timeout_ms);
+  Result<Response> CallChecked(Method method, const Request& request, int64_t timeout_ms = kCallTimeoutMs, bool changes = false) {
+    auto response = Call<Request, Response>(method, request, timeout_ms, changes);
     if (!response.ok()) return response;
     CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
     return response;
@@ -74,6 +83,7 @@ struct AdminClient::Impl {
 };
 
 AdminClient::AdminClient(const std::vector<std::string>& masters) : impl_(std::make_unique<Impl>()) {
+  impl_->addresses = masters;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);  // a proxy of the environment is never meant for a cluster
@@ -81,6 +91,10 @@ AdminClient::AdminClient(const std::vector<std::string>& masters) : impl_(std::m
     auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
     impl_->masters.push_back({address, proto::AdminService::NewStub(channel)});
   }
+}
+
+AdminClient::AdminClient(const Context& context, const std::vector<std::string>& masters) : AdminClient(masters) {
+  impl_->context = &context;
 }
 
 AdminClient::~AdminClient() = default;
@@ -102,17 +116,17 @@ Result<proto::FsckResponse> AdminClient::Fsck(const proto::FsckRequest& request)
 
 Result<proto::AcceptLossResponse> AdminClient::AcceptLoss(const proto::AcceptLossRequest& request) {
   return impl_->CallChecked<proto::AcceptLossRequest, proto::AcceptLossResponse>(
-      &proto::AdminService::Stub::AcceptLoss, request);
+      &proto::AdminService::Stub::AcceptLoss, request, kCallTimeoutMs, true);
 }
 
 Result<proto::BackupResponse> AdminClient::Backup(const proto::BackupRequest& request) {
   return impl_->CallChecked<proto::BackupRequest, proto::BackupResponse>(&proto::AdminService::Stub::Backup,
-                                                                         request, kLongCallTimeoutMs);
+                                                                         request, kLongCallTimeoutMs, true);
 }
 
 Result<proto::ChangeServerResponse> AdminClient::ChangeServer(const proto::ChangeServerRequest& request) {
   auto response = impl_->Call<proto::ChangeServerRequest, proto::ChangeServerResponse>(
-      &proto::AdminService::Stub::ChangeServer, request, kCallTimeoutMs);
+      &proto::AdminService::Stub::ChangeServer, request, kCallTimeoutMs, !request.preview());
   if (!response.ok() || response->refusals_size() > 0) return response;
   CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
   return response;
@@ -135,7 +149,8 @@ Result<proto::EventsResponse> AdminClient::Events(const proto::EventsRequest& re
 
 Result<proto::RebalanceResponse> AdminClient::Rebalance(const proto::RebalanceRequest& request) {
   return impl_->CallChecked<proto::RebalanceRequest, proto::RebalanceResponse>(
-      &proto::AdminService::Stub::Rebalance, request);
+      &proto::AdminService::Stub::Rebalance, request, kCallTimeoutMs,
+      request.action() != proto::REBALANCE_PLAN && request.action() != proto::REBALANCE_STATUS);
 }
 
 Result<proto::SessionsResponse> AdminClient::Sessions(const proto::SessionsRequest& request) {
@@ -150,7 +165,7 @@ Result<proto::LocksResponse> AdminClient::Locks(const proto::LocksRequest& reque
 
 Result<proto::BreakLocksResponse> AdminClient::BreakLocks(const proto::BreakLocksRequest& request) {
   return impl_->CallChecked<proto::BreakLocksRequest, proto::BreakLocksResponse>(
-      &proto::AdminService::Stub::BreakLocks, request);
+      &proto::AdminService::Stub::BreakLocks, request, kCallTimeoutMs, true);
 }
 
 }  // namespace cairn::cli

@@ -12,10 +12,15 @@
 
 namespace cairn::cli {
 
+struct Context;
+
 class AdminClient {
  public:
   // No connection is made before the first call. `masters` are tried in turn.
   explicit AdminClient(const std::vector<std::string>& masters);
+  // For changes: they show the administrator's token, which is looked for (cli/core/config.h) when the first one is made. What only
+  // asks shows it to nobody.
+  AdminClient(const Context& context, const std::vector<std::string>& masters);
   ~AdminClient();
   AdminClient(const AdminClient&) = delete;
   AdminClient& operator=(const AdminClient&) = delete;

@@ -117,7 +117,7 @@ Status AcceptLoss(Context& context, const LossOptions& options) {
   if (options.reason.empty())
     return {StatusCode::kInvalidArgument, "--reason must not be empty: it is kept in the audit log"};
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
-  AdminClient admin(masters);
+  AdminClient admin(context, masters);
   proto::ExplainChunkRequest question;
   question.set_chunk(id);
   CAIRN_ASSIGN_OR_RETURN(const auto chunk, admin.ExplainChunk(question));

@@ -94,7 +94,7 @@ Status Break(Context& context, const BreakOptions& options) {
   request.set_inode(target.inode);
   request.set_session(options.session);
   request.set_operator_(UserName(getuid()));
-  AdminClient admin(target.masters);
+  AdminClient admin(context, target.masters);
   CAIRN_ASSIGN_OR_RETURN(const auto response, admin.BreakLocks(request));
   if (context.json) {
     *context.out << ToJson(response).dump(2) << std::endl;

@@ -97,7 +97,7 @@ Status Backup(Context& context, const std::string& directory) {
   std::error_code error;
   proto::BackupRequest request;
   request.set_directory(std::filesystem::absolute(directory, error).lexically_normal().string());
-  AdminClient admin(masters);
+  AdminClient admin(context, masters);
   CAIRN_ASSIGN_OR_RETURN(const auto response, admin.Backup(request));
   if (context.json) {
     *context.out << ToJson(response).dump(2) << std::endl;

@@ -131,7 +131,7 @@ Status ShowPlan(Context& context, const std::string& path) {
 
 Status Run(Context& context, proto::RebalanceRequest request, bool watch, const std::string& save = {}) {
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
-  AdminClient admin(masters);
+  AdminClient admin(context, masters);
   for (;;) {
     CAIRN_ASSIGN_OR_RETURN(const auto response, admin.Rebalance(request));
     const bool planned =

@@ -147,7 +147,7 @@ Status WaitForDrain(Context& context, AdminClient& admin, uint32_t id) {
 Status Change(Context& context, const ServerOptions& options, proto::ServerAction action) {
   CAIRN_ASSIGN_OR_RETURN(const uint32_t id, ParseServerId(options.server));
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
-  AdminClient admin(masters);
+  AdminClient admin(context, masters);
   proto::ChangeServerRequest request;
   request.set_server(id);
   request.set_action(action);

@@ -1,6 +1,7 @@
 #include "cli/core/app.h"
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <ostream>
 #include <sstream>
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr char kFooter[] =
     R"(Paths of the cluster: cairn://host:port/path, or cairn:/path and /path in the default cluster (cp and mv need
-cairn: for the cluster's side). The default cluster is, in this order: --master, CAIRN_MASTER, `master = host:port` in
+cairn: for the cluster's side). The default cluster is, in this order: --master, --dir, CAIRN_MASTER, `master = host:port` in
 ~/.config/cairn/config or /etc/cairn/cairn.conf, the local cluster started by `cairn up`.
 
 Exit codes: 0 done, 1 failed (also in part), 2 wrong usage, 3 cluster or quorum not reachable, 4 another cluster, server or
@@ -26,6 +27,9 @@ int RunCommandLine(Context& context, int argc, const char* const* argv) {
   app.require_subcommand(1);
   app.fallthrough();  // --master may follow the command
   app.add_option("--master", context.master, "Master's address host:port (several: separated by commas)");
+  app.add_option("--dir", context.directory, "Directory of the local cluster that is meant (default: that of `cairn up` without it)");
+  app.add_option("--admin-token-file", context.admin_token_file,
+                 "Token of administrators, which commands that change the cluster need (default: on the master's machine, that of the master)");
   app.set_version_flag("--version", std::string("cairn ") + CAIRN_VERSION);
   RegisterLocalCommands(app, context);
   RegisterFileCommands(app, context);

@@ -2,12 +2,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
 #include "cli/local/layout.h"
+#include "common/admin_token.h"
+#include "common/net/address.h"
 
 namespace cairn::cli {
 namespace {
@@ -35,6 +38,23 @@ std::string UserConfigFile() {
   if (!base.empty()) return base + "/cairn/config";
   const std::string home = Environment("HOME");
   return home.empty() ? std::string() : home + "/.config/cairn/config";
+}
+
+std::string PortOf(const std::string& address) { return address.substr(address.rfind(':') + 1); }
+
+// Whether an address is one of this machine's: only those can be bound.
+bool IsThisMachine(const std::string& address) {
+  const auto where = net::ParseHostPort(address, kDefaultMasterPort);
+  const auto resolved = where.ok() ? net::Resolve(*where) : Result<std::vector<net::SocketAddress>>(where.status());
+  if (!resolved.ok()) return false;
+  return std::all_of(resolved->begin(), resolved->end(), [](net::SocketAddress own) {
+    if (own.family() == AF_INET) reinterpret_cast<sockaddr_in*>(&own.storage)->sin_port = 0;
+    if (own.family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(&own.storage)->sin6_port = 0;
+    const int fd = socket(own.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const bool bound = fd >= 0 && bind(fd, own.get(), own.length) == 0;
+    if (fd >= 0) close(fd);
+    return bound;
+  });
 }
 
 bool ValidPort(const std::string& text) {
@@ -119,6 +139,32 @@ Result<std::vector<std::string>> FindMasters(const Context& context) {
       StatusCode::kUnavailable,
       "no cluster is known: give --master host:port, set CAIRN_MASTER, write `master = host:port` to "
       "~/.config/cairn/config, or start a local cluster with `cairn up`");
+}
+
+Result<std::string> FindAdminToken(const Context& context, const std::vector<std::string>& masters) {
+  constexpr char kInstalled[] = "/var/lib/cairn/master/admin-token";
+  if (!context.admin_token_file.empty()) return ReadAdminToken(context.admin_token_file);
+  if (const std::string path = Environment("CAIRN_ADMIN_TOKEN_FILE"); !path.empty()) return ReadAdminToken(path);
+  for (const std::string& file : {UserConfigFile(), std::string("/etc/cairn/cairn.conf")}) {
+    const std::string text = file.empty() ? std::string() : ReadWhole(file);
+    const std::string path = ConfigValue(text, "admin_token_file"), master = ConfigValue(text, "master");
+    if (path.empty()) continue;
+    const auto of_file = ParseMasters(master);
+    if (master.empty() || (of_file.ok() && *of_file == masters)) return ReadAdminToken(path);
+  }
+  const auto layout = LocalLayout::Load(LocalDirectory(context));
+  const LocalPart* local = layout.ok() ? layout->Find("master") : nullptr;
+  if (local != nullptr && std::all_of(masters.begin(), masters.end(), [local](const std::string& master) {
+        return master == local->address || (PortOf(master) == PortOf(local->address) && IsThisMachine(master));
+      }))
+    return ReadAdminToken(layout->AdminTokenFile());
+  if (std::all_of(masters.begin(), masters.end(), IsThisMachine)) {
+    auto installed = ReadAdminToken(kInstalled);
+    if (installed.code() != StatusCode::kNotFound) return installed;
+  }
+  return Status(StatusCode::kNotFound,
+                "name that file, or a copy of it, with --admin-token-file, CAIRN_ADMIN_TOKEN_FILE or `admin_token_file = path` in ~/.config/cairn/config "
+                "(it is found by itself for a local cluster of yours, with its --dir, and by root on the machine of an installed master)");
 }
 
 std::string DefaultLocalDirectory() {

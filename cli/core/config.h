@@ -24,6 +24,12 @@ std::string ConfigValue(const std::string& text, const std::string& key);
 // The masters that a command means when its arguments name none.
 Result<std::vector<std::string>> FindMasters(const Context& context);
 
+// The administrator's token for these masters: out of the file that the arguments name, or CAIRN_ADMIN_TOKEN_FILE, or
+// `admin_token_file = path` of the config file whose `master` these are; otherwise of the local cluster, if they are its master, or of
+// the master that a package runs on this machine, if they are on it: a token is shown to no master that it was not meant for. An error
+// says where to put it.
+Result<std::string> FindAdminToken(const Context& context, const std::vector<std::string>& masters);
+
 // Root: /var/lib/cairn/local; others: $XDG_DATA_HOME/cairn or ~/.local/share/cairn.
 std::string DefaultLocalDirectory();
 std::string LocalDirectory(const Context& context);

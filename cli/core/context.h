@@ -29,6 +29,7 @@ struct Context {
   // Options that all commands share.
   std::string master;     // --master host:port; empty: see FindMaster
   std::string directory;  // --dir of the local cluster; empty: DefaultLocalDirectory()
+  std::string admin_token_file;  // --admin-token-file; empty: see FindAdminToken
   bool json = false;
 
   int exit_code = kExitOk;

@@ -77,9 +77,18 @@ pid_t LocalCluster::Running(const LocalPart& part) const {
   return RunningDaemon(layout_.PidFile(part.name), BinaryName(part.kind));
 }
 
+bool LocalCluster::ServesConsole() const {
+  // Somebody may have given the master's own flag before there was one of `cairn up`.
+  const auto& flags = layout_.master_flags;
+  return layout_.console && std::none_of(flags.begin(), flags.end(), [](const std::string& flag) {
+           return flag == "--console" || flag.starts_with("--console=") || flag.starts_with("--console-url-file");
+         });
+}
+
 Status LocalCluster::ChooseAddresses(LocalPart& part) {
   if (part.kind != PartKind::kMount) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name, part.address));
   if (layout_.metrics) CAIRN_RETURN_IF_ERROR(ChooseAddress(part.name + "'s metrics", part.metrics));
+  if (part.kind == PartKind::kMaster && ServesConsole()) CAIRN_RETURN_IF_ERROR(ChooseAddress("the console", part.console));
   return layout_.Save();
 }
 
@@ -92,6 +101,7 @@ Status LocalCluster::ChooseAddress(const std::string& whose, std::string& addres
   for (const LocalPart& other : layout_.parts()) {
     taken.push_back(PortOf(other.address));
     taken.push_back(PortOf(other.metrics));
+    taken.push_back(PortOf(other.console));
   }
   CAIRN_ASSIGN_OR_RETURN(const int port, ChooseFreePort(taken));
   address = "127.0.0.1:" + std::to_string(port);
@@ -122,6 +132,7 @@ Result<std::vector<std::string>> LocalCluster::CommandLine(const LocalPart& part
   }
   add({"--log-file", layout_.LogFile(part.name), "--pid-file", layout_.PidFile(part.name)});
   if (layout_.metrics) add({"--metrics-address", part.metrics});
+  if (part.kind == PartKind::kMaster && ServesConsole()) add({"--console", part.console, "--console-url-file", layout_.ConsoleUrlFile()});
   for (const std::string& flag : layout_.FlagsOf(part.kind)) line.push_back(flag);
   return line;
 }
@@ -147,6 +158,7 @@ Status LocalCluster::Start(LocalPart& part) {
       return {StatusCode::kIoError, "create " + layout_.DataDirectory(part.name) + ": " + error.message()};
   }
   unlink(layout_.AddressFile(part.name).c_str());
+  if (part.kind == PartKind::kMaster) unlink(layout_.ConsoleUrlFile().c_str());
   CAIRN_ASSIGN_OR_RETURN(const pid_t pid, Spawn(line, layout_.ErrorFile(part.name)));
   started_.emplace_back(part.name, pid);
   // Written here as well as by the daemon: should this program be killed now, the next `cairn up` still finds

@@ -43,6 +43,8 @@ class LocalCluster {
 
  private:
   Result<std::vector<std::string>> CommandLine(const LocalPart& part) const;
+  // Whether the master is started with a console of ours.
+  bool ServesConsole() const;
   Status ChooseAddresses(LocalPart& part);
   // A free port for `address`, the one it has if nobody took that.
   Status ChooseAddress(const std::string& whose, std::string& address);

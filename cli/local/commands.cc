@@ -30,6 +30,8 @@ void RegisterLocalCommands(CLI::App& app, Context& context) {
                "Every part serves Prometheus metrics on a port of its own (remembered); "
                "DIR/run/metrics-targets.json lists "
                "them");
+  up->add_option("--console", up_options->console,
+                 "Where the master serves the web console: host:port, on (a free port; the default), off (remembered)");
   up->callback([&context, up_options] { context.Report(RunUp(context, *up_options)); });
 
   auto down_options = std::make_shared<DownOptions>();

@@ -87,6 +87,7 @@ Result<LocalLayout> LocalLayout::Load(const std::string& directory) {
   }
   layout.initialized = json.value("initialized", false);
   layout.metrics = json.value("metrics", false);
+  layout.console = json.value("console", true);
   const auto flags = [&json](const char* name) { return json.value(name, std::vector<std::string>()); };
   layout.master_flags = flags("master_flags");
   layout.chunkserver_flags = flags("chunkserver_flags");
@@ -95,7 +96,8 @@ Result<LocalLayout> LocalLayout::Load(const std::string& directory) {
     LocalPart part{.name = item.value("name", ""),
                    .address = item.value("address", ""),
                    .mountpoint = item.value("mountpoint", ""),
-                   .metrics = item.value("metrics", "")};
+                   .metrics = item.value("metrics", ""),
+                   .console = item.value("console", "")};
     if (part.name != "master" && part.name != "mount" && ChunkserverNumber(part.name) == 0) {
       return Status(StatusCode::kMalformed, path + ": unknown part '" + part.name + "'");
     }
@@ -114,6 +116,7 @@ Status LocalLayout::Save() const {
   json["format"] = kFormat;
   json["initialized"] = initialized;
   if (metrics) json["metrics"] = true;
+  if (!console) json["console"] = false;
   if (!master_flags.empty()) json["master_flags"] = master_flags;
   if (!chunkserver_flags.empty()) json["chunkserver_flags"] = chunkserver_flags;
   if (!mount_flags.empty()) json["mount_flags"] = mount_flags;
@@ -123,6 +126,7 @@ Status LocalLayout::Save() const {
     if (!part.address.empty()) item["address"] = part.address;
     if (!part.mountpoint.empty()) item["mountpoint"] = part.mountpoint;
     if (!part.metrics.empty()) item["metrics"] = part.metrics;
+    if (!part.console.empty()) item["console"] = part.console;
     json["parts"].push_back(std::move(item));
   }
   return WriteReplacing(directory_ + "/cluster.json", json.dump(2) + "\n");

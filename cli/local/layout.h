@@ -23,6 +23,7 @@ struct LocalPart {
   std::string address;     // host:port; empty for the mount
   std::string mountpoint;  // mount only
   std::string metrics;     // host:port of its metrics; empty: it serves none
+  std::string console;     // master only: host:port of the web console
 };
 
 class LocalLayout {
@@ -55,6 +56,8 @@ class LocalLayout {
   bool initialized = false;
   // Whether the parts serve metrics.
   bool metrics = false;
+  // Whether the master serves the web console.
+  bool console = true;
 
   std::string PidFile(const std::string& name) const { return directory_ + "/run/" + name + ".pid"; }
   std::string AddressFile(const std::string& name) const { return directory_ + "/run/" + name + ".address"; }
@@ -64,6 +67,10 @@ class LocalLayout {
   // Where the parts serve metrics, in the form that Prometheus reads (file_sd_configs).
   std::string MetricsTargetsFile() const { return directory_ + "/run/metrics-targets.json"; }
   Status SaveMetricsTargets() const;
+  // Made by the master at its first start; whoever can read it may change the cluster.
+  std::string AdminTokenFile() const { return DataDirectory("master") + "/admin-token"; }
+  // Where the master that runs serves the web console; written by it.
+  std::string ConsoleUrlFile() const { return directory_ + "/run/console-url"; }
   std::string LockFile() const { return directory_ + "/run/lock"; }
 
  private:

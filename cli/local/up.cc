@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <ostream>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "cli/core/config.h"
 #include "cli/core/policy_text.h"
 #include "cli/local/cluster.h"
+#include "common/net/address.h"
 
 namespace cairn::cli {
 namespace {
@@ -19,6 +21,30 @@ constexpr int kDefaultChunkservers = 3;
 constexpr int kMaxChunkservers = 64;
 
 Status Invalid(const std::string& message) { return {StatusCode::kInvalidArgument, message}; }
+
+Status ApplyConsole(const std::string& wanted, LocalLayout& layout) {
+  layout.console = wanted != "off";
+  if (wanted == "off") return Status::Ok();
+  std::string& address = layout.Find("master")->console;
+  address.clear();  // a free port
+  if (wanted == "on") return Status::Ok();
+  const auto where = net::ParseHostPort(wanted);
+  if (!where.ok()) return Invalid("--console is on, off or host:port: " + where.status().message());
+  address = where->ToString();
+  return Status::Ok();
+}
+
+// Where the console is, or what to do to have it.
+void TellConsole(Context& context, const LocalLayout& layout, const LocalPart& master, bool changed) {
+  std::string url;
+  std::getline(std::ifstream(layout.ConsoleUrlFile()), url);
+  const bool as_wanted = !url.empty() == layout.console && (url.empty() || master.console.empty() || url == "http://" + master.console + "/");
+  if (changed && !as_wanted) {
+    *context.out << "The console changes when the master starts the next time: cairn down --only master; cairn up" << std::endl;
+  } else if (!url.empty()) {
+    *context.out << fmt::format("Console: {} (changes ask for the token in {})", url, layout.AdminTokenFile()) << std::endl;
+  }
+}
 
 // Brings the remembered layout in line with the options.
 Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) {
@@ -49,6 +75,7 @@ Status ApplyOptions(const UpOptions& options, bool is_new, LocalLayout& layout) 
   if (!options.chunkserver_flags.empty()) layout.chunkserver_flags = options.chunkserver_flags;
   if (!options.mount_flags.empty()) layout.mount_flags = options.mount_flags;
   layout.metrics |= options.metrics;
+  if (!options.console.empty()) CAIRN_RETURN_IF_ERROR(ApplyConsole(options.console, layout));
   if (options.no_mount) layout.Remove("mount");
   if (!options.mountpoint.empty()) {
     std::error_code error;
@@ -160,6 +187,7 @@ Status RunUp(Context& context, const UpOptions& options) {
     *context.out << fmt::format("Cluster in {} is up; master {}{}", cluster.layout().directory(),
                                 master->address, mount != nullptr ? ", mounted at " + mount->mountpoint : "")
                  << std::endl;
+    if (cluster.Running(*master) != 0) TellConsole(context, cluster.layout(), *master, !options.console.empty());
   }
   return Status::Ok();
 }

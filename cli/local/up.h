@@ -16,6 +16,7 @@ struct UpOptions {
   std::string policy;
   std::string only;      // name of one part
   bool metrics = false;  // every part serves metrics from now on
+  std::string console;   // "on", "off", or where the master serves the web console; empty: as before
   // Further flags of the daemons; replace those remembered, if any are given.
   std::vector<std::string> master_flags, chunkserver_flags, mount_flags;
 };

@@ -8,6 +8,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "common/admin_token.h"
 #include "common/log.h"
 #include "proto/cairn/admin.grpc.pb.h"
 
@@ -81,11 +82,13 @@ Result<uint32_t> SmallNumber(const Request& request, const std::string& name, ui
 
 class Api::Calls {
  public:
-  explicit Calls(std::shared_ptr<grpc::Channel> channel) : stub_(proto::AdminService::NewStub(std::move(channel))) {}
+  Calls(std::shared_ptr<grpc::Channel> channel, std::string token)
+      : stub_(proto::AdminService::NewStub(std::move(channel))), token_(std::move(token)) {}
 
   template <typename Request, typename Response, typename Method>
   Result<Response> Call(Method method, const Request& request) {
     grpc::ClientContext context;
+    context.AddMetadata(kAdminTokenMetadata, token_);  // who may ask for what was decided before
     context.set_deadline(std::chrono::system_clock::now() + kPatience);
     Response response;
     CAIRN_RETURN_IF_ERROR(FromGrpc((stub_.get()->*method)(&context, request, &response)));
@@ -94,6 +97,7 @@ class Api::Calls {
 
  private:
   const std::unique_ptr<proto::AdminService::Stub> stub_;
+  const std::string token_;
 };
 
 // The calls. Each fills in a request, and answers with the response as it came.
@@ -252,9 +256,7 @@ Api::Api(ApiOptions options, std::shared_ptr<grpc::Channel> master, const Histor
     : options_(std::move(options)),
       history_(history),
       logins_(options_.token, clock),
-      // Cookies do not tell ports apart: consoles of two clusters on one machine must not log each other out.
-      cookie_name_("cairn_" + options_.cluster_id.substr(0, 8)),
-      calls_(std::make_unique<Calls>(std::move(master))) {}
+      calls_(std::make_unique<Calls>(std::move(master), options_.token)) {}
 
 Api::~Api() = default;
 
@@ -267,37 +269,31 @@ bool Api::ReadStatus(proto::StatusResponse* status) {
 Status Api::Authorize(const Request& request) {
   if (request.authorization.starts_with(kBearer))
     return logins_.CheckToken(request.authorization.substr(sizeof(kBearer) - 1));
-  return logins_.Check(CookieValue(request.cookie, cookie_name_), request.csrf);
+  return logins_.Check(request.session);
 }
 
 Response Api::Login(const Request& request) {
   const auto json = nlohmann::json::parse(request.body, nullptr, false);
   if (!json.is_object() || !json.contains("token") || !json["token"].is_string())
     return ErrorResponse(400, "a login is {\"token\": \"...\"}");
-  const auto session = logins_.Login(json["token"].get<std::string>());
-  if (!session.ok()) return ErrorResponse(session.status());
+  const auto secret = logins_.Login(json["token"].get<std::string>());
+  if (!secret.ok()) return ErrorResponse(secret.status());
   CAIRN_LOG(Info, "console: an administrator logged in");
   Response response;
-  response.body = nlohmann::json{{"logged_in", true}, {"csrf", session->secret}}.dump();
-  response.headers.emplace_back("Set-Cookie", cookie_name_ + "=" + session->id + "; Path=/; HttpOnly; SameSite=Strict; Max-Age=" +
-                                                  std::to_string(Logins::kSessionSeconds));
+  response.body = nlohmann::json{{"logged_in", true}, {"session", *secret}}.dump();
   return response;
 }
 
 Response Api::Logout(const Request& request) {
-  logins_.Logout(CookieValue(request.cookie, cookie_name_));
+  logins_.Logout(request.session);
   Response response;
   response.body = nlohmann::json{{"logged_in", false}}.dump();
-  response.headers.emplace_back("Set-Cookie", cookie_name_ + "=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
   return response;
 }
 
 Response Api::Session(const Request& request) {
-  const std::string secret = logins_.SecretOf(CookieValue(request.cookie, cookie_name_));
-  nlohmann::json json{{"logged_in", !secret.empty()}, {"login_to_read", options_.login_to_read}};
-  if (!secret.empty()) json["csrf"] = secret;
   Response response;
-  response.body = json.dump();
+  response.body = nlohmann::json{{"logged_in", logins_.Check(request.session).ok()}, {"login_to_read", options_.login_to_read}}.dump();
   return response;
 }
 
@@ -315,11 +311,7 @@ Response Api::Handle(const Request& request) {
     }
     const bool about_login = request.path == "/api/session" || request.path == "/api/login" || request.path == "/api/logout";
     if (options_.login_to_read && !about_login) {
-      const bool bearer = request.authorization.starts_with(kBearer);
-      const std::string id = CookieValue(request.cookie, cookie_name_);
-      const Status reader = bearer                            ? Authorize(request)
-                            : logins_.SecretOf(id).empty() ? logins_.Check(id, "")
-                                                              : Status::Ok();
+      const Status reader = Authorize(request);
       if (!reader.ok()) return ErrorResponse(reader);
     }
     return route.handle(*this, request);

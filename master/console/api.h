@@ -5,10 +5,10 @@
 //   GET  /api/events?after=N&max=N&newest=N   /api/server-chunks?server=N
 //   GET  /api/chunk?chunk=N | ?inode=N&index=N   /api/browse?path=P | ?inode=N   (&cursor=N&max=N)
 //   GET  /api/history?after=N[&server=N]      /api/session
-//   POST /api/login {"token"}   /api/logout   /api/whatif (WhatIfRequest)
+//   POST /api/login {"token"} -> {"session"}   /api/logout   /api/whatif (WhatIfRequest)
 //   POST /api/server (ChangeServerRequest)   /api/rebalance (RebalanceRequest)
 //
-// What changes something needs a login (the page's cookie and X-CSRF-Token) or the token itself
+// What changes something needs a login (its secret in Cairn-Session) or the token itself
 // (Authorization: Bearer); what only tells (previews, plans) does not, unless `login_to_read`.
 //
 // Thread-safety: any thread; calls block until the master answers, at most some seconds.
@@ -33,7 +33,6 @@ struct ApiOptions {
   std::string token;               // of administrators
   std::vector<std::string> hosts;  // further names of this machine
   bool login_to_read = false;
-  std::string cluster_id;
 };
 
 class Api {
@@ -59,7 +58,6 @@ class Api {
   const ApiOptions options_;
   const History* const history_;
   Logins logins_;
-  const std::string cookie_name_;
   const std::unique_ptr<Calls> calls_;
 };
 

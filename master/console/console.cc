@@ -6,7 +6,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -16,60 +15,12 @@
 #include "common/net/address.h"
 #include "master/console/api.h"
 #include "master/console/assets.h"
+#include "master/console/http_server.h"
 
 namespace cairn::master::console {
 namespace {
 
-constexpr size_t kThreads = 12;  // a browser opens six connections
-constexpr size_t kMaxWaiting = 24;
-constexpr size_t kMaxBodyBytes = 64 << 10;
-constexpr time_t kTimeoutSeconds = 5;
-constexpr time_t kKeepAliveSeconds = 2;  // an idle connection occupies a thread
-constexpr size_t kKeepAliveRequests = 200;
 constexpr char kRequestMetric[] = "cairn_master_request_seconds";
-
-// Threads with a bounded queue. When it is full the listening thread waits, and with it whoever connects.
-class BoundedPool final : public httplib::TaskQueue {
- public:
-  BoundedPool() {
-    for (size_t i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Work(); });
-  }
-  void enqueue(std::function<void()> job) override {
-    std::unique_lock lock(mu_);
-    wake_.wait(lock, [this] { return ending_ || jobs_.size() < kMaxWaiting; });
-    jobs_.push_back(std::move(job));
-    wake_.notify_all();
-  }
-  void shutdown() override {
-    {
-      const std::lock_guard lock(mu_);
-      ending_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
-
- private:
-  void Work() {
-    std::unique_lock lock(mu_);
-    for (;;) {
-      wake_.wait(lock, [this] { return ending_ || !jobs_.empty(); });
-      if (jobs_.empty()) return;
-      auto job = std::move(jobs_.front());
-      jobs_.pop_front();
-      wake_.notify_all();
-      lock.unlock();
-      job();
-      lock.lock();
-    }
-  }
-
-  std::mutex mu_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> jobs_;  // guarded by mu_
-  bool ending_ = false;                     // guarded by mu_
-  std::vector<std::thread> threads_;
-};
 
 Request FromHttp(const httplib::Request& http) {
   Request request{.method = http.method, .path = http.path};
@@ -77,9 +28,8 @@ Request FromHttp(const httplib::Request& http) {
   request.host = http.get_header_value("Host");
   request.origin = http.get_header_value("Origin");
   request.fetch_site = http.get_header_value("Sec-Fetch-Site");
-  request.cookie = http.get_header_value("Cookie");
   request.authorization = http.get_header_value("Authorization");
-  request.csrf = http.get_header_value("X-CSRF-Token");
+  request.session = http.get_header_value("Cairn-Session");
   request.content_type = http.get_header_value("Content-Type");
   request.body = http.body;
   return request;
@@ -92,17 +42,6 @@ void ToHttp(const std::string& path, Response response, httplib::Response* http)
   http->set_content(response.body, response.content_type);
 }
 
-// The answer to a request that is refused for how its body comes, before a byte of that is read.
-std::optional<Response> RefuseBody(const httplib::Request& http) {
-  if (http.has_header("Transfer-Encoding")) return ErrorResponse(411, "send the body in one piece, with its Content-Length");
-  if (http.has_header("Content-Encoding")) return ErrorResponse(415, "send the body as it is, without Content-Encoding");
-  if (http.is_multipart_form_data()) return ErrorResponse(415, "send JSON, not a form");
-  if (http.method == "GET" || http.method == "HEAD") return std::nullopt;
-  if (http.method != "POST") return ErrorResponse(405, "the console knows GET, HEAD and POST");
-  if (!http.has_header("Content-Length")) return ErrorResponse(411, "send the body with its Content-Length");
-  return std::nullopt;
-}
-
 Response Page(const Request& request, const std::vector<std::string>& hosts) {
   if (const Status host = CheckHost(request, hosts); !host.ok()) return ErrorResponse(host);
   const Asset* asset = FindAsset(request.path);
@@ -113,10 +52,12 @@ Response Page(const Request& request, const std::vector<std::string>& hosts) {
 }  // namespace
 
 struct Console::Impl {
-  ConsoleOptions options;
+  explicit Impl(const ConsoleOptions& wanted) : options(wanted), server(wanted.limits) {}
+
+  const ConsoleOptions options;
   History history;
   std::unique_ptr<Api> api;
-  httplib::Server server;
+  HttpServer server;
   std::thread serving;
   std::thread sampling;
   net::HostPort where;
@@ -138,18 +79,6 @@ struct Console::Impl {
   }
 
   Status Bind() {
-    server.new_task_queue = [] { return new BoundedPool(); };
-    server.set_read_timeout(kTimeoutSeconds);
-    server.set_write_timeout(kTimeoutSeconds);
-    server.set_keep_alive_timeout(kKeepAliveSeconds);
-    server.set_keep_alive_max_count(kKeepAliveRequests);
-    server.set_payload_max_length(kMaxBodyBytes);
-    server.set_tcp_nodelay(true);
-    // Not the library's default SO_REUSEPORT: a second console on the port must be refused, not share it.
-    server.set_socket_options([](socket_t socket) {
-      const int on = 1;
-      setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    });
     const auto answer = [this](const httplib::Request& http, httplib::Response& response) {
       const Request request = FromHttp(http);
       if (request.path.starts_with("/api/")) {
@@ -195,21 +124,20 @@ struct Console::Impl {
                   (error != 0 ? std::string(": ") + std::strerror(error) : std::string()) +
                   (error == EADDRINUSE ? "; give --console another port" : "")};
     }
+    server.AcceptMany();
     where.port = static_cast<uint16_t>(port);
     return Status::Ok();
   }
 };
 
-Console::Console() : impl_(std::make_unique<Impl>()) {}
+Console::Console(const ConsoleOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 
 Result<std::unique_ptr<Console>> Console::Start(const ConsoleOptions& options, const std::string& token,
-                                                const std::string& cluster_id,
                                                 std::shared_ptr<grpc::Channel> master,
                                                 const metrics::Registry& registry, const Clock* clock) {
   if (options.address.empty()) return std::unique_ptr<Console>();
-  std::unique_ptr<Console> console(new Console());
+  std::unique_ptr<Console> console(new Console(options));
   Impl& impl = *console->impl_;
-  impl.options = options;
   CAIRN_ASSIGN_OR_RETURN(impl.where, net::ParseHostPort(options.address));
   const bool loopback = IsLoopback(impl.where.host);
   if (!loopback && !options.remote) {
@@ -220,10 +148,7 @@ Result<std::unique_ptr<Console>> Console::Start(const ConsoleOptions& options, c
   }
   // A server without a secret would let everybody in.
   if (token.empty()) return Status(StatusCode::kInvalidArgument, "the console needs an administrator's token");
-  impl.api = std::make_unique<Api>(ApiOptions{.token = token,
-                                              .hosts = options.hosts,
-                                              .login_to_read = !loopback,
-                                              .cluster_id = cluster_id},
+  impl.api = std::make_unique<Api>(ApiOptions{.token = token, .hosts = options.hosts, .login_to_read = !loopback},
                                    std::move(master), &impl.history, clock);
   CAIRN_RETURN_IF_ERROR(impl.Bind());
   impl.serving = std::thread([&impl] { impl.server.listen_after_bind(); });
@@ -247,7 +172,7 @@ Console::~Console() {
   }
   impl_->wake.notify_all();
   if (impl_->sampling.joinable()) impl_->sampling.join();
-  impl_->server.stop();
+  impl_->server.Stop();
   if (impl_->serving.joinable()) impl_->serving.join();
 }
 

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/status.h"
+#include "master/console/connection_limits.h"
 
 namespace grpc {
 class Channel;
@@ -23,6 +24,7 @@ struct ConsoleOptions {
   bool remote = false;             // may listen where other machines reach it; reading needs a login, then
   std::vector<std::string> hosts;  // further names by which browsers reach it
   std::string url_file;            // its URL is written there; empty: nowhere
+  ConnectionLimits limits;         // tests have shorter ones
 };
 
 class Console {
@@ -31,7 +33,6 @@ class Console {
   // `remote`; kBusy: somebody else has it; kUnavailable: it cannot be bound, and why.
   // `token`: of administrators. `master`: the administration service. `registry` must outlive the console.
   static Result<std::unique_ptr<Console>> Start(const ConsoleOptions& options, const std::string& token,
-                                                const std::string& cluster_id,
                                                 std::shared_ptr<grpc::Channel> master,
                                                 const metrics::Registry& registry, const Clock* clock);
   ~Console();  // ends requests under way
@@ -42,7 +43,7 @@ class Console {
   std::string url() const;
 
  private:
-  Console();
+  explicit Console(const ConsoleOptions& options);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -105,16 +105,4 @@ Status CheckSameOrigin(const Request& request) {
   return Status::Ok();
 }
 
-std::string CookieValue(const std::string& header, const std::string& name) {
-  for (size_t from = 0; from < header.size();) {
-    while (from < header.size() && (header[from] == ' ' || header[from] == ';')) ++from;
-    const size_t end = std::min(header.find(';', from), header.size());
-    const std::string pair = header.substr(from, end - from);
-    const size_t equals = pair.find('=');
-    if (equals != std::string::npos && pair.substr(0, equals) == name) return pair.substr(equals + 1);
-    from = end;
-  }
-  return {};
-}
-
 }  // namespace cairn::master::console

@@ -16,7 +16,7 @@ struct Request {
   std::string method;  // "GET", "POST"
   std::string path;    // decoded, without the query
   std::map<std::string, std::string> query;
-  std::string host, origin, fetch_site, cookie, authorization, csrf, content_type;  // headers; empty: absent
+  std::string host, origin, fetch_site, authorization, session, content_type;  // headers; empty: absent
   std::string body;
 };
 
@@ -44,8 +44,5 @@ Status CheckHost(const Request& request, const std::vector<std::string>& hosts);
 Status CheckSameOrigin(const Request& request);
 // Whether a Host or Origin may be reached from this machine only.
 bool IsLoopback(const std::string& host);
-
-// Value of a cookie, or empty.
-std::string CookieValue(const std::string& header, const std::string& name);
 
 }  // namespace cairn::master::console

@@ -1,14 +1,17 @@
-// Who may change the cluster through the console: whoever showed the administrator's token. A page shows it
-// once and gets a session (a cookie that scripts cannot read) and a secret that it sends with each change; a
-// program shows the token with every request (Authorization: Bearer).
+// Who may change the cluster through the console: whoever showed the administrator's token. A page shows it once, gets a secret for
+// its session and sends that in a header of each request; a program shows the token with every request (Authorization: Bearer).
 //
-// Guessing: after a few wrong tokens further ones are not looked at for a while, from wherever they come.
+// The secret is no cookie: a browser sends the cookies of 127.0.0.1 to whatever listens on another port of it, be it somebody else's,
+// and along with requests that another site's page makes it send.
+//
+// The right token is accepted however many wrong ones came before: a pause would let anybody lock the administrator out, and guessing
+// 256 random bits is hopeless at any speed.
 //
 // Thread-safety: any thread.
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <deque>
 #include <mutex>
 #include <string>
 
@@ -19,29 +22,22 @@ namespace cairn::master::console {
 
 class Logins {
  public:
-  struct Session {
-    std::string id;      // the cookie
-    std::string secret;  // X-CSRF-Token of each change
-  };
   static constexpr int64_t kSessionSeconds = 8 * 3600;
   static constexpr size_t kMaxSessions = 64;  // the oldest ends
-  static constexpr int kFreeFailures = 5;
-  static constexpr int64_t kPauseSeconds = 10;
+  static constexpr int64_t kReportSeconds = 10;  // wrong tokens are logged at most so often, with their number
 
   Logins(std::string token, const Clock* clock) : token_(std::move(token)), clock_(clock) {}
 
-  // kAccessDenied: it is not the token; kBusy: too many were wrong, the message says how long to wait.
-  Result<Session> Login(const std::string& token);
-  void Logout(const std::string& id);
-  // The secret of a session that is alive; empty: there is none.
-  std::string SecretOf(const std::string& id);
-  // kAccessDenied with what to do: nobody is logged in, or the secret is wrong.
-  Status Check(const std::string& id, const std::string& secret);
+  // The secret of a new session. kAccessDenied: it is not the token.
+  Result<std::string> Login(const std::string& token);
+  void Logout(const std::string& secret);
+  // kAccessDenied with what to do: no session that is alive has this secret.
+  Status Check(const std::string& secret);
   // A token with a single request. Errors as of Login.
   Status CheckToken(const std::string& token);
 
  private:
-  struct Entry {
+  struct Session {
     std::string secret;
     int64_t ends_ns = 0;
   };
@@ -51,9 +47,9 @@ class Logins {
   const std::string token_;
   const Clock* const clock_;
   std::mutex mu_;
-  std::map<std::string, Entry> sessions_;  // guarded by mu_; by cookie
-  int failures_ = 0;                       // guarded by mu_; since the last success or pause
-  int64_t closed_until_ns_ = 0;            // guarded by mu_
+  std::deque<Session> sessions_;  // guarded by mu_; the oldest first
+  uint64_t wrong_ = 0;            // guarded by mu_; tokens since the last report
+  int64_t reported_ns_ = 0;       // guarded by mu_; 0: never
 };
 
 }  // namespace cairn::master::console

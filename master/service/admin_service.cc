@@ -8,6 +8,7 @@
 #include <mutex>
 #include <set>
 
+#include "common/admin_token.h"
 #include "master/cluster/commander.h"
 #include "master/cluster/impact.h"
 #include "master/cluster/rebalancer.h"
@@ -96,7 +97,7 @@ class Checks {
 
 class AdminServiceImpl final : public proto::AdminService::CallbackService {
  public:
-  explicit AdminServiceImpl(Core* core) : core_(core) {}
+  AdminServiceImpl(Core* core, std::string token) : core_(core), token_(std::move(token)) {}
 
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const proto::StatusRequest* request,
                                    proto::StatusResponse* response) override {
@@ -124,6 +125,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   grpc::ServerUnaryReactor* AcceptLoss(grpc::CallbackServerContext* context,
                                        const proto::AcceptLossRequest* request,
                                        proto::AcceptLossResponse* response) override {
+    if (auto* refused = Refused(context)) return refused;
     return AskFor(context, &master::AcceptLoss, request, response);
   }
 
@@ -135,6 +137,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   grpc::ServerUnaryReactor* BreakLocks(grpc::CallbackServerContext* context,
                                        const proto::BreakLocksRequest* request,
                                        proto::BreakLocksResponse* response) override {
+    if (auto* refused = Refused(context)) return refused;
     return AskFor(context, &master::BreakLocks, request, response);
   }
 
@@ -148,6 +151,9 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   grpc::ServerUnaryReactor* ChangeServer(grpc::CallbackServerContext* context,
                                          const proto::ChangeServerRequest* request,
                                          proto::ChangeServerResponse* response) override {
+    if (!request->preview()) {
+      if (auto* refused = Refused(context)) return refused;
+    }
     return AskImpact(
         context,
         [request, response](Core& core, std::set<ServerId>* gone) {
@@ -219,6 +225,9 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   grpc::ServerUnaryReactor* Rebalance(grpc::CallbackServerContext* context,
                                       const proto::RebalanceRequest* request,
                                       proto::RebalanceResponse* response) override {
+    if (request->action() != proto::REBALANCE_PLAN && request->action() != proto::REBALANCE_STATUS) {
+      if (auto* refused = Refused(context)) return refused;
+    }
     return Ask(context, [this, request, response](Core& core, auto finish) {
       const auto answer = [request, response](Core& back) {
         *response->mutable_status() = ToProto(back.rebalancer().Change(*request, response->plan().bytes()));
@@ -285,6 +294,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
 
   grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context, const proto::BackupRequest* request,
                                    proto::BackupResponse* response) override {
+    if (auto* refused = Refused(context)) return refused;
     cairn::Status status;
     if (request->directory().empty() || request->directory().front() != '/') {
       status = cairn::Status(
@@ -357,6 +367,21 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     });
   }
 
+  // An answer for whoever may not change anything; null: they may.
+  grpc::ServerUnaryReactor* Refused(grpc::CallbackServerContext* context) const {
+    if (token_.empty()) return nullptr;
+    const auto& metadata = context->client_metadata();
+    const auto shown = metadata.find(kAdminTokenMetadata);
+    const std::string token = shown == metadata.end() ? "" : std::string(shown->second.data(), shown->second.size());
+    if (SameSecret(token, token_)) return nullptr;
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish({grpc::StatusCode::UNAUTHENTICATED,
+                     token.empty() ? "this changes the cluster and needs the administrator's token, which is in 'admin-token' "
+                                     "in the master's data directory"
+                                   : "that is not the administrator's token of this cluster"});
+    return reactor;
+  }
+
   // What was answered beside the core.
   static grpc::ServerUnaryReactor* Answered(grpc::CallbackServerContext* context) {
     auto* reactor = context->DefaultReactor();
@@ -375,14 +400,15 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
   }
 
   Core* const core_;
+  const std::string token_;
   Checks checks_;
   AdminWorker worker_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeAdminService(Core* core) {
-  return std::make_unique<AdminServiceImpl>(core);
+std::unique_ptr<grpc::Service> MakeAdminService(Core* core, std::string token) {
+  return std::make_unique<AdminServiceImpl>(core, std::move(token));
 }
 
 }  // namespace cairn::master

@@ -173,7 +173,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());
   state.cluster_id = state.core->cluster_id();
-  state.admin = MakeAdminService(state.core.get());
+  state.admin = MakeAdminService(state.core.get(), options.admin_token);
 
   grpc::ServerBuilder builder;
   // Connections come from the port that gRPC shares with the sessions.
@@ -200,7 +200,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.status_metrics = std::make_unique<StatusMetrics>(state.registry, state.core.get());
   CAIRN_ASSIGN_OR_RETURN(state.endpoint, metrics::Endpoint::Start(options.metrics, state.registry));
   CAIRN_ASSIGN_OR_RETURN(state.console,
-                         console::Console::Start(options.console, options.admin_token, state.cluster_id,
+                         console::Console::Start(options.console, options.admin_token,
                                                  state.server->InProcessChannel(grpc::ChannelArguments()),
                                                  state.registry, clock));
   return master;

@@ -21,7 +21,7 @@ struct MasterServerOptions {
   std::string listen = "127.0.0.1:9400";  // port 0: any free one
   metrics::EndpointOptions metrics;
   console::ConsoleOptions console;
-  std::string admin_token;  // the console asks for it before it changes anything; empty: there is no console
+  std::string admin_token;  // whoever changes the cluster must show it; empty: nobody has to, and there is no console
 };
 
 class MasterServer {

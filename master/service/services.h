@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace grpc {
@@ -15,7 +16,8 @@ namespace cairn::master {
 
 class Core;
 
-// For this core. It must outlive the gRPC server, and the core must outlive it.
-std::unique_ptr<grpc::Service> MakeAdminService(Core* core);
+// For this core. It must outlive the gRPC server, and the core must outlive it. Calls that change something need
+// `token` in their metadata (common/admin_token.h); when it is empty, nobody has to show one.
+std::unique_ptr<grpc::Service> MakeAdminService(Core* core, std::string token);
 
 }  // namespace cairn::master

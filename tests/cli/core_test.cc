@@ -74,6 +74,72 @@ TEST_F(FindMastersTest, TheNearestAnswerCounts) {
   EXPECT_EQ(FindMasters(context)->front(), "option:4");
 }
 
+class FindAdminTokenTest : public FindMastersTest {
+ protected:
+  void SetUp() override {
+    FindMastersTest::SetUp();
+    unsetenv("CAIRN_ADMIN_TOKEN_FILE");
+    std::filesystem::create_directories(home_ + "/config/cairn");
+  }
+  void TearDown() override {
+    unsetenv("CAIRN_ADMIN_TOKEN_FILE");
+    FindMastersTest::TearDown();
+  }
+  // A token of its own in a file of that name.
+  std::string Make(const std::string& name, char digit) const {
+    const std::string path = home_ + "/" + name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream(path) << std::string(64, digit) << "\n";
+    std::filesystem::permissions(path, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    return path;
+  }
+  // The digit of the token that is found; '-': none.
+  static char Find(const Context& context, const std::vector<std::string>& masters) {
+    const auto token = FindAdminToken(context, masters);
+    return token.ok() ? token->front() : '-';
+  }
+};
+
+TEST_F(FindAdminTokenTest, TheNearestAnswerCounts) {
+  Context context;
+  context.directory = home_ + "/local";
+  LocalLayout other(context.directory);
+  other.Add({.name = "master", .address = "127.0.0.1:7002"});
+  ASSERT_TRUE(other.Save().ok());
+  Make("local/data/master/admin-token", '1');
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002"}), '1');
+  EXPECT_EQ(Find(context, {"localhost:7002"}), '1') << "the same machine under another name";
+
+  std::ofstream(home_ + "/config/cairn/config") << "admin_token_file = " << Make("configured", '2') << "\n";
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002"}), '2');
+  setenv("CAIRN_ADMIN_TOKEN_FILE", Make("environment", '3').c_str(), 1);
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002"}), '3');
+  context.admin_token_file = Make("option", '4');
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002"}), '4');
+  std::filesystem::permissions(context.admin_token_file, std::filesystem::perms(0644));
+  EXPECT_EQ(FindAdminToken(context, {"127.0.0.1:7002"}).code(), StatusCode::kNotPermitted);
+  context.admin_token_file = home_ + "/absent";
+  EXPECT_EQ(FindAdminToken(context, {"127.0.0.1:7002"}).code(), StatusCode::kNotFound) << "what was asked for, or nothing";
+}
+
+TEST_F(FindAdminTokenTest, ATokenIsShownToNoMasterThatItIsNotOf) {
+  Context context;
+  context.directory = home_ + "/local";
+  LocalLayout layout(context.directory);
+  layout.Add({.name = "master", .address = "127.0.0.1:7002"});
+  ASSERT_TRUE(layout.Save().ok());
+  Make("local/data/master/admin-token", '1');
+  std::ofstream(home_ + "/config/cairn/config") << "master = m1.example\nadmin_token_file = " << Make("configured", '2') << "\n";
+  EXPECT_EQ(Find(context, {"m1.example:9400"}), '2');
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002"}), '1');
+  EXPECT_EQ(Find(context, {"127.0.0.1:7003"}), '-') << "another master of this machine";
+  EXPECT_EQ(Find(context, {"192.0.2.1:7002"}), '-') << "another machine, the same port";
+  EXPECT_EQ(Find(context, {"127.0.0.1:7002", "192.0.2.1:7002"}), '-') << "one of several";
+  const auto none = FindAdminToken(context, {"192.0.2.1:7002"});
+  EXPECT_EQ(none.code(), StatusCode::kNotFound);
+  EXPECT_NE(none.status().message().find("--admin-token-file"), std::string::npos);
+}
+
 TEST(FormatTest, BytesAreParsedAndShown) {
   EXPECT_EQ(*ParseBytes("4096"), 4096U);
   EXPECT_EQ(*ParseBytes("64M"), 64ull << 20);

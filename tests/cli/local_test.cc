@@ -52,7 +52,8 @@ class LocalTest : public ::testing::Test {
 
 TEST_F(LocalTest, ALayoutIsRemembered) {
   LocalLayout layout(directory_ + "/d");
-  layout.Add({.name = "master", .address = "127.0.0.1:1"});
+  layout.Add({.name = "master", .address = "127.0.0.1:1", .console = "127.0.0.1:3"});
+  layout.console = false;
   layout.Add({.name = "cs1", .address = "127.0.0.1:2"});
   layout.Add({.name = "mount", .mountpoint = "/mnt/x y"});
   layout.master_flags = {"--root-squash"};
@@ -67,6 +68,8 @@ TEST_F(LocalTest, ALayoutIsRemembered) {
   EXPECT_EQ(loaded->Find("mount")->kind, PartKind::kMount);
   EXPECT_EQ(loaded->FlagsOf(PartKind::kMaster), (std::vector<std::string>{"--root-squash"}));
   EXPECT_TRUE(loaded->initialized);
+  EXPECT_FALSE(loaded->console);
+  EXPECT_EQ(loaded->Find("master")->console, "127.0.0.1:3");
   EXPECT_EQ(std::filesystem::status(directory_ + "/d").permissions(), std::filesystem::perms::owner_all);
 }
 

@@ -310,7 +310,7 @@ void LocalCluster::Down(const std::vector<std::string>& arguments) {
 
 RunResult LocalCluster::Cairn(std::vector<std::string> arguments, int timeout_s) const {
   arguments.insert(arguments.begin(), Binary("cairn"));
-  return RunProgram(arguments, {"CAIRN_MASTER=" + MasterAddress()}, timeout_s);
+  return RunProgram(arguments, {"CAIRN_MASTER=" + MasterAddress(), "CAIRN_ADMIN_TOKEN_FILE=" + DataOf("master") + "/admin-token"}, timeout_s);
 }
 
 nlohmann::json LocalCluster::Status() const {

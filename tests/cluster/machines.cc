@@ -413,7 +413,7 @@ void Machines::KillMount(const std::string& name) {
 
 RunResult Machines::Cairn(std::vector<std::string> arguments, int timeout_s) const {
   arguments.insert(arguments.begin(), Binary("cairn"));
-  return RunProgram(arguments, {"CAIRN_MASTER=" + AddressOf("master")}, timeout_s);
+  return RunProgram(arguments, {"CAIRN_MASTER=" + AddressOf("master"), "CAIRN_ADMIN_TOKEN_FILE=" + DiskOf("master") + "/data/admin-token"}, timeout_s);
 }
 
 nlohmann::json Machines::Status() const {

@@ -13,6 +13,7 @@
 #include <regex>
 #include <set>
 
+#include "common/admin_token.h"
 #include "master/console/assets.h"
 #include "master/service/master_server.h"
 #include "proto/cairn/admin.grpc.pb.h"
@@ -78,11 +79,7 @@ class ConsoleApi : public testing::Test {
   httplib::Headers LoggedIn() const {
     const auto answer = Post("/api/login", {{"token", kToken}});
     EXPECT_TRUE(answer && answer->status == 200);
-    const std::string cookie = answer->get_header_value("Set-Cookie");
-    EXPECT_THAT(cookie, HasSubstr("HttpOnly"));
-    EXPECT_THAT(cookie, HasSubstr("SameSite=Strict"));
-    return {{"Cookie", cookie.substr(0, cookie.find(';'))},
-            {"X-CSRF-Token", json::parse(answer->body)["csrf"].get<std::string>()}};
+    return {{"Cairn-Session", json::parse(answer->body)["session"].get<std::string>()}};
   }
   std::string ModeOf(int server) const {
     const json status = Get("/api/status");
@@ -163,12 +160,8 @@ TEST_F(ConsoleApi, ChangesNeedALoginAndItsSecret) {
   EXPECT_EQ(Http().Post("/api/login", "{", "application/json")->status, 400);
 
   const httplib::Headers admin = LoggedIn();
-  httplib::Headers cookie_only = admin;
-  cookie_only.erase("X-CSRF-Token");
-  EXPECT_EQ(Post("/api/server", Drain(2), cookie_only)->status, 403) << "as a forged form of another site would come";
-  httplib::Headers wrong_secret = cookie_only;
-  wrong_secret.emplace("X-CSRF-Token", std::string(64, '0'));
-  EXPECT_EQ(Post("/api/server", Drain(2), wrong_secret)->status, 403);
+  EXPECT_EQ(Post("/api/server", Drain(2), {{"Cairn-Session", std::string(64, '0')}})->status, 401);
+  EXPECT_EQ(Post("/api/server", Drain(2), {{"Cairn-Session", kToken}})->status, 401);
   EXPECT_EQ(ModeOf(2), "in service");
 
   const auto done = Post("/api/server", Drain(2), admin);
@@ -186,12 +179,55 @@ TEST_F(ConsoleApi, ChangesNeedALoginAndItsSecret) {
   EXPECT_EQ(Post("/api/rebalance", {{"action", "REBALANCE_RESUME"}}, admin)->status, 401);
 }
 
+// What a browser sends by itself would also go to whatever listens on another port of this host, and come with other sites' requests.
+TEST_F(ConsoleApi, NothingThatABrowserSendsByItselfAllowsAnything) {
+  const auto login = Post("/api/login", {{"token", kToken}});
+  ASSERT_TRUE(login && login->status == 200);
+  EXPECT_FALSE(login->has_header("Set-Cookie"));
+  const std::string secret = json::parse(login->body)["session"];
+  const httplib::Headers cookie = {{"Cookie", "Cairn-Session=" + secret}};
+  EXPECT_EQ(Post("/api/rebalance", {{"action", "REBALANCE_PAUSE"}}, cookie)->status, 401);
+  EXPECT_EQ(Http().Get("/api/session", cookie)->body.find("true"), std::string::npos);
+  const auto session = Http().Get("/api/session", {{"Cairn-Session", secret}});
+  EXPECT_EQ(json::parse(session->body), (json{{"logged_in", true}, {"login_to_read", false}})) << "the secret is told once";
+}
+
 TEST_F(ConsoleApi, ProgramsShowTheTokenItself) {
   StartServers(4);
   const httplib::Headers token = {{"Authorization", "Bearer " + kToken}};
   EXPECT_EQ(Post("/api/server", Drain(3), token)->status, 200);
   EXPECT_EQ(Post("/api/server", Drain(4), {{"Authorization", "Bearer " + std::string(64, '0')}})->status, 401);
   EXPECT_EQ(ModeOf(4), "in service");
+}
+
+TEST_F(ConsoleApi, TheAdministrationServiceItselfAsksForTheToken) {
+  StartServers(4);
+  proto::ChangeServerRequest drain;
+  drain.set_server(2);
+  drain.set_action(proto::SERVER_DRAIN);
+  drain.set_force(true);
+  drain.set_reason("test");
+  const auto code = [&](auto method, const auto& request, auto response, const std::string& token) {
+    grpc::ClientContext context;
+    if (!token.empty()) context.AddMetadata(kAdminTokenMetadata, token);
+    return (admin_.get()->*method)(&context, request, &response).error_code();
+  };
+  using Stub = proto::AdminService::Stub;
+  for (const std::string& token : {std::string(), std::string(64, '8'), kToken.substr(1)}) {
+    EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    proto::RebalanceRequest pause;
+    pause.set_action(proto::REBALANCE_PAUSE);
+    EXPECT_EQ(code(&Stub::Rebalance, pause, proto::RebalanceResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::AcceptLoss, proto::AcceptLossRequest(), proto::AcceptLossResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::BreakLocks, proto::BreakLocksRequest(), proto::BreakLocksResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::Backup, proto::BackupRequest(), proto::BackupResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+  }
+  EXPECT_EQ(ModeOf(2), "in service");
+  EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), kToken), grpc::StatusCode::OK);
+  EXPECT_NE(ModeOf(2), "in service");
+  drain.set_preview(true);
+  EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), ""), grpc::StatusCode::OK);
+  EXPECT_EQ(code(&Stub::Rebalance, proto::RebalanceRequest(), proto::RebalanceResponse(), ""), grpc::StatusCode::OK);
 }
 
 TEST_F(ConsoleApi, PreviewsAndPlansAreForEverybodyAndChangeNothing) {
@@ -304,7 +340,9 @@ TEST_F(ConsoleApi, EveryAnswerForbidsWhatThePagesDoNotNeed) {
     EXPECT_EQ(answer->get_header_value("X-Frame-Options"), "DENY") << path;
     EXPECT_EQ(answer->get_header_value("X-Content-Type-Options"), "nosniff") << path;
     EXPECT_EQ(answer->get_header_value("Access-Control-Allow-Origin"), "") << path;
-    if (std::string(path).starts_with("/api/")) EXPECT_EQ(answer->get_header_value("Cache-Control"), "no-store") << path;
+    if (std::string(path).starts_with("/api/")) {
+      EXPECT_EQ(answer->get_header_value("Cache-Control"), "no-store") << path;
+    }
   }
   EXPECT_EQ(Http().Get("/js/app.js")->get_header_value("Content-Type"), "text/javascript; charset=utf-8");
   EXPECT_EQ(Http().Get("/")->get_header_value("Content-Type"), "text/html; charset=utf-8");

@@ -55,14 +55,6 @@ TEST(ConsoleHttp, OnlyLoopbackIsLoopback) {
   for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "example.org", "", "*"}) EXPECT_FALSE(IsLoopback(host)) << host;
 }
 
-TEST(ConsoleHttp, CookiesAreFoundByTheirWholeName) {
-  EXPECT_EQ(CookieValue("a=1; cairn_x=2;b=3", "cairn_x"), "2");
-  EXPECT_EQ(CookieValue("a=1; cairn_x=2;b=3", "b"), "3");
-  EXPECT_EQ(CookieValue("xcairn_x=2; cairn_xy=3", "cairn_x"), "");
-  EXPECT_EQ(CookieValue("", "a"), "");
-  EXPECT_EQ(CookieValue(";;; =; a", "a"), "");
-}
-
 TEST(ConsoleHttp, ErrorsOfAnyBytesAreJson) {
   const Response response = ErrorResponse(Status(StatusCode::kNotFound, "\xff\"quoted\""));
   EXPECT_EQ(response.status, 404);

@@ -1,6 +1,8 @@
 // The console's JSON interface. A failed answer is an Error with the text that the master gave; `unreachable`
 // when there was none.
 
+// The secret of the login, for this tab and this origin only. A cookie would also go to other ports of the host.
+const kSecret = "cairn-session";
 let session = { logged_in: false };
 
 export const loggedIn = () => session.logged_in;
@@ -8,7 +10,8 @@ export const loggedIn = () => session.logged_in;
 async function call(method, path, body) {
   const headers = {};
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (session.csrf && method !== "GET") headers["X-CSRF-Token"] = session.csrf;
+  const secret = sessionStorage.getItem(kSecret);
+  if (secret) headers["Cairn-Session"] = secret;
   let response;
   try {
     response = await fetch(path, {
@@ -33,15 +36,22 @@ export const post = (path, body) => call("POST", `/api/${path}`, body);
 
 export async function loadSession() {
   session = await call("GET", "/api/session");
-  return session;
+  if (!session.logged_in) sessionStorage.removeItem(kSecret);
 }
 export async function login(token) {
-  session = await post("login", { token });
+  const { session: secret } = await post("login", { token });
+  sessionStorage.setItem(kSecret, secret);
+  session = { ...session, logged_in: true };
 }
 export async function logout() {
-  session = await post("logout", {});
+  try {
+    await post("logout", {});
+  } finally {
+    forgetLogin();
+  }
 }
 // The session ended at the master (it was restarted, or time was up).
 export function forgetLogin() {
-  session = { ...session, logged_in: false, csrf: undefined };
+  sessionStorage.removeItem(kSecret);
+  session = { ...session, logged_in: false };
 }

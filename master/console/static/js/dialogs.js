@@ -42,6 +42,7 @@ export function askForToken(then) {
     h("h2", {}, "Log in"),
     h("p", { class: "muted" }, "Changes need the administrator's token. It is in the file ", h("code", {}, "admin-token"),
       " in the master's data directory; only its owner can read it."),
+    h("input", { name: "username", autocomplete: "username", value: "administrator", hidden: true }),  // for password managers
     h("label", { class: "field" }, "Token",
       h("input", { name: "token", type: "password", autocomplete: "current-password", required: true, autofocus: true })),
     h("p", { class: "problem", role: "alert" }, problem),

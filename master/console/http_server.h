@@ -1,0 +1,59 @@
+// The HTTP library's server with the console's bounds: connections with deadlines (connections.h), a thread for each up to a number,
+// no request whose body has no bound, and a stop that does not wait for slow peers.
+//
+// Thread-safety: as httplib::Server; Stop from any thread.
+#pragma once
+
+#include <httplib.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "master/console/connections.h"
+#include "master/console/http.h"
+
+namespace cairn::master::console {
+
+// Largest body of a request.
+inline constexpr size_t kMaxBodyBytes = 64 << 10;
+
+// The answer to a request that is refused for how its body comes, before a byte of that is read. Its connection ends with the answer:
+// what follows on it may be that body, and must not be taken for the next request.
+std::optional<Response> RefuseBody(const httplib::Request& http);
+
+class HttpServer final : public httplib::Server {
+ public:
+  explicit HttpServer(const ConnectionLimits& limits);
+  ~HttpServer() override;  // after Stop, if it listened
+
+  // Once bound: the library lets five connections wait to be accepted, and a browser opens six at once; the others would be tried again after a second.
+  void AcceptMany();
+  // Ends the connections under way and listens no longer.
+  void Stop();
+
+ private:
+  struct Job {
+    socket_t socket;
+    Connections::Ticket ticket;
+  };
+
+  // By the listening thread: hands the socket to a thread of ours.
+  bool process_and_close_socket(socket_t socket) override;
+  void Work();
+  void Serve(const Job& job);
+
+  const ConnectionLimits limits_;
+  Connections connections_;
+  std::mutex mu_;
+  std::condition_variable wake_;
+  std::deque<Job> jobs_;              // guarded by mu_
+  size_t idle_ = 0;                   // guarded by mu_; threads without a job
+  bool ending_ = false;               // guarded by mu_
+  std::vector<std::thread> threads_;  // guarded by mu_; started as they are needed
+};
+
+}  // namespace cairn::master::console
