@@ -1,6 +1,8 @@
 #include "master/state/fsck.h"
 
 #include <algorithm>
+#include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -23,7 +25,8 @@ using keys::ChunkList;
 constexpr Family kStages[] = {
     Family::kInodes,      Family::kDentries,     Family::kDirIndex,   Family::kLinks,   Family::kChunks,
     Family::kInodeChunks, Family::kServerChunks, Family::kChunkLists, Family::kOrphans, Family::kHolds,
-    Family::kTrash};
+    Family::kTrash,       Family::kXattrs,       Family::kPolicies,   Family::kWriteLeases,
+    Family::kSessionRefs, Family::kResults};
 constexpr size_t kStageCount = std::size(kStages);
 
 template <typename Record>
@@ -34,10 +37,32 @@ Record Parse(std::string_view value) {
   return record;
 }
 
+// What the counters of the whole store should be, as far as was seen; travels in the cursor.
+struct Totals {
+  uint64_t inodes = 0;
+  uint64_t chunks = 0;
+  uint64_t deleting = 0;
+  uint64_t policies = 0;
+  uint64_t trash_inodes = 0;
+  uint64_t trash_bytes = 0;
+};
+constexpr size_t kTotalsBytes = 6 * sizeof(uint64_t);
+
+std::string Encode(const Totals& totals) {
+  return keys::Key(totals.inodes, totals.chunks, totals.deleting, totals.policies, totals.trash_inodes,
+                   totals.trash_bytes);
+}
+Totals DecodeTotals(std::string_view bytes) {
+  return {keys::NumberAt(bytes, 0),  keys::NumberAt(bytes, 8),  keys::NumberAt(bytes, 16),
+          keys::NumberAt(bytes, 24), keys::NumberAt(bytes, 32), keys::NumberAt(bytes, 40)};
+}
+
 class Checker {
  public:
-  Checker(const MetaReader& reader, InodeId root, proto::FsckResponse* response)
-      : reader_(reader), root_(root), response_(response) {}
+  Checker(const MetaReader& reader, InodeId root, const Totals& totals, proto::FsckResponse* response)
+      : reader_(reader), root_(root), response_(response), totals_(totals) {}
+
+  const Totals& totals() const { return totals_; }
 
   void Check(Family family, std::string_view key, std::string_view value) {
     switch (family) {
@@ -65,9 +90,38 @@ class Checker {
         return CheckHold(InodeId(keys::NumberAt(key, 0)), SessionId(keys::NumberAt(key, 8)));
       case Family::kTrash:
         return CheckTrash(key);
+      case Family::kXattrs:
+        return CheckXattr(InodeId(keys::NumberAt(key, 0)), key.substr(8));
+      case Family::kPolicies:
+        return CheckPolicy(InodeId(keys::NumberAt(key, 0)));
+      case Family::kWriteLeases:
+        return CheckWriteLease(InodeId(keys::NumberAt(key, 0)), Parse<proto::WriteLeaseRecord>(value));
+      case Family::kSessionRefs:
+        return CheckSessionRef(SessionId(keys::NumberAt(key, 0)), static_cast<keys::SessionRef>(key[8]),
+                               InodeId(keys::NumberAt(key, 9)));
+      case Family::kResults:
+        return CheckResult(SessionId(keys::NumberAt(key, 0)), keys::NumberAt(key, 8));
       default:
         return;
     }
+  }
+
+  // When everything was seen.
+  void CheckCounters() {
+    if (root_ != kRootInode) return;
+    const proto::Counters counters = LoadCounters(reader_);
+    const auto check = [&](const char* what, uint64_t counted, uint64_t there) {
+      if (counted == there) return;
+      Report("wrong-counter", {}, {},
+             std::string("the counter of ") + what + " says " + std::to_string(counted) + ", there are " +
+                 std::to_string(there));
+    };
+    check("inodes", counters.inodes(), totals_.inodes);
+    check("chunks", counters.chunks(), totals_.chunks);
+    check("chunks being deleted", counters.deleting(), totals_.deleting);
+    check("policies", counters.policies(), totals_.policies);
+    check("inodes in the trash", counters.trash_inodes(), totals_.trash_inodes);
+    check("bytes in the trash", counters.trash_bytes(), totals_.trash_bytes);
   }
 
  private:
@@ -109,6 +163,7 @@ class Checker {
   }
 
   void CheckInode(InodeId inode, const proto::InodeRecord& record) {
+    ++totals_.inodes;
     if (!Covers(inode)) return;
     response_->set_inodes_checked(response_->inodes_checked() + 1);
     const size_t xattrs = CountKeys(Family::kXattrs, keys::Key(inode));
@@ -230,6 +285,7 @@ class Checker {
   void CheckChunk(ChunkId chunk, const proto::ChunkRecord& record) {
     const InodeId inode(record.inode());
     const bool deleting = record.state() == proto::CHUNK_DELETING;
+    ++(deleting ? totals_.deleting : totals_.chunks);
     if (root_ != kRootInode && (deleting || !Covers(inode))) return;
     response_->set_chunks_checked(response_->chunks_checked() + 1);
     if (!deleting && ChunkAtIndex(reader_, inode, record.index()) != chunk) {
@@ -247,6 +303,9 @@ class Checker {
       }
     }
     for (uint32_t member : record.members()) {
+      if (!Known(ServerId(member))) {
+        Report("unknown-server", inode, chunk, "its member cs" + std::to_string(member) + " never joined this cluster");
+      }
       if (!reader_.Get(Family::kServerChunks, keys::ServerChunk(ServerId(member), chunk))) {
         Report("missing-server-entry", inode, chunk,
                "it is not in the list of its member cs" + std::to_string(member));
@@ -261,6 +320,16 @@ class Checker {
         Report("wrong-list", inode, chunk, std::string("it is missing in list ") + static_cast<char>(list));
       }
     }
+  }
+
+  // Of a store that no server joined yet, nothing is known.
+  bool Known(ServerId server) {
+    if (!servers_) {
+      servers_.emplace();
+      for (auto it = reader_.Scan(Family::kServers, "", ""); it->Valid(); it->Next())
+        servers_->insert(ServerId(keys::SmallNumberAt(it->key(), 0)));
+    }
+    return servers_->empty() || servers_->contains(server);
   }
 
   static bool BelongsIn(ChunkList list, const proto::ChunkRecord& record) {
@@ -325,6 +394,10 @@ class Checker {
       return Report("missing-inode", inode, {},
                     "session " + ToString(session) + " holds an inode that does not exist");
     }
+    if (!SessionRecordOf(reader_, session)) {
+      return Report("stray-hold", inode, {},
+                    "session " + ToString(session) + " holds it, which has ended: it would be kept for ever");
+    }
     if (!reader_.Get(Family::kSessionRefs, keys::Ref(session, keys::SessionRef::kHold, inode))) {
       Report("missing-hold", inode, {},
              "the hold of session " + ToString(session) + " would not end with the session");
@@ -342,6 +415,8 @@ class Checker {
       return;
     }
     const auto record = InodeRecordOf(reader_, inode);
+    ++totals_.trash_inodes;
+    totals_.trash_bytes += TrashRecordOf(reader_, inode)->bytes();
     if (!record || record->nlink() != 0 || !reader_.Get(Family::kOrphans, keys::Inode(inode)))
       return Report("stray-trash", inode, {},
                     record ? "it is in the trash but no orphan" : "an entry of the trash without an inode");
@@ -351,10 +426,65 @@ class Checker {
       Report("stray-trash", inode, {}, "it is in the trash but would never expire");
   }
 
+  void CheckXattr(InodeId inode, std::string_view name) {
+    if (root_ != kRootInode || InodeExists(reader_, inode)) return;
+    Report("stray-xattr", inode, {}, "the attribute '" + std::string(name) + "' belongs to an inode that does not exist");
+  }
+
+  void CheckPolicy(InodeId inode) {
+    ++totals_.policies;
+    if (root_ != kRootInode) return;
+    const auto record = InodeRecordOf(reader_, inode);
+    if (!record || !IsDirectory(*record))
+      Report("stray-policy", inode, {}, "it has a policy of its own and is no directory");
+  }
+
+  // A lease whose holder is gone is marked as vanished until its chunks are recovered; any other has a session that ends it.
+  void CheckWriteLease(InodeId inode, const proto::WriteLeaseRecord& lease) {
+    if (root_ != kRootInode) return;
+    const SessionId session(lease.session());
+    if (!InodeExists(reader_, inode)) {
+      return Report("stray-lease", inode, {},
+                    "session " + ToString(session) + " holds the write lease of an inode that does not exist");
+    }
+    if (!lease.vanished() && !SessionRecordOf(reader_, session)) {
+      return Report("stray-lease", inode, {},
+                    "session " + ToString(session) + " holds its write lease and has ended: nobody else may write");
+    }
+    if (!reader_.Get(Family::kSessionRefs, keys::Ref(session, keys::SessionRef::kWriteLease, inode))) {
+      Report("missing-lease-entry", inode, {},
+             "the write lease of session " + ToString(session) + " would not end with the session");
+    }
+  }
+
+  void CheckSessionRef(SessionId session, keys::SessionRef kind, InodeId inode) {
+    if (root_ != kRootInode) return;
+    bool there = false;
+    if (kind == keys::SessionRef::kHold) {
+      there = reader_.Get(Family::kHolds, keys::Hold(inode, session)).has_value();
+    } else {
+      const auto lease = Load<proto::WriteLeaseRecord>(reader_, Family::kWriteLeases, keys::Inode(inode));
+      there = lease && lease->session() == session.value();
+    }
+    if (there) return;
+    Report("stray-session-entry", inode, {},
+           "session " + ToString(session) + " is listed with a " +
+               (kind == keys::SessionRef::kHold ? "hold" : "write lease") + " that it does not have");
+  }
+
+  void CheckResult(SessionId session, uint64_t request) {
+    if (root_ != kRootInode || SessionRecordOf(reader_, session)) return;
+    Report("stray-result", {}, {},
+           "the answer to request " + std::to_string(request) + " of session " + ToString(session) +
+               ", which has ended, is kept");
+  }
+
   const MetaReader& reader_;
   mutable std::unordered_map<InodeId, bool> covers_;  // whether the check covers it
   const InodeId root_;
   proto::FsckResponse* const response_;
+  Totals totals_;
+  std::optional<std::set<ServerId>> servers_;
 };
 
 }  // namespace
@@ -365,14 +495,16 @@ Result<proto::FsckResponse> CheckPage(const MetaReader& reader, InodeId inode, c
     return Status(StatusCode::kStaleHandle, "inode " + ToString(inode) + " does not exist");
   size_t stage = 0;
   std::string after;
+  Totals totals;
   if (!cursor.empty()) {
     stage = static_cast<unsigned char>(cursor[0]);
-    after = cursor.substr(1);
-    if (stage >= kStageCount)
+    if (stage >= kStageCount || cursor.size() < 1 + kTotalsBytes)
       return Status(StatusCode::kInvalidArgument, "this is not a cursor of a metadata check");
+    totals = DecodeTotals(std::string_view(cursor).substr(1));
+    after = cursor.substr(1 + kTotalsBytes);
   }
   proto::FsckResponse response;
-  Checker checker(reader, inode, &response);
+  Checker checker(reader, inode, totals, &response);
   uint32_t items = 0;
   const uint32_t limit = std::max<uint32_t>(1, max_items);
   for (; stage < kStageCount; ++stage, after.clear()) {
@@ -381,7 +513,8 @@ Result<proto::FsckResponse> CheckPage(const MetaReader& reader, InodeId inode, c
     std::string last;
     for (auto it = reader.Scan(kStages[stage], lower, ""); it->Valid(); it->Next()) {
       if (items == limit) {
-        response.set_cursor(std::string(1, static_cast<char>(stage)) + (last.empty() ? after : last));
+        response.set_cursor(std::string(1, static_cast<char>(stage)) + Encode(checker.totals()) +
+                            (last.empty() ? after : last));
         CAIRN_RETURN_IF_ERROR(reader.status());
         return response;
       }
@@ -390,6 +523,7 @@ Result<proto::FsckResponse> CheckPage(const MetaReader& reader, InodeId inode, c
       ++items;
     }
   }
+  checker.CheckCounters();
   CAIRN_RETURN_IF_ERROR(reader.status());
   return response;
 }

@@ -1,10 +1,12 @@
 // Checks the metadata against itself, a page at a time: names against inodes and their link counts,
 // directories against their entry counts, chunks against inodes and sizes, the lists by server and by state
-// against the chunk records. Kinds of problems (FsckProblem.kind): "missing-inode", "wrong-parent",
+// against the chunk records, leases, holds and answers against sessions, the counters against all of it. Kinds of
+// problems (FsckProblem.kind): "missing-inode", "wrong-parent",
 // "wrong-type", "wrong-nlink", "wrong-entry-count", "missing-index", "stray-index", "missing-link",
 // "stray-link", "missing-chunk", "stray-chunk", "chunk-beyond-size", "wrong-allocation", "bad-configuration",
 // "missing-server-entry", "stray-server-entry", "wrong-list", "missing-hold", "stray-orphan",
-// "wrong-xattr-count". Thread-safety: one thread at a time per reader. Use one snapshot for all pages of a
+// "wrong-xattr-count", "stray-trash", "stray-hold", "stray-xattr", "stray-policy", "stray-lease", "missing-lease-entry",
+// "stray-session-entry", "stray-result", "unknown-server", "wrong-counter". Thread-safety: one thread at a time per reader. Use one snapshot for all pages of a
 // check: what changes between pages would look like damage.
 #pragma once
 

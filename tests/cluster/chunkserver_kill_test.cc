@@ -1,5 +1,5 @@
-// One of three chunkservers dies in the middle of a long write, comes back and is repaired by difference;
-// another one dies for good and a fourth takes its place.
+// One of three chunkservers dies in the middle of a long write, comes back and is repaired by difference; one
+// stands still meanwhile; another one dies for good and a fourth takes its place.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -100,6 +100,26 @@ TEST(ChunkserverKill, AWriteGoesOnAndTheServerIsRepairedByDifference) {
   EXPECT_LE(sent, 2 * differing);
   const std::string second = cluster->AddMount();
   EXPECT_EQ(CheckBig(second + "/big", total), "");
+}
+
+TEST(ChunkserverKill, AFrozenServerStopsNobodyAndIsWholeAgainWhenItGoesOn) {
+  auto cluster = LocalCluster::Start();
+  ASSERT_NE(cluster, nullptr);
+  const size_t total = FileMib();
+  std::atomic<size_t> at{0};
+  WriteRun run;
+  std::thread writer([&] { run = WriteBig(cluster->Path("big"), total, &at); });
+  EXPECT_TRUE(WaitUntil([&] { return at.load() >= total / 3; }, 60'000, 1));
+  const size_t frozen_at = at.load();
+  cluster->Signal("cs2", SIGSTOP);
+  writer.join();
+  cluster->Signal("cs2", SIGCONT);
+  ASSERT_EQ(run.error, 0) << std::strerror(run.error);
+  EXPECT_LT(frozen_at, total) << "the write was over before the server stood still";
+  Figure("cs2 frozen at MiB " + std::to_string(frozen_at) + " of " + std::to_string(total) + ": longest write() " +
+         std::to_string(run.longest_write_ms) + " ms");
+  EXPECT_TRUE(cluster->WaitHealthy(120'000)) << cluster->Status().dump(1);
+  EXPECT_EQ(CheckBig(cluster->AddMount() + "/big", total), "");
 }
 
 TEST(ChunkserverKill, AFourthServerTakesTheDeadOnesPlace) {

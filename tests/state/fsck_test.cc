@@ -23,6 +23,9 @@ class FsckTest : public testing::Test {
     ASSERT_TRUE(fs_.Link(file_, kRootInode, "hard").ok());
     ASSERT_TRUE(fs_.SetXattr(file_, "user.a", "b").ok());
     Seal(10'000);
+    const ApplyResult written = fs_.Create(dir_, "written", 0644, true, true);
+    ASSERT_TRUE(written.ok());
+    written_ = FileSystem::InodeOf(written);
     orphan_ = fs_.MustCreate(dir_, "orphan");
     ASSERT_TRUE(fs_.Unlink(dir_, "orphan", true).ok());
   }
@@ -67,7 +70,7 @@ class FsckTest : public testing::Test {
   }
 
   FileSystem fs_;
-  InodeId dir_, sub_, file_, orphan_;
+  InodeId dir_, sub_, file_, written_, orphan_;
   ChunkId chunk_;
 };
 
@@ -113,6 +116,27 @@ TEST_F(FsckTest, EachKindOfDamageIsNamed) {
        [&] { txn.Delete(Family::kSessionRefs, keys::Ref(kSession, keys::SessionRef::kHold, orphan_)); }},
       {"stray-orphan", [&] { txn.Delete(Family::kOrphans, keys::Inode(orphan_)); }},
       {"wrong-xattr-count", [&] { txn.Delete(Family::kXattrs, keys::Xattr(file_, "user.a")); }},
+      {"stray-trash", [&] { txn.Put(Family::kTrash, keys::TrashListed(keys::TrashList::kExpiry, 5, file_), ""); }},
+      {"stray-xattr", [&] { txn.Put(Family::kXattrs, keys::Xattr(InodeId(4711), "user.a"), "b"); }},
+      {"stray-policy", [&] { Save(&txn, Family::kPolicies, keys::Inode(file_), DefaultPolicy()); }},
+      {"stray-hold", [&] { txn.Delete(Family::kSessions, keys::Session(kSession)); }},
+      {"stray-lease", [&] { txn.Delete(Family::kSessions, keys::Session(kSession)); }},
+      {"stray-result", [&] { txn.Put(Family::kResults, keys::StoredResult(SessionId(4711), 1), ""); }},
+      {"missing-lease-entry",
+       [&] { txn.Delete(Family::kSessionRefs, keys::Ref(kSession, keys::SessionRef::kWriteLease, written_)); }},
+      {"stray-session-entry",
+       [&] { txn.Put(Family::kSessionRefs, keys::Ref(kOther, keys::SessionRef::kWriteLease, file_), ""); }},
+      {"unknown-server",
+       [&] {
+         for (uint32_t server : {1u, 3u})
+           Save(&txn, Family::kServers, keys::Server(ServerId(server)), proto::ServerRecord());
+       }},
+      {"wrong-counter",
+       [&] {
+         proto::Counters counters = LoadCounters(txn);
+         counters.set_chunks(counters.chunks() + 1);
+         Save(&txn, Family::kMeta, keys::kCounters, counters);
+       }},
   };
   for (const Damage& damage : damages) {
     txn.SetSavepoint();
