@@ -253,7 +253,15 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
                         ", but the master says " + ToString(server) + " of cluster " + cluster.ToString());
     }
     CAIRN_RETURN_IF_ERROR(disks_->SetIdentity(cluster, own.server_uuid, server));
+    missing_disks_taken_ = reply.missing_disks_size() > 0;
+    if (reply.missing_disks_size() > 0) {
+      std::string missing;
+      for (const std::string& disk : reply.missing_disks()) missing += (missing.empty() ? "" : ", ") + disk;
+      CAIRN_RETURN_IF_ERROR(disks_->Distrust("this server had further disks, which are not among its data directories (" +
+                                             missing + ")"));
+    }
     if (reply.epoch_floor() != 0) CAIRN_RETURN_IF_ERROR(disks_->SetEpochFloor(Epoch{reply.epoch_floor()}));
+    disks_->MasterAnswered();
     identity_->Join(cluster, server);
     callbacks_.joined(cluster, server);
     CAIRN_LOG(Info, "registered as {} in cluster {}", ToString(server), cluster.ToString());
@@ -308,6 +316,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     heartbeat->set_load(callbacks_.load());
     if (callbacks_.traffic) *heartbeat->mutable_traffic() = callbacks_.traffic();
     heartbeat->set_wall_nanos(clock_->WallNanos());
+    heartbeat->set_missing_disks_taken(missing_disks_taken_);
     for (const DiskStatus& disk : disks_->States()) ToProto(disk, heartbeat->add_disks());
     return message;
   }
@@ -322,6 +331,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
   // Of the control thread.
   bool ever_registered_ = false;
   bool was_registered_ = false;
+  bool missing_disks_taken_ = false;  // of this registration; constant while its writer runs
   std::thread thread_;
 
   mutable std::mutex mu_;

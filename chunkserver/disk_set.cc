@@ -86,10 +86,14 @@ Status DiskSet::DistrustAbsence() {
     return !slot.disk.store || !slot.disk.store->identity().cluster;
   });
   if (doubtful == slots_.end()) return Status::Ok();
-  CAIRN_LOG(Warning, "{} {}: chunks that this server held may be missing; its disks begin as after a loss of power",
-            doubtful->disk.path, doubtful->disk.store ? "is new" : "cannot be read");
+  return Distrust(doubtful->disk.path + (doubtful->disk.store ? " is new" : " cannot be read"));
+}
+
+Status DiskSet::Distrust(const std::string& why) {
+  CAIRN_LOG(Warning, "{}: chunks that this server held may be missing; its disks begin as after a loss of power", why);
   for (const Slot& slot : slots_) {
-    if (slot.disk.store && !slot.disk.store->amnesic()) CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
+    if (slot.disk.store && !slot.disk.store->failed() && !slot.disk.store->amnesic())
+      CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
   }
   return Status::Ok();
 }
@@ -223,6 +227,16 @@ Result<ChunkStore*> DiskSet::Find(ChunkId chunk) const {
 }
 
 Result<ChunkStore*> DiskSet::FindOrPlace(ChunkId chunk, bool replace_failed) {
+  if (awaits_master_.load(std::memory_order_acquire)) {
+    ReplicaInfo info;
+    const Result<ChunkStore*> present = Find(chunk);
+    if (!present.ok() && present.status().code() != StatusCode::kUnknownChunk) return present;
+    if (!present.ok() || !(*present)->Query(chunk, &info).ok()) {
+      return Status(StatusCode::kUnavailable,
+                    "chunk " + ToString(chunk) + " is not here, and since this server started the master has not confirmed yet that all "
+                    "of its disks are");
+    }
+  }
   CAIRN_ASSIGN_OR_RETURN(const uint32_t disk, LocateOrPlace(chunk, replace_failed));
   CAIRN_RETURN_IF_ERROR(FailureOf(disk));
   return slots_[disk].disk.store.get();

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -58,6 +59,13 @@ class DiskSet {
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server);
   // The master knows that these disks may have forgotten something.
   Status SetEpochFloor(Epoch floor);
+  // A disk that this server once had is not among these: what is absent may have been on it. All disks begin as after a loss of power,
+  // until they are given an epoch floor.
+  Status Distrust(const std::string& why);
+  // Only the master knows whether all disks that this server had are among these. From AwaitMaster until its answer (MasterAnswered, after
+  // Distrust if one is missing) an absent replica promises and takes nothing (kUnavailable); those that are here go on.
+  void AwaitMaster() { awaits_master_.store(true); }
+  void MasterAnswered() { awaits_master_.store(false); }
   // Never waits for a disk: the space is that of the last RefreshUsage.
   std::vector<DiskStatus> States() const;
   // May wait as long as a disk is busy; called by a thread that has time.
@@ -127,6 +135,7 @@ class DiskSet {
   Result<ChunkStore*> Find(ChunkId chunk) const;
   Result<ChunkStore*> FindOrPlace(ChunkId chunk, bool replace_failed = false);
 
+  std::atomic<bool> awaits_master_{false};
   std::vector<Slot> slots_;  // constant after construction, except the usage
   mutable std::mutex usage_mu_;
   mutable std::array<Shard, kShards> shards_;

@@ -90,6 +90,7 @@ class ChunkServer::Impl {
   Status Start(std::vector<Disk> disks, std::function<void(const Status&)> refused) {
     CAIRN_ASSIGN_OR_RETURN(disks_, DiskSet::Make(std::move(disks)));
     const DiskIdentity on_disk = disks_->identity();
+    if (on_disk.cluster) disks_->AwaitMaster();  // before anybody can ask; a server that never joined promised nothing
     IdentityValues values{on_disk.cluster, on_disk.server, on_disk.server_uuid, BootUuid(),
                           Uuid::Random().low};
     if (!values.server_uuid) values.server_uuid = Uuid::Random();

@@ -1,5 +1,5 @@
 // Looks after what an administrator asked of servers: tells when a drain is done, ends a maintenance in time,
-// and forgets the deleted chunks of servers that were removed for good.
+// forgets the deleted chunks of servers that were removed for good, and knows which disks a server had.
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -7,14 +7,18 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "common/ids.h"
 #include "common/status.h"
+#include "proto/cairn/cluster.pb.h"
+#include "proto/cairn/log.pb.h"
 #include "proto/cairn/state.pb.h"
 
 namespace cairn::master {
 
 class Core;
+struct ServerInfo;
 
 class ServerKeeper {
  public:
@@ -24,6 +28,11 @@ class ServerKeeper {
   // maintenance.
   Status SetMode(ServerId server, proto::ServerMode mode, int64_t until_wall_ns, const std::string& reason,
                  const std::string& by, uint64_t drain_chunks);
+  Status SetDisks(ServerId server, const std::vector<proto::DiskRecord>& disks);
+  // Compares the disks that the server came with to those it had; the reply tells it what is missing or drained.
+  void OnRegistered(ServerId server, const proto::Register& request, proto::RegisterReply* reply);
+  // A heartbeat says that it took what the reply told of missing disks.
+  void OnHeartbeat(const ServerInfo& server, const proto::Heartbeat& heartbeat, proto::HeartbeatReply* reply);
   // A draining server that no chunk lists any more.
   bool Drained(ServerId server) const;
   void Tick();
@@ -37,6 +46,7 @@ class ServerKeeper {
     bool done = false;
   };
   void TickDrain(ServerId server, Drain& drain);
+  Status Apply(ServerId server, proto::LogCommand command);
   void ForgetDeleted(ServerId server);
 
   Core& core_;

@@ -11,6 +11,9 @@ namespace cairn::master {
 namespace {
 
 constexpr size_t kMaxDowns = 100;
+constexpr int kMaxDisks = 256;
+constexpr size_t kMaxDiskUuid = 64;  // these are recorded
+constexpr size_t kMaxDiskPath = 4096;
 
 bool Usable(const proto::DiskInfo& disk) { return !disk.failed(); }
 
@@ -67,10 +70,10 @@ void ServerRegistry::AddKnown(ServerId id, const proto::ServerRecord& record, in
   server.rack = record.rack();
   server.host_id = record.host_id();
   server.down_since_ns = now_ns;
-  SetMode(id, record);
+  TakeRecord(id, record);
 }
 
-void ServerRegistry::SetMode(ServerId id, const proto::ServerRecord& record) {
+void ServerRegistry::TakeRecord(ServerId id, const proto::ServerRecord& record) {
   ServerInfo* server = Find(id);
   if (server == nullptr) return;
   const auto nanos = [](const proto::Time& time) {
@@ -81,6 +84,7 @@ void ServerRegistry::SetMode(ServerId id, const proto::ServerRecord& record) {
   server->maintenance_until_wall_ns = record.has_maintenance_until() ? nanos(record.maintenance_until()) : 0;
   server->mode_reason = record.mode_reason();
   server->drain_chunks = record.drain_chunks();
+  server->roster.assign(record.disks().begin(), record.disks().end());
 }
 
 uint32_t ServerRegistry::DownsLastHour(const ServerInfo& server, int64_t now_ns) {
@@ -108,6 +112,14 @@ Status ServerRegistry::CheckRegister(const proto::Register& request, const std::
   }
   if (request.data_address().empty()) {
     return Status(StatusCode::kInvalidArgument, "the registration carries no address of the data plane");
+  }
+  if (request.disks_size() > kMaxDisks) {
+    return Status(StatusCode::kInvalidArgument, "the registration lists " + std::to_string(request.disks_size()) +
+                                                    " disks; a chunkserver has at most " + std::to_string(kMaxDisks));
+  }
+  for (const proto::DiskInfo& disk : request.disks()) {
+    if (disk.disk_uuid().size() > kMaxDiskUuid || disk.path().size() > kMaxDiskPath)
+      return Status(StatusCode::kInvalidArgument, "the registration carries an id or path of a disk that is too long");
   }
   for (const auto& [id, server] : servers_) {
     if (server.uuid == request.server_uuid()) *known = &server;

@@ -53,6 +53,7 @@ struct ServerInfo {
   int64_t maintenance_until_wall_ns = 0;  // 0: none
   std::string mode_reason;
   uint64_t drain_chunks = 0;
+  std::vector<proto::DiskRecord> roster;          // the disks that it has and had (disk_roster.h)
   std::deque<int64_t> downs_ns;  // when it went down, within the last hour; bounded
 
   bool in_maintenance() const { return maintenance_until_wall_ns != 0; }
@@ -78,8 +79,8 @@ class ServerRegistry {
 
   // A server from the recorded state at start.
   void AddKnown(ServerId id, const proto::ServerRecord& record, int64_t now_ns);
-  // The record's mode, maintenance and reason apply from now on.
-  void SetMode(ServerId id, const proto::ServerRecord& record);
+  // What an administrator decided and the master recorded applies from now on: mode, maintenance, name, place, disks.
+  void TakeRecord(ServerId id, const proto::ServerRecord& record);
 
   // May this registration be accepted? kWrongCluster, kVersionMismatch, kInvalidArgument, or kAlreadyExists
   // when the same server is connected from another process that is alive. *known is the server meant, nullptr

@@ -31,6 +31,20 @@ std::string ModeOf(Core& core, const ServerInfo& server) {
   return server.in_maintenance() ? "maintenance" : "in service";
 }
 
+// A disk that the server had and that it was not started with.
+void AddMissingDisk(const ServerInfo& server, const proto::DiskRecord& record, proto::ServerStatus* status,
+                    proto::StatusResponse* response) {
+  proto::DiskStatus* one = status->add_disks();
+  one->set_disk_uuid(record.disk_uuid());
+  one->set_path(record.path());
+  one->set_state("missing");
+  one->set_problem("not among the server's data directories any more; what it held is copied again from others");
+  if (server.mode == proto::SERVER_REMOVED) return;
+  response->add_warnings(ToString(server.id) + " disk " + record.path() + " (" + record.disk_uuid() +
+                         ") is missing: the server was started without it. Start it with --data " + record.path() +
+                         " again, or, if it is gone for good, cairn disk forget " + record.disk_uuid());
+}
+
 void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* response) {
   const bool removed = server.mode == proto::SERVER_REMOVED;
   proto::ServerStatus* status = removed ? response->add_removed_servers() : response->add_servers();
@@ -80,6 +94,9 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
       response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) +
                              " MiB free");
     }
+  }
+  for (const proto::DiskRecord& record : server.roster) {
+    if (record.missing()) AddMissingDisk(server, record, status, response);
   }
   if (server.up && std::abs(server.clock_skew_ns) > core.options().clock_skew_warning_ms * kNanosPerMilli) {
     response->add_warnings("the clock of " + ToString(server.id) + " differs by " +

@@ -66,6 +66,7 @@ class FakeServer final : public ServerChannel, public std::enable_shared_from_th
   bool mute = false;  // takes commands, answers nothing until AnswerHeld
   std::optional<Status> closed;
   std::vector<proto::Command> commands;  // all that arrived
+  proto::RegisterReply register_reply;   // the last one
   FakeReplicas& replicas() { return *replicas_; }
 
  private:
@@ -150,6 +151,9 @@ class Harness {
   std::shared_ptr<FakeClient> NewClient();
   FakeServer& StartServer(uint32_t index, bool mute = false);  // 1, 2, ...: registers, reports
   void StopServer(uint32_t index);
+  // Changes what server `index` says of itself when it registers.
+  std::function<void(uint32_t index, proto::Register*)> on_register;
+  bool servers_know_missing_disks = true;  // false: they are of a version before RegisterReply.missing_disks
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }
   uint32_t IndexOf(uint32_t server_id) const { return index_of_.at(server_id); }
