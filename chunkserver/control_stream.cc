@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -198,6 +199,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     std::thread reporter([this, outbox] { Report(outbox.get()); });
     while (stream->Read(&message)) {
       if (message.has_command()) Execute(*stream, outbox, std::move(*message.mutable_command()));
+      if (message.has_heartbeat_reply()) TakeDrains(message.heartbeat_reply().draining_disks());
     }
     const Status why = stream->Why();
     outbox->Close();
@@ -260,12 +262,22 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
       CAIRN_RETURN_IF_ERROR(disks_->Distrust("this server had further disks, which are not among its data directories (" +
                                              missing + ")"));
     }
+    TakeDrains(reply.draining_disks());
     if (reply.epoch_floor() != 0) CAIRN_RETURN_IF_ERROR(disks_->SetEpochFloor(Epoch{reply.epoch_floor()}));
     disks_->MasterAnswered();
     identity_->Join(cluster, server);
     callbacks_.joined(cluster, server);
     CAIRN_LOG(Info, "registered as {} in cluster {}", ToString(server), cluster.ToString());
     return Status::Ok();
+  }
+
+  void TakeDrains(const google::protobuf::RepeatedPtrField<std::string>& disks) {
+    std::set<Uuid> draining;
+    for (const std::string& text : disks) {
+      Uuid disk;
+      if (Uuid::Parse(text, &disk)) draining.insert(disk);
+    }
+    disks_->SetDraining(draining);
   }
 
   void Report(Outbox* outbox) {

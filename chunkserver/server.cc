@@ -126,6 +126,8 @@ class ChunkServer::Impl {
     executor_ = std::make_unique<CommandExecutor>(disks_.get(), copier_.get(), options_.commands);
     scrubber_ = std::make_unique<Scrubber>(disks_.get(), clock_, damage, options_.scrubber);
     scrubber_->Start();
+    drainer_ = std::make_unique<DiskDrainer>(disks_.get(), options_.disk_drain_bytes_per_second, clock_);
+    drainer_->Start();
     usage_ = std::make_unique<UsageThread>(disks_.get(), clock_);
     maintenance_ =
         std::make_unique<MaintenanceThread>(disks_.get(), options_.maintenance_interval_ms, clock_);
@@ -162,6 +164,7 @@ class ChunkServer::Impl {
     if (service_) service_->Stop();
     maintenance_.reset();
     usage_.reset();
+    drainer_.reset();
     if (scrubber_) scrubber_->Stop();
     if (executor_) executor_->Stop();
     if (readers_) readers_->Stop();
@@ -222,6 +225,7 @@ class ChunkServer::Impl {
   std::unique_ptr<Copier> copier_;
   std::unique_ptr<CommandExecutor> executor_;
   std::unique_ptr<Scrubber> scrubber_;
+  std::unique_ptr<DiskDrainer> drainer_;
   std::unique_ptr<MaintenanceThread> maintenance_;
   std::unique_ptr<UsageThread> usage_;
   std::string address_;

@@ -5,6 +5,7 @@
 #include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/core/core.h"
+#include "master/core/messages.h"
 #include "master/state/chunk_queries.h"
 
 namespace cairn::master {
@@ -21,6 +22,15 @@ Status ServerKeeper::Apply(ServerId server, proto::LogCommand command) {
   for (const ServerEntry& entry : AllServers(core_.txn())) {
     if (entry.server == server) core_.servers().TakeRecord(server, entry.record);
   }
+  return Status::Ok();
+}
+
+Status ServerKeeper::SetLabels(ServerId server, const proto::SetServerLabelsCmd& labels) {
+  proto::LogCommand command;
+  *command.mutable_set_server_labels() = labels;
+  CAIRN_RETURN_IF_ERROR(Apply(server, command));
+  core_.repair().OnServerReported(server);  // what is in one failure domain may be another matter now
+  ServerMessages::TellSessions(core_);
   return Status::Ok();
 }
 
@@ -46,6 +56,9 @@ void ServerKeeper::OnRegistered(ServerId server, const proto::Register& request,
   for (const std::string& disk : change.missing) reply->add_missing_disks(disk);
   if (!change.missing.empty() && reply->epoch_floor() == 0)
     reply->set_epoch_floor(core_.ids().NextEpoch().value());
+  for (const proto::DiskRecord& disk : change.disks) {
+    if (disk.draining()) reply->add_draining_disks(disk.disk_uuid());
+  }
 }
 
 void ServerKeeper::OnHeartbeat(const ServerInfo& server, const proto::Heartbeat& heartbeat,
@@ -53,11 +66,30 @@ void ServerKeeper::OnHeartbeat(const ServerInfo& server, const proto::Heartbeat&
   std::vector<proto::DiskRecord> disks = server.roster;
   bool settled = false;
   for (proto::DiskRecord& disk : disks) {
+    if (disk.draining()) reply->add_draining_disks(disk.disk_uuid());
     if (!heartbeat.missing_disks_taken() || !disk.missing() || disk.absence_settled()) continue;
     disk.set_absence_settled(true);
     settled = true;
   }
+  TellDrainedDisks(server);
   if (settled) (void)SetDisks(server.id, disks);
+}
+
+void ServerKeeper::TellDrainedDisks(const ServerInfo& server) {
+  for (const proto::DiskRecord& record : server.roster) {
+    if (!record.draining()) {
+      drained_told_.erase(record.disk_uuid());
+      continue;
+    }
+    for (const proto::DiskInfo& disk : server.disks) {
+      if (disk.disk_uuid() != record.disk_uuid() || !disk.draining() || disk.failed() || disk.chunks() > 0) continue;
+      if (!drained_told_.insert(disk.disk_uuid()).second) continue;
+      core_.events().Add(Severity::kInfo, "disk.drained",
+                         ToString(server.id) + ": disk " + disk.path() + " (" + disk.disk_uuid() +
+                             ") is empty: stop the server, leave it out, start it, then `cairn disk forget`",
+                         {.server = server.id});
+    }
+  }
 }
 
 Status ServerKeeper::SetMode(ServerId server, proto::ServerMode mode, int64_t until_wall_ns,

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ class ServerKeeper {
   // maintenance.
   Status SetMode(ServerId server, proto::ServerMode mode, int64_t until_wall_ns, const std::string& reason,
                  const std::string& by, uint64_t drain_chunks);
+  // The administrator's name and place in the topology, complete; repair looks at its chunks again, sessions hear of it.
+  Status SetLabels(ServerId server, const proto::SetServerLabelsCmd& labels);
   Status SetDisks(ServerId server, const std::vector<proto::DiskRecord>& disks);
   // Compares the disks that the server came with to those it had; the reply tells it what is missing or drained.
   void OnRegistered(ServerId server, const proto::Register& request, proto::RegisterReply* reply);
@@ -47,11 +50,13 @@ class ServerKeeper {
   };
   void TickDrain(ServerId server, Drain& drain);
   Status Apply(ServerId server, proto::LogCommand command);
+  void TellDrainedDisks(const ServerInfo& server);
   void ForgetDeleted(ServerId server);
 
   Core& core_;
   std::map<ServerId, Drain> drains_;
   std::map<ServerId, ChunkId> forget_from_;
+  std::set<std::string> drained_told_;  // disks whose drain was reported as done
   int64_t next_ns_ = 0;
 };
 

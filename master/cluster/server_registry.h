@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +28,9 @@ class ServerChannel;
 // A disk is left to the chunks that it has while less than a quarter of its reserve is free above the reserve: they
 // grow, heartbeats tell of it late, and the store refuses everybody at the reserve itself.
 bool TakesNewChunks(const proto::DiskInfo& disk);
+
+// Whether `tags` ("ssd,fast") contain `tag`; every disk carries the empty one.
+bool HasTag(const std::string& tags, const std::string& tag);
 
 struct ServerInfo {
   ServerId id;
@@ -53,6 +57,9 @@ struct ServerInfo {
   int64_t maintenance_until_wall_ns = 0;  // 0: none
   std::string mode_reason;
   uint64_t drain_chunks = 0;
+  std::string name;                               // an administrator's; empty: none
+  std::string own_zone, own_rack;                 // as the server says of itself
+  std::optional<std::string> zone_set, rack_set;  // as an administrator says, which counts more
   std::vector<proto::DiskRecord> roster;          // the disks that it has and had (disk_roster.h)
   std::deque<int64_t> downs_ns;  // when it went down, within the last hour; bounded
 
@@ -99,6 +106,8 @@ class ServerRegistry {
 
   ServerInfo* Find(ServerId id);
   const ServerInfo* Find(ServerId id) const;
+  // By an administrator's name; nullptr: nobody that was not removed has it.
+  const ServerInfo* FindByName(const std::string& name) const;
   ServerInfo* FindByChannel(const ServerChannel* channel);
   const std::map<ServerId, ServerInfo>& all() const { return servers_; }
   bool IsUp(ServerId id) const;

@@ -20,6 +20,7 @@ constexpr uint32_t kRecentEvents = 8;
 
 std::string DiskState(const proto::DiskInfo& disk) {
   if (disk.failed()) return "failed";
+  if (disk.draining()) return disk.chunks() == 0 ? "drained" : "draining";
   if (!TakesNewChunks(disk)) return "full";
   return disk.amnesic() ? "amnesic" : "ok";
 }
@@ -64,6 +65,11 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
   status->set_address(server.address);
   status->set_zone(server.zone);
   status->set_rack(server.rack);
+  status->set_name(server.name);
+  status->set_zone_set(server.zone_set.has_value());
+  status->set_rack_set(server.rack_set.has_value());
+  status->set_own_zone(server.own_zone);
+  status->set_own_rack(server.own_rack);
   status->set_host_id(server.host_id);
   status->set_state(server.up ? "up" : "down");
   status->set_version(server.version);
@@ -82,10 +88,14 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
     one->set_free_bytes(disk.free_bytes());
     one->set_used_bytes(disk.used_bytes());
     one->set_state(DiskState(disk));
-    one->set_problem(disk.problem());
+    one->set_problem(disk.draining() && !disk.failed() ? disk.drain_note() : disk.problem());
+    one->set_storage_class(disk.storage_class());
+    one->set_chunks(disk.chunks());
     const std::string where = ToString(server.id) + " disk " + disk.path();
     if (disk.failed()) {
       response->add_warnings(where + " failed: " + disk.problem());
+    } else if (disk.draining()) {
+      // Somebody asked for it; `disk list` tells how far it is.
     } else if (!TakesNewChunks(disk)) {
       response->add_warnings(where + " is full: " + std::to_string(disk.free_bytes() >> 20) + " MiB free, of which " +
                              std::to_string(disk.reserve_bytes() >> 20) + " MiB are kept in reserve; it gets no new chunks");

@@ -54,8 +54,8 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   }
   const bool is_new = known == nullptr;
   const ServerId id = is_new ? NextServerId(core.txn()) : known->id;
-  const bool changed = is_new || known->address != request.data_address() || known->zone != request.zone() ||
-                       known->rack != request.rack() || known->host_id != request.host_id();
+  const bool changed = is_new || known->address != request.data_address() ||
+                       known->own_zone != request.zone() || known->own_rack != request.rack() || known->host_id != request.host_id();
   if (changed) {
     proto::LogCommand command;
     auto* record = command.mutable_register_server();

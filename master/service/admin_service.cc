@@ -174,6 +174,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
         });
   }
 
+  grpc::ServerUnaryReactor* SetServer(grpc::CallbackServerContext* context, const proto::SetServerRequest* request,
+                                      proto::SetServerResponse* response) override {
+    return AskNow(context, &master::SetServer, request, response);
+  }
+
+  grpc::ServerUnaryReactor* ChangeDisk(grpc::CallbackServerContext* context, const proto::ChangeDiskRequest* request,
+                                       proto::ChangeDiskResponse* response) override {
+    return AskNow(context, &master::ChangeDisk, request, response);
+  }
+
   grpc::ServerUnaryReactor* WhatIf(grpc::CallbackServerContext* context, const proto::WhatIfRequest* request,
                                    proto::WhatIfResponse* response) override {
     return AskImpact(
@@ -354,6 +364,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
         *response = std::move(result);
         finish();
       });
+    });
+  }
+
+  // For functions of the core that answer at once.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AskNow(grpc::CallbackServerContext* context, Response (*ask)(Core&, const Request&),
+                                   const Request* request, Response* response) {
+    return Ask(context, [ask, request, response](Core& core, auto finish) {
+      *response = ask(core, *request);
+      finish();
     });
   }
 

@@ -85,6 +85,8 @@ Status Dispatch(Context& c) {
       return ApplyTrashPurge(c, command.trash_purge());
     case proto::LogCommand::kSetRebalance:
       return ApplySetRebalance(c, command.set_rebalance());
+    case proto::LogCommand::kSetServerLabels:
+      return ApplySetServerLabels(c, command.set_server_labels());
     case proto::LogCommand::kSetServerDisks:
       return ApplySetServerDisks(c, command.set_server_disks());
     case proto::LogCommand::OP_NOT_SET:

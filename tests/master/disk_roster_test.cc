@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "master/cluster/server_registry.h"
 
 namespace cairn::master {
 namespace {
@@ -95,6 +96,16 @@ TEST(DiskRosterTest, ADrainStaysAcrossRestartsButNotWithoutTheDisk) {
   both.Mutable(1)->set_draining(true);
   EXPECT_TRUE(Change(both, {{"a", "/1"}, {"b", "/2"}}).disks[1].draining());
   EXPECT_FALSE(Change(both, {{"a", "/1"}}).disks[1].draining());
+}
+
+TEST(DiskTagsTest, AListOfTagsIsSearchedByWholeTags) {
+  EXPECT_TRUE(HasTag("", ""));
+  EXPECT_TRUE(HasTag("ssd", ""));
+  EXPECT_TRUE(HasTag("ssd", "ssd"));
+  EXPECT_TRUE(HasTag("fast,ssd", "ssd"));
+  EXPECT_TRUE(HasTag("ssd,fast", "ssd"));
+  EXPECT_FALSE(HasTag("ssd2,fast", "ssd"));
+  EXPECT_FALSE(HasTag("", "ssd"));
 }
 
 }  // namespace

@@ -56,6 +56,9 @@ void FakeServer::Send(proto::MasterToChunkserver message) {
     id = message.register_reply().server();
     register_reply = message.register_reply();
   }
+  if (message.has_heartbeat_reply()) {
+    draining.assign(message.heartbeat_reply().draining_disks().begin(), message.heartbeat_reply().draining_disks().end());
+  }
   if (!message.has_command()) return;
   commands.push_back(message.command());
   if (mute) {
