@@ -11,6 +11,7 @@
 #include "master/cluster/commander.h"
 #include "master/cluster/impact.h"
 #include "master/cluster/rebalancer.h"
+#include "master/cluster/server_selection.h"
 #include "master/core/admin.h"
 #include "master/core/core.h"
 #include "master/core/file_locks.h"
@@ -239,11 +240,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
         return finish();
       }
       core.rebalancer().FillStatus(response->mutable_state());
+      const BalanceScope scope(request->scope());
+      if (const cairn::Status checked = scope.Check(core.txn(), core.servers()); !checked.ok()) {
+        *response->mutable_status() = ToProto(checked);
+        return finish();
+      }
       auto servers = std::make_shared<const ServerRegistry>(core.servers());
       const bool taken =
-          worker_.Post([this, request, response, answer, servers, finish, speed = CopySpeed(core)] {
+          worker_.Post([this, request, response, answer, scope, servers, finish, speed = CopySpeed(core)] {
             *response->mutable_plan() = PlanRebalance(
-                *core_->store().Snapshot(), *servers,
+                *core_->store().Snapshot(), *servers, scope,
                 request->has_threshold_percent() ? request->threshold_percent() : kPlanThresholdPercent,
                 request->has_bytes_per_second() ? request->bytes_per_second()
                                                 : response->state().bytes_per_second(),
@@ -312,23 +318,8 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
  private:
   static cairn::Status ChooseServers(const ServerRegistry& servers, const proto::WhatIfRequest& request,
                                      std::set<ServerId>* gone) {
-    for (uint32_t id : request.servers()) {
-      if (servers.Find(ServerId(id)) == nullptr)
-        return {StatusCode::kNotFound, "there is no server " + ToString(ServerId(id))};
-      gone->insert(ServerId(id));
-    }
-    auto add = [&](const std::string& name, const char* what, auto field) -> cairn::Status {
-      const size_t before = gone->size();
-      for (const auto& [id, server] : servers.all()) {
-        if (server.*field == name && server.mode != proto::SERVER_REMOVED) gone->insert(id);
-      }
-      if (gone->size() > before) return cairn::Status::Ok();
-      return {StatusCode::kNotFound, std::string("no server is in ") + what + " '" + name + "'"};
-    };
-    for (const std::string& rack : request.racks())
-      CAIRN_RETURN_IF_ERROR(add(rack, "rack", &ServerInfo::rack));
-    for (const std::string& zone : request.zones())
-      CAIRN_RETURN_IF_ERROR(add(zone, "zone", &ServerInfo::zone));
+    CAIRN_RETURN_IF_ERROR(
+        SelectServers(servers, request.servers(), request.racks(), request.zones(), gone));
     if (gone->empty()) return {StatusCode::kInvalidArgument, "name servers, racks or zones"};
     return cairn::Status::Ok();
   }

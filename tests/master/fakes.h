@@ -41,6 +41,8 @@ class FakeReplicas {
   proto::ReplicaInfoProto Info(ChunkId chunk) const;
   std::vector<ChunkId> erased;
   uint64_t syncs = 0;
+  std::optional<Status> refuse_syncs;  // its disk says no
+  uint64_t refused_syncs = 0;
 
  private:
   std::map<ChunkId, Replica> replicas_;
