@@ -200,6 +200,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     while (stream->Read(&message)) {
       if (message.has_command()) Execute(*stream, outbox, std::move(*message.mutable_command()));
       if (message.has_heartbeat_reply()) TakeDrains(message.heartbeat_reply().draining_disks());
+      if (message.has_set_log_level()) TakeLogLevel(message.set_log_level().level());
     }
     const Status why = stream->Why();
     outbox->Close();
@@ -278,6 +279,14 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
       if (Uuid::Parse(text, &disk)) draining.insert(disk);
     }
     disks_->SetDraining(draining);
+  }
+
+  static void TakeLogLevel(const std::string& level) {
+    if (SetLogLevel(level)) {
+      LogLine(LogLevel::kError, "the log level is " + level + " from now on, as the master says");
+    } else {
+      CAIRN_LOG(Warning, "the master asks for an unknown log level");
+    }
   }
 
   void Report(Outbox* outbox) {

@@ -131,6 +131,11 @@ Result<proto::ChangeDiskResponse> AdminClient::ChangeDisk(const proto::ChangeDis
   return response;
 }
 
+Result<proto::LogLevelResponse> AdminClient::LogLevel(const proto::LogLevelRequest& request) {
+  return impl_->CallChecked<proto::LogLevelRequest, proto::LogLevelResponse>(&proto::AdminService::Stub::LogLevel,
+                                                                             request);
+}
+
 Result<proto::ServerChunksResponse> AdminClient::ServerChunks(const proto::ServerChunksRequest& request) {
   return impl_->CallChecked<proto::ServerChunksRequest, proto::ServerChunksResponse>(
       &proto::AdminService::Stub::ServerChunks, request);

@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <cctype>
 
+#include "common/log.h"
 #include "master/cluster/event_log.h"
 #include "master/cluster/server_keeper.h"
 #include "master/core/admin.h"
+#include "master/core/messages.h"
 
 namespace cairn::master {
 namespace {
@@ -31,6 +33,10 @@ Status CheckName(const Core& core, ServerId server, const std::string& name) {
   if (other != nullptr && other->id != server)
     return {StatusCode::kAlreadyExists, ToString(other->id) + " has the name " + name};
   return Status::Ok();
+}
+
+bool IsLogLevel(const std::string& level) {
+  return level == "debug" || level == "info" || level == "warning" || level == "error";
 }
 
 std::string PlaceText(const ServerInfo& server) {
@@ -204,6 +210,39 @@ proto::ChangeDiskResponse ChangeDisk(Core& core, const proto::ChangeDiskRequest&
                       {.server = id, .by = request.operator_()});
     response.set_outcome(outcome);
   }
+  *response.mutable_status() = ToProto(Status::Ok());
+  return response;
+}
+
+proto::LogLevelResponse ChangeLogLevel(Core& core, const proto::LogLevelRequest& request) {
+  proto::LogLevelResponse response;
+  const auto fail = [&](const Status& status) {
+    *response.mutable_status() = ToProto(status);
+    return response;
+  };
+  if (!IsLogLevel(request.level()))
+    return fail(Status(StatusCode::kInvalidArgument, "'" + request.level() + "' is none of debug, info, warning and error"));
+  for (uint32_t server : request.servers()) {
+    if (core.servers().Find(ServerId(server)) == nullptr)
+      return fail(Status(StatusCode::kNotFound, "there is no server " + ToString(ServerId(server))));
+    if (!core.servers().IsUp(ServerId(server)))
+      return fail(Status(StatusCode::kFailedPrecondition, ToString(ServerId(server)) + " is down; it starts with its --log-level"));
+  }
+  std::string who;
+  for (uint32_t server : request.servers()) {
+    proto::MasterToChunkserver message;
+    message.mutable_set_log_level()->set_level(request.level());
+    core.SendToServer(ServerId(server), std::move(message));
+    who += (who.empty() ? "" : ", ") + ToString(ServerId(server));
+  }
+  if (request.master()) {
+    (void)SetLogLevel(request.level());
+    who += std::string(who.empty() ? "" : ", ") + "the master";
+  }
+  if (who.empty()) return fail(Status(StatusCode::kInvalidArgument, "name the master, servers or all"));
+  response.set_outcome(who + (request.servers_size() + (request.master() ? 1 : 0) == 1 ? " logs" : " log") + " at level " +
+                       request.level() + " until the next restart");
+  core.events().Add(Severity::kInfo, "log.level", response.outcome(), {.by = request.operator_()});
   *response.mutable_status() = ToProto(Status::Ok());
   return response;
 }

@@ -185,6 +185,11 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
     return AskNow(context, &master::ChangeDisk, request, response);
   }
 
+  grpc::ServerUnaryReactor* LogLevel(grpc::CallbackServerContext* context, const proto::LogLevelRequest* request,
+                                     proto::LogLevelResponse* response) override {
+    return AskNow(context, &ChangeLogLevel, request, response);
+  }
+
   grpc::ServerUnaryReactor* WhatIf(grpc::CallbackServerContext* context, const proto::WhatIfRequest* request,
                                    proto::WhatIfResponse* response) override {
     return AskImpact(

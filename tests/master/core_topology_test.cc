@@ -173,6 +173,21 @@ TEST_F(TopologyTest, ADiskIsDrainedOnlyWhereThereIsAnotherOne) {
   EXPECT_NE(Disk(proto::DISK_UNDRAIN, "second").status().code(), 0u);
 }
 
+TEST_F(TopologyTest, LogLevelsReachTheServersThatAreNamed) {
+  StartServers(3);
+  proto::LogLevelRequest request;
+  request.set_level("debug");
+  request.add_servers(2);
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), 0u);
+  h_.Settle();
+  EXPECT_EQ(h_.server(h_.IndexOf(2)).log_level, "debug");
+  EXPECT_EQ(h_.server(h_.IndexOf(1)).log_level, "");
+  request.set_level("loud");
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), static_cast<uint32_t>(StatusCode::kInvalidArgument));
+  request.set_level("info");
+  request.add_servers(9);
+  EXPECT_EQ(ChangeLogLevel(h_.core(), request).status().code(), static_cast<uint32_t>(StatusCode::kNotFound));
+}
 
 }  // namespace
 }  // namespace cairn::master

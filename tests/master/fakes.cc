@@ -59,6 +59,7 @@ void FakeServer::Send(proto::MasterToChunkserver message) {
   if (message.has_heartbeat_reply()) {
     draining.assign(message.heartbeat_reply().draining_disks().begin(), message.heartbeat_reply().draining_disks().end());
   }
+  if (message.has_set_log_level()) log_level = message.set_log_level().level();
   if (!message.has_command()) return;
   commands.push_back(message.command());
   if (mute) {

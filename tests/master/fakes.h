@@ -70,6 +70,7 @@ class FakeServer final : public ServerChannel, public std::enable_shared_from_th
   std::vector<proto::Command> commands;  // all that arrived
   proto::RegisterReply register_reply;   // the last one
   std::vector<std::string> draining;     // as the last heartbeat's reply said
+  std::string log_level;
   FakeReplicas& replicas() { return *replicas_; }
 
  private:
