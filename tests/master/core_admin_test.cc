@@ -12,6 +12,7 @@
 #include "master/state/chunk_queries.h"
 #include "master/state/events.h"
 #include "master/state/queries.h"
+#include "master/state/records.h"
 #include "master/state/trash.h"
 #include "tests/master/core_admin_fixture.h"
 
@@ -194,6 +195,43 @@ TEST_F(CoreAdminTest, ADiskShortlyAboveItsReserveGetsNoNewChunks) {
     disk.set_free_bytes(disk.reserve_bytes() + (257 << 20));
   EXPECT_FALSE(full());
   EXPECT_EQ(server.free_bytes(""), 257u << 20) << "it is space all the same";
+}
+
+// Peers of another version of the same release line (docs/operations.md, "Versions").
+void AddUnknown(google::protobuf::Message* message) {
+  message->GetReflection()->MutableUnknownFields(message)->AddLengthDelimited(1234, "of a later version");
+}
+
+TEST_F(CoreAdminTest, WhatALaterVersionAddsIsIgnoredOnTheWireAndKeptInTheStore) {
+  h_.on_register = [](uint32_t, proto::Register* request) { AddUnknown(request); };
+  StartServers(3);
+  auto client = h_.NewClient();
+  client->Hello();
+  // A request that this master does not know is refused, and the session goes on.
+  proto::Request unknown;
+  AddUnknown(&unknown);
+  *unknown.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(unknown).status().code(), static_cast<uint32_t>(StatusCode::kNotSupported));
+  proto::Request known;
+  known.mutable_get_attr()->set_inode(kRootInode.value());
+  AddUnknown(&known);
+  *known.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(known).status().code(), 0u);
+  // A record that a later master wrote keeps what this one does not know.
+  proto::RebalanceRecord record;
+  AddUnknown(&record);
+  proto::LogCommand command;
+  *command.mutable_set_rebalance()->mutable_record() = record;
+  ASSERT_TRUE(h_.core().Apply(command).ok());
+  h_.Advance(200);
+  h_.RestartMaster();
+  proto::RebalanceRequest request;
+  request.set_action(proto::REBALANCE_PAUSE);
+  ASSERT_TRUE(h_.core().rebalancer().Change(request, 0).ok());
+  const auto kept = Load<proto::RebalanceRecord>(h_.core().txn(), Family::kMeta, keys::kRebalance);
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ(kept->state(), "paused");
+  EXPECT_EQ(kept->GetReflection()->GetUnknownFields(*kept).field_count(), 1);
 }
 
 TEST(RebalanceWindowTest, MayGoOverMidnight) {
