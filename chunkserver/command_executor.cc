@@ -218,6 +218,7 @@ void CommandExecutor::RunSync(const std::shared_ptr<Batch>& batch, int index) {
     ToProto(outcome.info, result->mutable_info());
     result->set_bytes_transferred(outcome.bytes_transferred);
     result->set_bytes_differing(outcome.bytes_differing);
+    result->set_refused_here(outcome.refused_here);
   }
   Finish(batch);
 }

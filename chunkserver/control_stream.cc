@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_map>
 #include <utility>
@@ -198,6 +199,8 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     std::thread reporter([this, outbox] { Report(outbox.get()); });
     while (stream->Read(&message)) {
       if (message.has_command()) Execute(*stream, outbox, std::move(*message.mutable_command()));
+      if (message.has_heartbeat_reply()) TakeDrains(message.heartbeat_reply().draining_disks());
+      if (message.has_set_log_level()) TakeLogLevel(message.set_log_level().level());
     }
     const Status why = stream->Why();
     outbox->Close();
@@ -253,11 +256,37 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
                         ", but the master says " + ToString(server) + " of cluster " + cluster.ToString());
     }
     CAIRN_RETURN_IF_ERROR(disks_->SetIdentity(cluster, own.server_uuid, server));
+    missing_disks_taken_ = reply.missing_disks_size() > 0;
+    if (reply.missing_disks_size() > 0) {
+      std::string missing;
+      for (const std::string& disk : reply.missing_disks()) missing += (missing.empty() ? "" : ", ") + disk;
+      CAIRN_RETURN_IF_ERROR(disks_->Distrust("this server had further disks, which are not among its data directories (" +
+                                             missing + ")"));
+    }
+    TakeDrains(reply.draining_disks());
     if (reply.epoch_floor() != 0) CAIRN_RETURN_IF_ERROR(disks_->SetEpochFloor(Epoch{reply.epoch_floor()}));
+    disks_->MasterAnswered();
     identity_->Join(cluster, server);
     callbacks_.joined(cluster, server);
     CAIRN_LOG(Info, "registered as {} in cluster {}", ToString(server), cluster.ToString());
     return Status::Ok();
+  }
+
+  void TakeDrains(const google::protobuf::RepeatedPtrField<std::string>& disks) {
+    std::set<Uuid> draining;
+    for (const std::string& text : disks) {
+      Uuid disk;
+      if (Uuid::Parse(text, &disk)) draining.insert(disk);
+    }
+    disks_->SetDraining(draining);
+  }
+
+  static void TakeLogLevel(const std::string& level) {
+    if (SetLogLevel(level)) {
+      LogLine(LogLevel::kError, "the log level is " + level + " from now on, as the master says");
+    } else {
+      CAIRN_LOG(Warning, "the master asks for an unknown log level");
+    }
   }
 
   void Report(Outbox* outbox) {
@@ -308,6 +337,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
     heartbeat->set_load(callbacks_.load());
     if (callbacks_.traffic) *heartbeat->mutable_traffic() = callbacks_.traffic();
     heartbeat->set_wall_nanos(clock_->WallNanos());
+    heartbeat->set_missing_disks_taken(missing_disks_taken_);
     for (const DiskStatus& disk : disks_->States()) ToProto(disk, heartbeat->add_disks());
     return message;
   }
@@ -322,6 +352,7 @@ class ControlStream::Impl : public std::enable_shared_from_this<Impl> {
   // Of the control thread.
   bool ever_registered_ = false;
   bool was_registered_ = false;
+  bool missing_disks_taken_ = false;  // of this registration; constant while its writer runs
   std::thread thread_;
 
   mutable std::mutex mu_;

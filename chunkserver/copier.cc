@@ -51,11 +51,11 @@ class Copier::Run {
     outcome_.info.chunk = task_.chunk;
     outcome_.status = Check();
     if (!outcome_.status.ok()) return outcome_;
-    outcome_.status = copier_->disks_->SyncStart(task_.chunk, task_.epoch, task_.base, task_.length);
+    outcome_.status = Here(copier_->disks_->SyncStart(task_.chunk, task_.epoch, task_.base, task_.length));
     if (outcome_.status.ok()) {
       outcome_.status = CopyDifferences();
       if (outcome_.status.ok()) {
-        outcome_.status = copier_->disks_->SyncFinish(task_.chunk, task_.base, &outcome_.info);
+        outcome_.status = Here(copier_->disks_->SyncFinish(task_.chunk, task_.base, &outcome_.info));
       } else {
         copier_->disks_->SyncAbandon(task_.chunk);
       }
@@ -91,6 +91,12 @@ class Copier::Run {
     return Status::Ok();
   }
 
+  // Notes whether this server's own disk says no. A protocol's refusal (a higher promise) says nothing against the disk.
+  Status Here(Status status) {
+    outcome_.refused_here = status.code() == StatusCode::kNoSpace || status.code() == StatusCode::kIoError;
+    return status;
+  }
+
   Status CopyDifferences() {
     const uint64_t ranges = (task_.length + kDigestRangeBytes - 1) / kDigestRangeBytes;
     CAIRN_ASSIGN_OR_RETURN(const std::vector<Digest> own, OwnDigests(ranges));
@@ -105,7 +111,7 @@ class Copier::Run {
       }
     }
     // A disk that fills up in the middle would have cost the transfer, and every attempt after it again.
-    CAIRN_RETURN_IF_ERROR(copier_->disks_->SyncRoom(task_.chunk, outcome_.bytes_differing));
+    CAIRN_RETURN_IF_ERROR(Here(copier_->disks_->SyncRoom(task_.chunk, outcome_.bytes_differing)));
     return FetchPieces(std::move(pieces));
   }
 
@@ -128,7 +134,7 @@ class Copier::Run {
     ReplicaInfo info;
     const Status known = copier_->disks_->Query(task_.chunk, &info);
     if (known.code() == StatusCode::kUnknownChunk) return digests;
-    CAIRN_RETURN_IF_ERROR(known);
+    CAIRN_RETURN_IF_ERROR(Here(known));
     const uint64_t present = std::min(ranges, (info.length + kDigestRangeBytes - 1) / kDigestRangeBytes);
     for (uint64_t first = 0; first < present; first += kOwnRangesPerStep) {
       if (copier_->limiter_.stopped()) return Cancelled();
@@ -205,7 +211,7 @@ class Copier::Run {
       }
       outcome_.bytes_transferred += reply.data.size();
       CAIRN_RETURN_IF_ERROR(
-          copier_->disks_->SyncWrite(task_.chunk, read->offset, reply.data.bytes, read->checksums));
+          Here(copier_->disks_->SyncWrite(task_.chunk, read->offset, reply.data.bytes, read->checksums)));
     }
     return Status::Ok();
   }

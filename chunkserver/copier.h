@@ -39,6 +39,7 @@ struct SyncOutcome {
   replication::ReplicaInfo info;
   uint64_t bytes_transferred = 0;  // fetched from sources
   uint64_t bytes_differing = 0;    // of the ranges that differed
+  bool refused_here = false;       // failed because of this server's disk, not of a source
 };
 
 struct CopierOptions {

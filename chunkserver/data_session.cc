@@ -13,6 +13,8 @@ using net::FrameConnection;
 using net::SharedBytes;
 using wire::MessageType;
 
+constexpr int64_t kSlowNanos = kNanosPerSecond;
+
 }  // namespace
 
 DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, WorkerPool* readers, Stager* stager,
@@ -31,7 +33,7 @@ DataSession::DataSession(net::EventLoop* loop, const RequestHandler* handler, Wo
 DataSession::~DataSession() = default;
 
 void DataSession::OnFrame(FrameConnection& connection, Frame frame) {
-  if (limits_.metrics != nullptr) frame_began_ns_ = loop_->clock()->NowNanos();
+  frame_began_ns_ = loop_->clock()->NowNanos();
   const Status status = Handle(connection, frame);
   if (!status.ok()) {
     connection.Close(status);
@@ -53,7 +55,9 @@ Status DataSession::Handle(FrameConnection& connection, const Frame& frame) {
       return Greet(connection, frame);
     case MessageType::kMutate: {
       CAIRN_ASSIGN_OR_RETURN(const wire::MutateRequest request, wire::DecodeMutateRequest(frame.meta));
-      Send(connection, frame, wire::Encode(handler_->Mutate(request, frame.data.bytes)));
+      const wire::MutateReply reply = handler_->Mutate(request, frame.data.bytes);
+      LogMutation(request, frame.header.request_id, reply);
+      Send(connection, frame, wire::Encode(reply));
       return Status::Ok();
     }
     case MessageType::kSeal: {
@@ -105,7 +109,7 @@ Status DataSession::Read(FrameConnection& connection, const Frame& frame) {
   // What is in memory takes less time than handing it over to another thread and back.
   auto started = handler_->StartRead(request);
   if (auto* answer = std::get_if<ReadAnswer>(&started)) {
-    Count(frame.header.type, frame_began_ns_, answer->data.size());
+    Count(frame.header.type, frame.header.request_id, frame_began_ns_, answer->data.size());
     connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
                     SharedBytes::Own(wire::Encode(answer->reply)), std::move(answer->data));
     return Status::Ok();
@@ -201,7 +205,8 @@ Status DataSession::MutateStaged(FrameConnection& connection, const Frame& frame
     reply.status = Status(StatusCode::kNotFound, "nothing is staged under token " + std::to_string(request.token) +
                                                      " for this write to chunk " + ToString(reply.info.chunk));
   }
-  Count(frame.header.type, frame_began_ns_, reply.status.ok() ? bytes->size() : 0);
+  LogMutation(request.mutate, frame.header.request_id, reply);
+  Count(frame.header.type, frame.header.request_id, frame_began_ns_, reply.status.ok() ? bytes->size() : 0);
   connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id, SharedBytes::Own(wire::Encode(reply)), {});
   return Status::Ok();
 }
@@ -230,20 +235,39 @@ void DataSession::Finished(FrameConnection& connection, uint8_t type, uint64_t r
                            size_t answer_bytes, int64_t began_ns, Reply reply) {
   --in_work_;
   answer_bytes_ -= answer_bytes;
-  Count(type, began_ns, reply.data.size());
+  Count(type, request_id, began_ns, reply.data.size());
   if (connection.closed()) return;
   connection.Send(type | wire::kReplyBit, request_id, SharedBytes::Own(std::move(reply.meta)),
                   std::move(reply.data));
   UpdateReading(connection);
 }
 
-void DataSession::Count(uint8_t type, int64_t began_ns, uint64_t bytes) const {
-  if (limits_.metrics == nullptr) return;
-  limits_.metrics->Served(static_cast<MessageType>(type), loop_->clock()->NowNanos() - began_ns, bytes);
+void DataSession::Count(uint8_t type, uint64_t request_id, int64_t began_ns, uint64_t bytes) const {
+  const int64_t took_ns = loop_->clock()->NowNanos() - began_ns;
+  const bool named_better = type == static_cast<uint8_t>(MessageType::kMutate) ||
+                            type == static_cast<uint8_t>(MessageType::kMutateStaged);  // by LogMutation
+  if (took_ns >= kSlowNanos && !named_better) {
+    CAIRN_LOG(Info, "slow: client={} id={} type={} bytes={} took_ms={}", name_, request_id, type, bytes,
+              took_ns / kNanosPerMilli);
+  }
+  if (limits_.metrics != nullptr) limits_.metrics->Served(static_cast<MessageType>(type), took_ns, bytes);
+}
+
+void DataSession::LogMutation(const wire::MutateRequest& request, uint64_t request_id,
+                              const wire::MutateReply& reply) const {
+  const int64_t took_ns = loop_->clock()->NowNanos() - frame_began_ns_;
+  const bool slow = took_ns >= kSlowNanos;
+  if (!slow && !LogEnabled(LogLevel::kDebug)) return;
+  // The client that sent it logs the same chunk, epoch and seq (client/data/send_path.cc).
+  LogLine(slow ? LogLevel::kInfo : LogLevel::kDebug,
+          fmt::format("{}client={} id={} chunk={} epoch={} seq={} mutate offset={} length={} took_ms={} {}",
+                      slow ? "slow: " : "", name_, request_id, request.mutation.chunk.value(),
+                      request.mutation.epoch.value(), request.mutation.seq, request.mutation.offset,
+                      request.mutation.length, took_ns / kNanosPerMilli, reply.status.ToString()));
 }
 
 void DataSession::Send(FrameConnection& connection, const Frame& frame, wire::Bytes meta) {
-  Count(frame.header.type, frame_began_ns_, frame.data.bytes.size());
+  Count(frame.header.type, frame.header.request_id, frame_began_ns_, frame.data.bytes.size());
   connection.Send(frame.header.type | wire::kReplyBit, frame.header.request_id,
                   SharedBytes::Own(std::move(meta)), {});
 }

@@ -68,8 +68,9 @@ class DataSession final : public net::FrameConnection::Owner,
   // `began_ns`: when the request was read.
   void Finished(net::FrameConnection& connection, uint8_t type, uint64_t request_id, size_t answer_bytes,
                 int64_t began_ns, Reply reply);
-  // An answer, for the metrics.
-  void Count(uint8_t type, int64_t began_ns, uint64_t bytes) const;
+  // An answer, for the metrics and for the log, if it took long.
+  void Count(uint8_t type, uint64_t request_id, int64_t began_ns, uint64_t bytes) const;
+  void LogMutation(const wire::MutateRequest& request, uint64_t request_id, const wire::MutateReply& reply) const;
   void Send(net::FrameConnection& connection, const net::Frame& frame, wire::Bytes meta);
   void UpdateReading(net::FrameConnection& connection);
 
@@ -82,7 +83,7 @@ class DataSession final : public net::FrameConnection::Owner,
   std::shared_ptr<void> slot_;
   std::function<void(net::FrameConnection&)> closed_;
   bool greeted_ = false;
-  int64_t frame_began_ns_ = 0;  // when the frame that is handled now was read; 0: nobody counts
+  int64_t frame_began_ns_ = 0;  // when the frame that is handled now was read
   std::string name_;
   size_t in_work_ = 0;
   size_t answer_bytes_ = 0;  // of requests in work

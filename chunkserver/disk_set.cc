@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
+#include <tuple>
 #include <utility>
 
 #include "common/log.h"
@@ -13,7 +14,8 @@ using replication::ReplicaInfo;
 
 DiskSet::DiskSet(std::vector<Disk> disks) {
   for (Disk& disk : disks) {
-    Slot slot{std::move(disk), nullptr, {}};
+    Slot slot;
+    slot.disk = std::move(disk);
     if (slot.disk.store) slot.flusher = std::make_unique<GroupFlusher>(slot.disk.store.get());
     slots_.push_back(std::move(slot));
   }
@@ -86,10 +88,14 @@ Status DiskSet::DistrustAbsence() {
     return !slot.disk.store || !slot.disk.store->identity().cluster;
   });
   if (doubtful == slots_.end()) return Status::Ok();
-  CAIRN_LOG(Warning, "{} {}: chunks that this server held may be missing; its disks begin as after a loss of power",
-            doubtful->disk.path, doubtful->disk.store ? "is new" : "cannot be read");
+  return Distrust(doubtful->disk.path + (doubtful->disk.store ? " is new" : " cannot be read"));
+}
+
+Status DiskSet::Distrust(const std::string& why) {
+  CAIRN_LOG(Warning, "{}: chunks that this server held may be missing; its disks begin as after a loss of power", why);
   for (const Slot& slot : slots_) {
-    if (slot.disk.store && !slot.disk.store->amnesic()) CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
+    if (slot.disk.store && !slot.disk.store->failed() && !slot.disk.store->amnesic())
+      CAIRN_RETURN_IF_ERROR(slot.disk.store->SetAmnesic());
   }
   return Status::Ok();
 }
@@ -101,8 +107,9 @@ void DiskSet::SettleDuplicate(ChunkId chunk, uint32_t a, uint32_t b) {
   ReplicaInfo info_b;
   if (!slots_[a].disk.store->Query(chunk, &info_a).ok() || !slots_[b].disk.store->Query(chunk, &info_b).ok())
     return;
-  const bool a_is_newer =
-      std::pair(info_a.promised, info_a.accepted) >= std::pair(info_b.promised, info_b.accepted);
+  // The seal counts, too: a copy that a stopped drain left behind must not open again what was sealed meanwhile.
+  const bool a_is_newer = std::tuple(info_a.promised, info_a.accepted, info_a.sealed) >=
+                          std::tuple(info_b.promised, info_b.accepted, info_b.sealed);
   ShardOf(chunk).disk_of[chunk] = a_is_newer ? a : b;
   CAIRN_LOG(Warning, "chunk {} is on {} and on {}: serving the newer one, from {}", ToString(chunk),
             slots_[a].disk.path, slots_[b].disk.path, slots_[a_is_newer ? a : b].disk.path);
@@ -144,7 +151,7 @@ std::vector<DiskStatus> DiskSet::States() const {
   std::vector<DiskStatus> states;
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     const Disk& disk = slots_[i].disk;
-    DiskStatus state{disk.path, disk.file_system_id, disk.storage_class, {}, {}, false, FailureOf(i)};
+    DiskStatus state{disk.path, disk.file_system_id, disk.storage_class, {}, {}, false, FailureOf(i), false, {}};
     if (disk.store) {
       state.disk = disk.store->identity().disk;
       state.amnesic = disk.store->amnesic();
@@ -152,6 +159,8 @@ std::vector<DiskStatus> DiskSet::States() const {
     {
       std::lock_guard lock(usage_mu_);
       state.usage = slots_[i].usage;
+      state.draining = slots_[i].draining;
+      state.drain_note = slots_[i].drain_note;
     }
     states.push_back(std::move(state));
   }
@@ -189,15 +198,27 @@ int DiskSet::Locate(ChunkId chunk) const {
 
 Result<uint32_t> DiskSet::EmptiestDisk() const {
   int best = -1;
-  uint64_t best_free = 0;
+  StoreUsage best_usage;
+  bool best_drains = false;
   Status failure;
   for (uint32_t i = 0; i < slots_.size(); ++i) {
     if (failure = FailureOf(i); !failure.ok()) continue;
-    const uint64_t free = slots_[i].disk.store->Usage().free_bytes;
-    if (best < 0 || free > best_free) {
-      best = static_cast<int>(i);
-      best_free = free;
+    const StoreUsage usage = slots_[i].disk.store->Usage();
+    const bool drains = draining(i);  // better than nowhere
+    bool better = best < 0;
+    if (!better && drains != best_drains) {
+      better = best_drains;
+    } else if (!better) {
+      // Directories on one file system have the same free space: then the chunks are shared out by what each holds.
+      const std::string& file_system = slots_[i].disk.file_system_id;
+      better = !file_system.empty() && file_system == slots_[static_cast<size_t>(best)].disk.file_system_id
+                   ? usage.used_bytes < best_usage.used_bytes
+                   : usage.free_bytes > best_usage.free_bytes;
     }
+    if (!better) continue;
+    best = static_cast<int>(i);
+    best_usage = usage;
+    best_drains = drains;
   }
   if (best < 0) return failure;
   return static_cast<uint32_t>(best);
@@ -223,6 +244,16 @@ Result<ChunkStore*> DiskSet::Find(ChunkId chunk) const {
 }
 
 Result<ChunkStore*> DiskSet::FindOrPlace(ChunkId chunk, bool replace_failed) {
+  if (awaits_master_.load(std::memory_order_acquire)) {
+    ReplicaInfo info;
+    const Result<ChunkStore*> present = Find(chunk);
+    if (!present.ok() && present.status().code() != StatusCode::kUnknownChunk) return present;
+    if (!present.ok() || !(*present)->Query(chunk, &info).ok()) {
+      return Status(StatusCode::kUnavailable,
+                    "chunk " + ToString(chunk) + " is not here, and since this server started the master has not confirmed yet that all "
+                    "of its disks are");
+    }
+  }
   CAIRN_ASSIGN_OR_RETURN(const uint32_t disk, LocateOrPlace(chunk, replace_failed));
   CAIRN_RETURN_IF_ERROR(FailureOf(disk));
   return slots_[disk].disk.store.get();
@@ -231,6 +262,7 @@ Result<ChunkStore*> DiskSet::FindOrPlace(ChunkId chunk, bool replace_failed) {
 Status DiskSet::Mutate(const wire::MutateRequest& request, std::span<const std::byte> data,
                        ReplicaInfo* info) {
   const ChunkId chunk = request.mutation.chunk;
+  const auto held = Hold(chunk);
   // Without a begin an absent replica refuses: no disk needs to be chosen for that.
   Result<ChunkStore*> store = request.mutation.begin ? FindOrPlace(chunk) : Find(chunk);
   if (!store.ok()) {
@@ -241,31 +273,37 @@ Status DiskSet::Mutate(const wire::MutateRequest& request, std::span<const std::
 }
 
 Status DiskSet::Begin(ChunkId chunk, Epoch epoch, Stamp base, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->Begin(chunk, epoch, base, info);
 }
 
 Status DiskSet::Fence(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->Fence(chunk, epoch, info);
 }
 
 Status DiskSet::Seal(ChunkId chunk, Stamp stamp, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->Seal(chunk, stamp, info);
 }
 
 Status DiskSet::PrepareDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->PrepareDelete(chunk, epoch, info);
 }
 
 Status DiskSet::AbortDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk));
   return store->AbortDelete(chunk, epoch, info);
 }
 
 Status DiskSet::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   CAIRN_RETURN_IF_ERROR(store->Erase(chunk, epoch, quarantine));
   if (slots_.size() > 1) {
@@ -279,17 +317,20 @@ Status DiskSet::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
 }
 
 Status DiskSet::Query(ChunkId chunk, ReplicaInfo* info) const {
+  const auto held = Hold(chunk);
   info->chunk = chunk;
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->Query(chunk, info);
 }
 
 Result<ReadData> DiskSet::Read(const wire::ReadRequest& request, bool verify) const {
+  const auto held = Hold(request.chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(request.chunk));
   return store->Read(request, verify);
 }
 
 StartedRead DiskSet::StartRead(const wire::ReadRequest& request) const {
+  const auto held = Hold(request.chunk);
   const Result<ChunkStore*> store = Find(request.chunk);
   if (!store.ok()) return Result<ReadData>(store.status());
   return (*store)->StartRead(request);
@@ -312,6 +353,7 @@ Result<uint64_t> DiskSet::AllocatedBytes(ChunkId chunk) const {
 }
 
 Status DiskSet::SyncStart(ChunkId chunk, Epoch epoch, Stamp base, uint64_t length) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, FindOrPlace(chunk, /*replace_failed=*/true));
   return store->SyncStart(chunk, epoch, base, length);
 }
@@ -333,6 +375,7 @@ Status DiskSet::SyncRoom(ChunkId chunk, uint64_t bytes) const {
 }
 
 Status DiskSet::SyncFinish(ChunkId chunk, Stamp base, ReplicaInfo* info) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->SyncFinish(chunk, base, info);
 }
@@ -343,8 +386,32 @@ void DiskSet::SyncAbandon(ChunkId chunk) {
 }
 
 Status DiskSet::MarkCorrupt(ChunkId chunk, uint64_t offset) {
+  const auto held = Hold(chunk);
   CAIRN_ASSIGN_OR_RETURN(ChunkStore* const store, Find(chunk));
   return store->MarkCorrupt(chunk, offset);
+}
+
+std::shared_lock<std::shared_mutex> DiskSet::Hold(ChunkId chunk) const {
+  if (slots_.size() == 1) return {};
+  return std::shared_lock(ShardOf(chunk).switching);
+}
+
+void DiskSet::SetDraining(const std::set<Uuid>& disks) {
+  std::lock_guard lock(usage_mu_);
+  for (Slot& slot : slots_) {
+    slot.draining = slot.disk.store && disks.contains(slot.disk.store->identity().disk);
+    if (!slot.draining) slot.drain_note.clear();
+  }
+}
+
+void DiskSet::NoteDrain(size_t disk, const std::string& note) {
+  std::lock_guard lock(usage_mu_);
+  slots_[disk].drain_note = slots_[disk].draining ? note : std::string();
+}
+
+bool DiskSet::draining(size_t disk) const {
+  std::lock_guard lock(usage_mu_);
+  return slots_[disk].draining;
 }
 
 Status DiskSet::ForEach(const std::function<bool(const ReplicaInfo&)>& visit) const {

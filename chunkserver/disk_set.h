@@ -9,18 +9,25 @@
 //
 // Thread-safety: all methods may be called from any thread. The disks themselves do not change after
 // construction.
+//
+// A disk that is drained takes nothing new, and its chunks move to other disks of the server one by one (Relocate, driven by
+// disk_drainer.h): copied while the old copy goes on serving, switched over when nothing changed meanwhile, and only then erased.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "chunkserver/group_flusher.h"
+#include "chunkserver/rate_limiter.h"
 #include "chunkserver/store/chunk_store.h"
 #include "common/status.h"
 
@@ -43,6 +50,8 @@ struct DiskStatus {
   StoreUsage usage;
   bool amnesic = false;
   Status failure;
+  bool draining = false;
+  std::string drain_note;  // what keeps its last chunks there
 };
 
 class DiskSet {
@@ -58,6 +67,23 @@ class DiskSet {
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server);
   // The master knows that these disks may have forgotten something.
   Status SetEpochFloor(Epoch floor);
+  // A disk that this server once had is not among these: what is absent may have been on it. All disks begin as after a loss of power,
+  // until they are given an epoch floor.
+  Status Distrust(const std::string& why);
+  // Only the master knows whether all disks that this server had are among these. From AwaitMaster until its answer (MasterAnswered, after
+  // Distrust if one is missing) an absent replica promises and takes nothing (kUnavailable); those that are here go on.
+  void AwaitMaster() { awaits_master_.store(true); }
+  void MasterAnswered() { awaits_master_.store(false); }
+  // These disks, by identity, are emptied; no others are.
+  void SetDraining(const std::set<Uuid>& disks);
+  void NoteDrain(size_t disk, const std::string& note);
+  size_t count() const { return slots_.size(); }
+  bool draining(size_t disk) const;
+  // Replicas that are stored on this disk, at most `limit`.
+  std::vector<ChunkId> ChunksOn(size_t disk, size_t limit, ChunkId after) const;
+  // Moves one replica from a disk to another one of the server with the same tags, state and all. kBusy: it changed meanwhile or is
+  // being deleted, try again later; kNoSpace: no other disk has room; kCorrupt, kFailedPrecondition: it has to be repaired first.
+  Status Relocate(ChunkId chunk, size_t from, RateLimiter* limiter);
   // Never waits for a disk: the space is that of the last RefreshUsage.
   std::vector<DiskStatus> States() const;
   // May wait as long as a disk is busy; called by a thread that has time.
@@ -103,11 +129,16 @@ class DiskSet {
   struct Slot {
     Disk disk;
     std::unique_ptr<GroupFlusher> flusher;
-    StoreUsage usage;  // guarded by usage_mu_
+    StoreUsage usage;        // guarded by usage_mu_
+    bool draining = false;   // guarded by usage_mu_
+    std::string drain_note;  // guarded by usage_mu_
   };
   struct Shard {
     mutable std::mutex mu;
     std::unordered_map<ChunkId, uint32_t> disk_of;  // guarded by mu; only used when there are several disks
+    // Shared by whoever works on a chunk of the shard, alone by the switch of one to another disk: a change must not be applied to the
+    // copy that is given up. Taken before mu.
+    mutable std::shared_mutex switching;
   };
 
   explicit DiskSet(std::vector<Disk> disks);
@@ -122,11 +153,16 @@ class DiskSet {
   // As Locate; a chunk without a disk gets one. replace_failed: also when its disk has failed.
   Result<uint32_t> LocateOrPlace(ChunkId chunk, bool replace_failed);
   Result<uint32_t> EmptiestDisk() const;
+  // The disk with most room that may take what is on `from`.
+  Result<uint32_t> DiskBeside(size_t from, uint64_t bytes) const;
+  Status CopyReplica(ChunkStore& from, ChunkStore& to, const replication::ReplicaInfo& info, RateLimiter* limiter) const;
+  std::shared_lock<std::shared_mutex> Hold(ChunkId chunk) const;
   Status FailureOf(uint32_t disk) const;
   // The working store that has the chunk; kUnknownChunk or the failure of its disk.
   Result<ChunkStore*> Find(ChunkId chunk) const;
   Result<ChunkStore*> FindOrPlace(ChunkId chunk, bool replace_failed = false);
 
+  std::atomic<bool> awaits_master_{false};
   std::vector<Slot> slots_;  // constant after construction, except the usage
   mutable std::mutex usage_mu_;
   mutable std::array<Shard, kShards> shards_;

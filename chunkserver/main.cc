@@ -53,6 +53,8 @@ struct Flags {
   std::string zone;
   std::string rack;
   std::string storage_class;
+  std::vector<std::string> disk_tags;
+  uint64_t disk_drain_mib = 64;
   std::string address_file;
   metrics::EndpointOptions metrics{.program = "cairn-chunkserver", .version = CAIRN_VERSION};
   bool must_exist = false;
@@ -82,7 +84,12 @@ void AddFlags(CLI::App& app, Flags& f) {
       ->multi_option_policy(last);
   app.add_option("--zone", f.zone, "zone of this server, for placement");
   app.add_option("--rack", f.rack, "rack of this server, for placement");
-  app.add_option("--storage-class", f.storage_class, "tag of these disks that policies can ask for");
+  app.add_option("--storage-class", f.storage_class, "tags of these disks, with commas, that policies can ask for");
+  app.add_option("--disk-tags", f.disk_tags,
+                 "tags of one disk instead: DIRECTORY=ssd,fast, the directory as in --data; may be repeated");
+  app.add_option("--disk-drain-rate", f.disk_drain_mib,
+                 "MiB per second read from disks that are drained to others of this server; 0: no limit")
+      ->capture_default_str();
   app.add_option("--metrics-address", f.metrics.address,
                  "serve Prometheus metrics at http://host:port/metrics (default: not at all)")
       ->multi_option_policy(last);
@@ -152,6 +159,26 @@ std::string FileSystemId(const std::string& path) {
   return "";
 }
 
+std::string TagsOf(const Flags& flags, const std::string& directory) {
+  for (const std::string& one : flags.disk_tags) {
+    if (one.substr(0, one.rfind('=')) == directory) return one.substr(one.rfind('=') + 1);
+  }
+  return flags.storage_class;
+}
+
+// Tags are for disks that there are: a misspelt directory must not leave one without.
+Status CheckDiskTags(const Flags& flags) {
+  for (const std::string& one : flags.disk_tags) {
+    const size_t equals = one.rfind('=');
+    if (equals == std::string::npos ||
+        std::find(flags.data.begin(), flags.data.end(), one.substr(0, equals)) == flags.data.end()) {
+      return {StatusCode::kInvalidArgument,
+              "--disk-tags " + one + ": expected DIRECTORY=TAG[,TAG] with a directory as given to --data"};
+    }
+  }
+  return Status::Ok();
+}
+
 // A disk that cannot be read takes only its own chunks away; one that belongs to somebody else ends the
 // start.
 Result<std::vector<Disk>> OpenDisks(const Flags& flags) {
@@ -167,7 +194,7 @@ Result<std::vector<Disk>> OpenDisks(const Flags& flags) {
     options.direct_bytes = flags.direct_kib * 1024;
     Disk disk;
     disk.path = path;
-    disk.storage_class = flags.storage_class;
+    disk.storage_class = TagsOf(flags, given);
     Result<std::unique_ptr<ChunkStore>> store = ChunkStore::Open(options);
     if (store.ok()) {
       disk.store = *std::move(store);
@@ -185,6 +212,8 @@ Result<std::vector<Disk>> OpenDisks(const Flags& flags) {
 }
 
 Status FillOptions(const Flags& flags, ServerOptions* options) {
+  CAIRN_RETURN_IF_ERROR(CheckDiskTags(flags));
+  options->disk_drain_bytes_per_second = flags.disk_drain_mib * kMiB;
   CAIRN_ASSIGN_OR_RETURN(options->listen, net::ParseHostPort(flags.listen, kDefaultDataPort));
   if (!flags.advertise.empty()) {
     CAIRN_ASSIGN_OR_RETURN(const net::HostPort advertise,

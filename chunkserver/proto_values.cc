@@ -46,6 +46,8 @@ void ToProto(const DiskStatus& disk, proto::DiskInfo* to) {
   to->set_amnesic(disk.amnesic);
   to->set_failed(!disk.failure.ok());
   if (!disk.failure.ok()) to->set_problem(disk.failure.message());
+  to->set_draining(disk.draining);
+  to->set_drain_note(disk.drain_note);
 }
 
 }  // namespace cairn::chunkserver

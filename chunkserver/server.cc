@@ -99,6 +99,7 @@ class ChunkServer::Impl {
   Status Start(std::vector<Disk> disks, std::function<void(const Status&)> refused) {
     CAIRN_ASSIGN_OR_RETURN(disks_, DiskSet::Make(std::move(disks)));
     const DiskIdentity on_disk = disks_->identity();
+    if (on_disk.cluster) disks_->AwaitMaster();  // before anybody can ask; a server that never joined promised nothing
     IdentityValues values{on_disk.cluster, on_disk.server, on_disk.server_uuid, BootUuid(),
                           Uuid::Random().low};
     if (!values.server_uuid) values.server_uuid = Uuid::Random();
@@ -134,6 +135,8 @@ class ChunkServer::Impl {
     executor_ = std::make_unique<CommandExecutor>(disks_.get(), copier_.get(), options_.commands);
     scrubber_ = std::make_unique<Scrubber>(disks_.get(), clock_, damage, options_.scrubber);
     scrubber_->Start();
+    drainer_ = std::make_unique<DiskDrainer>(disks_.get(), options_.disk_drain_bytes_per_second, clock_);
+    drainer_->Start();
     usage_ = std::make_unique<UsageThread>(disks_.get(), clock_);
     maintenance_ =
         std::make_unique<MaintenanceThread>(disks_.get(), options_.maintenance_interval_ms, clock_);
@@ -170,6 +173,7 @@ class ChunkServer::Impl {
     if (service_) service_->Stop();
     maintenance_.reset();
     usage_.reset();
+    drainer_.reset();
     if (scrubber_) scrubber_->Stop();
     if (executor_) executor_->Stop();
     if (readers_) readers_->Stop();
@@ -230,6 +234,7 @@ class ChunkServer::Impl {
   std::unique_ptr<Copier> copier_;
   std::unique_ptr<CommandExecutor> executor_;
   std::unique_ptr<Scrubber> scrubber_;
+  std::unique_ptr<DiskDrainer> drainer_;
   std::unique_ptr<MaintenanceThread> maintenance_;
   std::unique_ptr<UsageThread> usage_;
   std::string address_;

@@ -18,6 +18,7 @@
 #include "chunkserver/control_stream.h"
 #include "chunkserver/copier.h"
 #include "chunkserver/data_service.h"
+#include "chunkserver/disk_drainer.h"
 #include "chunkserver/disk_set.h"
 #include "chunkserver/scrubber.h"
 #include "common/clock.h"
@@ -37,6 +38,7 @@ struct ServerOptions {
   ScrubberOptions scrubber;
   ControlStreamOptions control;  // data_address is filled in
   int64_t maintenance_interval_ms = 5000;
+  uint64_t disk_drain_bytes_per_second = 64u << 20;  // 0: no limit
 };
 
 class ChunkServer {

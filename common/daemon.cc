@@ -85,6 +85,8 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const DaemonOptions& options) {
   sigemptyset(&mask);
   sigaddset(&mask, SIGTERM);
   sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGUSR1);
+  sigaddset(&mask, SIGUSR2);
   if (pthread_sigmask(SIG_BLOCK, &mask, nullptr) != 0) return ErrnoStatus(errno, "block signals");
   state.signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
   if (state.signal_fd < 0) return ErrnoStatus(errno, "signalfd");
@@ -140,6 +142,13 @@ void Daemon::WaitForShutdown() {
     if ((fds[0].revents & POLLIN) != 0) {
       signalfd_siginfo info{};
       if (read(state.signal_fd, &info, sizeof info) == sizeof info) {
+        // More in the log while somebody looks for something, and back: also where no master can be asked, as in a mount.
+        if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2) {
+          const std::string level = info.ssi_signo == SIGUSR1 ? "debug" : state.options.log.level;
+          (void)SetLogLevel(level);
+          LogLine(LogLevel::kError, "the log level is " + level + " from now on");
+          continue;
+        }
         CAIRN_LOG(Info, "signal {} received, shutting down", info.ssi_signo);
         by_signal = true;
       }

@@ -65,7 +65,8 @@ Status SetUpLogging(const LogOptions& options) {
     auto logger = std::make_shared<spdlog::logger>(options.program, sink);
     logger->set_level(spdlog::level::debug);  // filtered by g_level before formatting
     logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %n[%P] %l: %v");
-    logger->flush_on(spdlog::level::info);
+    // Debug lines too, if there are any: whoever turned them on is looking at the file now.
+    logger->flush_on(spdlog::level::debug);
     Logger() = std::move(logger);
   } catch (const spdlog::spdlog_ex& error) {
     return {StatusCode::kIoError, std::string("log file cannot be opened: ") + error.what()};

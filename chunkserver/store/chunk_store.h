@@ -93,6 +93,8 @@ class ChunkStore {
   virtual Status SetAmnesic() = 0;
   virtual Status SetEpochFloor(
       Epoch floor) = 0;  // replicas present refuse lower epochs from now on; durable on return
+  // The highest floor that was set: a replica whose accepted epoch is below it may lack what it confirmed before.
+  virtual Epoch epoch_floor() const = 0;
   virtual bool failed() const = 0;
   virtual Status failure() const = 0;
   virtual StoreUsage Usage() const = 0;

@@ -264,6 +264,8 @@ Status LogChunkStore::SetAmnesic() {
   });
 }
 
+Epoch LogChunkStore::epoch_floor() const { return index_->epoch_floor(); }
+
 Status LogChunkStore::SetEpochFloor(Epoch floor) {
   {
     std::lock_guard lock(mu_);

@@ -41,6 +41,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   const DiskIdentity& identity() const override { return identity_; }
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) override;
   bool amnesic() const override { return amnesic_.load(std::memory_order_acquire); }
+  Epoch epoch_floor() const override;
   Status SetAmnesic() override;
   Status SetEpochFloor(Epoch floor) override;
   bool failed() const override { return health_.failed(); }

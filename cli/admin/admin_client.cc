@@ -132,6 +132,24 @@ Result<proto::ChangeServerResponse> AdminClient::ChangeServer(const proto::Chang
   return response;
 }
 
+Result<proto::SetServerResponse> AdminClient::SetServer(const proto::SetServerRequest& request) {
+  return impl_->CallChecked<proto::SetServerRequest, proto::SetServerResponse>(
+      &proto::AdminService::Stub::SetServer, request);
+}
+
+Result<proto::ChangeDiskResponse> AdminClient::ChangeDisk(const proto::ChangeDiskRequest& request) {
+  auto response = impl_->Call<proto::ChangeDiskRequest, proto::ChangeDiskResponse>(
+      &proto::AdminService::Stub::ChangeDisk, request, kCallTimeoutMs);
+  if (!response.ok() || response->refusals_size() > 0) return response;
+  CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
+  return response;
+}
+
+Result<proto::LogLevelResponse> AdminClient::LogLevel(const proto::LogLevelRequest& request) {
+  return impl_->CallChecked<proto::LogLevelRequest, proto::LogLevelResponse>(&proto::AdminService::Stub::LogLevel,
+                                                                             request);
+}
+
 Result<proto::ServerChunksResponse> AdminClient::ServerChunks(const proto::ServerChunksRequest& request) {
   return impl_->CallChecked<proto::ServerChunksRequest, proto::ServerChunksResponse>(
       &proto::AdminService::Stub::ServerChunks, request);

@@ -37,6 +37,10 @@ class AdminClient {
   Result<proto::BreakLocksResponse> BreakLocks(const proto::BreakLocksRequest& request);
   // A refusal is no error here: the response says why.
   Result<proto::ChangeServerResponse> ChangeServer(const proto::ChangeServerRequest& request);
+  Result<proto::SetServerResponse> SetServer(const proto::SetServerRequest& request);
+  // A refusal is no error here, either.
+  Result<proto::ChangeDiskResponse> ChangeDisk(const proto::ChangeDiskRequest& request);
+  Result<proto::LogLevelResponse> LogLevel(const proto::LogLevelRequest& request);
   Result<proto::ServerChunksResponse> ServerChunks(const proto::ServerChunksRequest& request);
   Result<proto::WhatIfResponse> WhatIf(const proto::WhatIfRequest& request);
   Result<proto::EventsResponse> Events(const proto::EventsRequest& request);

@@ -1,5 +1,6 @@
-// events: what the cluster did and why.
+// events: what the cluster did and why; log-level: how much of it the daemons write down.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -7,6 +8,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <sstream>
+#include <string>
 #include <thread>
 
 #include "cli/admin/admin.h"
@@ -52,9 +55,47 @@ Status ShowEvents(Context& context, const EventOptions& options) {
   return Status::Ok();
 }
 
+struct LogLevelOptions {
+  std::string who, level;
+};
+
+Status ChangeLogLevel(Context& context, const LogLevelOptions& options) {
+  CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
+  AdminClient admin(context, masters);
+  proto::LogLevelRequest request;
+  request.set_level(options.level);
+  request.set_operator_(UserName(getuid()));
+  std::istringstream names(options.who);
+  for (std::string who; std::getline(names, who, ',');) {
+    if (who == "master" || who == "all") request.set_master(true);
+    if (who == "master") continue;
+    if (who == "all") {
+      CAIRN_ASSIGN_OR_RETURN(const auto status, admin.ClusterStatus());
+      for (const auto& server : status.servers()) {
+        if (server.state() == "up") request.add_servers(server.server());
+      }
+      continue;
+    }
+    CAIRN_ASSIGN_OR_RETURN(const uint32_t id, FindServer(admin, who));
+    request.add_servers(id);
+  }
+  CAIRN_ASSIGN_OR_RETURN(const auto response, admin.LogLevel(request));
+  *context.out << (context.json ? ToJson(response).dump(2) : response.outcome()) << std::endl;
+  return Status::Ok();
+}
+
 }  // namespace
 
 void RegisterEventCommands(CLI::App& app, Context& context) {
+  auto level = std::make_shared<LogLevelOptions>();
+  CLI::App* log = app.add_subcommand("log-level", "How much the master or chunkservers log, until their next restart");
+  log->add_option("who", level->who, "master, cs3, its name, or all; several with commas")->required();
+  log->add_option("level", level->level, "debug, info, warning or error")
+      ->required()
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  log->add_flag("--json", context.json, "For programs");
+  log->callback([&context, level] { context.Report(ChangeLogLevel(context, *level)); });
+
   auto options = std::make_shared<EventOptions>();
   CLI::App* events = app.add_subcommand("events", "What the cluster did and why, oldest first");
   events->add_option("-n,--newest", options->newest, "So many of the newest (10,000 are kept)")

@@ -16,6 +16,7 @@
 #include "cli/admin/admin.h"
 #include "cli/admin/admin_client.h"
 #include "cli/admin/status_text.h"
+#include "cli/admin/target.h"
 #include "cli/core/config.h"
 #include "cli/core/format.h"
 #include "common/daemon.h"
@@ -27,6 +28,8 @@ struct RebalanceOptions {
   double threshold = -1;
   std::string rate, window, automatic;
   std::string save, plan;  // files
+  std::vector<std::string> only;
+  std::string path, storage_class;  // of the scope
   bool watch = false, window_given = false;
 };
 
@@ -37,7 +40,8 @@ double PercentOf(uint64_t part, uint64_t whole) {
 }
 
 std::string PlanText(const proto::RebalancePlan& plan) {
-  std::string text = fmt::format("{:<6} {:>10} {:>10} {:>7} {:>10} {:>7} {:>8} {:>8}\n", "SERVER", "CAPACITY",
+  std::string text = plan.scope().empty() ? "" : "Only " + Printable(plan.scope()) + "\n";
+  text += fmt::format("{:<6} {:>10} {:>10} {:>7} {:>10} {:>7} {:>8} {:>8}\n", "SERVER", "CAPACITY",
                                  "USED", "%", "AFTER", "%", "OUT", "IN");
   for (const auto& server : plan.servers()) {
     text += fmt::format(
@@ -129,9 +133,20 @@ Status ShowPlan(Context& context, const std::string& path) {
   return Status::Ok();
 }
 
+// A master of an older version ignores a scope and would move between all servers, so it is asked before.
+Status CheckScopeIsKnown(AdminClient& admin, proto::RebalanceRequest request) {
+  if (request.scope().ByteSizeLong() == 0) return Status::Ok();
+  request.set_action(proto::REBALANCE_PLAN);
+  CAIRN_ASSIGN_OR_RETURN(const auto response, admin.Rebalance(request));
+  if (!response.plan().scope().empty()) return Status::Ok();
+  return {StatusCode::kVersionMismatch,
+          "this master is too old to limit a rebalancing and would move between all servers; upgrade it first"};
+}
+
 Status Run(Context& context, proto::RebalanceRequest request, bool watch, const std::string& save = {}) {
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(context, masters);
+  CAIRN_RETURN_IF_ERROR(CheckScopeIsKnown(admin, request));
   for (;;) {
     CAIRN_ASSIGN_OR_RETURN(const auto response, admin.Rebalance(request));
     const bool planned =
@@ -154,15 +169,31 @@ Status Run(Context& context, proto::RebalanceRequest request, bool watch, const 
   }
 }
 
+Status FillScope(Context& context, const RebalanceOptions& options, proto::RebalanceScope* scope) {
+  CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
+  AdminClient admin(masters);
+  CAIRN_RETURN_IF_ERROR(ParseServerSelection(admin, options.only, scope->mutable_servers(), scope->mutable_racks(),
+                                             scope->mutable_zones()));
+  scope->set_storage_class(options.storage_class);
+  if (options.path.empty()) return Status::Ok();
+  CAIRN_ASSIGN_OR_RETURN(const Location location, ParseTarget(options.path));
+  Sessions sessions(context);
+  CAIRN_ASSIGN_OR_RETURN(const client::Entry entry, ResolveTarget(sessions, location));
+  scope->set_inode(entry.attr.inode.value());
+  return Status::Ok();
+}
+
 // Options that plan, apply and set-rate share.
 Status Fill(Context& context, const RebalanceOptions& options, proto::RebalanceRequest* request) {
   if (!options.plan.empty()) {
     CAIRN_ASSIGN_OR_RETURN(const SavedPlan plan, LoadPlan(options.plan));
     request->set_threshold_percent(plan.request.threshold_percent());
     if (plan.request.has_bytes_per_second()) request->set_bytes_per_second(plan.request.bytes_per_second());
+    if (plan.request.has_scope()) *request->mutable_scope() = plan.request.scope();
     if (!context.json) *context.out << SavedPlanText(plan) << "\nApplied to what is there now:\n";
   } else if (request->action() == proto::REBALANCE_PLAN || request->action() == proto::REBALANCE_APPLY) {
     request->set_threshold_percent(kDefaultThreshold);
+    CAIRN_RETURN_IF_ERROR(FillScope(context, options, request->mutable_scope()));
   }
   if (options.threshold >= 0) request->set_threshold_percent(options.threshold);
   if (!options.rate.empty()) {
@@ -198,6 +229,13 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
             "Stop when every server is within so many percent of its capacity of the mean (default 1)")
         ->check(CLI::Range(0.0, 100.0));
     command->add_option("--rate", options->rate, "Bytes per second of all moves together, for example 64MiB");
+    command
+        ->add_option("--only", options->only,
+                     "Only between these servers: cs3,rack:B,zone:west (at least two of them)")
+        ->delimiter(',');
+    command->add_option("--path", options->path, "Only files below this directory move");
+    command->add_option("--class", options->storage_class,
+                        "Only files of this storage class move; only its disks are compared");
     return command;
   };
   const auto window = [&](CLI::App* command) {
@@ -216,8 +254,8 @@ void RegisterRebalanceCommands(CLI::App& app, Context& context) {
       add("apply", "Move until it is even; goes on after a restart of the master", proto::REBALANCE_APPLY)));
   apply->add_flag("--watch", options->watch, "Show the progress until it is done");
   CLI::Option* plan =
-      apply->add_option("--plan", options->plan, "A plan that was saved: its threshold and rate");
-  plan->excludes("--threshold");
+      apply->add_option("--plan", options->plan, "A plan that was saved: its threshold, rate and scope");
+  for (const char* other : {"--threshold", "--only", "--path", "--class"}) plan->excludes(other);
   CLI::App* show = rebalance->add_subcommand("show", "A plan that was saved, beside what it would be now");
   show->add_option("plan", options->plan, "The file")->required();
   show->add_flag("--json", context.json, "For programs");

@@ -1,4 +1,4 @@
-// server list, show, drain, undrain, maintenance, remove; whatif.
+// server list, show, set, drain, undrain, maintenance, remove; whatif.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <thread>
@@ -57,7 +58,9 @@ void PrintServers(Context& context, const proto::StatusResponse& status, bool re
                                 "cs" + std::to_string(server.server()), server.state(), ModeText(server),
                                 server.address(), server.zone() + "/" + server.rack(), server.chunks(),
                                 HumanBytes(used), total == 0 ? "-" : std::to_string(free * 100 / total),
-                                server.mode_reason());
+                                server.name().empty()          ? server.mode_reason()
+                                : server.mode_reason().empty() ? server.name()
+                                                               : server.name() + ": " + server.mode_reason());
   };
   for (const auto& server : status.servers()) line(server);
   if (removed) {
@@ -77,9 +80,10 @@ std::string ProgressText(const proto::ServerStatus& server, const proto::ServerC
   return text + "\n";
 }
 
-Status Show(Context& context, uint32_t id) {
+Status Show(Context& context, const std::string& name) {
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(masters);
+  CAIRN_ASSIGN_OR_RETURN(const uint32_t id, FindServer(admin, name));
   CAIRN_ASSIGN_OR_RETURN(const auto status, admin.ClusterStatus());
   const proto::ServerStatus* found = nullptr;
   for (const auto& server : status.servers()) {
@@ -102,6 +106,11 @@ Status Show(Context& context, uint32_t id) {
       "  {} at {}, zone '{}', rack '{}', version {}, went down {} times within the last hour\n",
       found->state(), found->address(), found->zone(), found->rack(), found->version(),
       found->downs_last_hour());
+  if (!found->name().empty()) *context.out << "  name: " << found->name() << "\n";
+  if (found->zone_set() || found->rack_set()) {
+    *context.out << fmt::format("  its place was set here; itself it says zone '{}', rack '{}'\n", found->own_zone(),
+                                found->own_rack());
+  }
   if (!found->mode_reason().empty()) *context.out << "  reason: " << found->mode_reason() << "\n";
   for (const auto& disk : found->disks()) {
     *context.out << fmt::format("  disk {} {}: {} used, {} free of {}{}{}\n", disk.path(), disk.state(),
@@ -145,9 +154,9 @@ Status WaitForDrain(Context& context, AdminClient& admin, uint32_t id) {
 }
 
 Status Change(Context& context, const ServerOptions& options, proto::ServerAction action) {
-  CAIRN_ASSIGN_OR_RETURN(const uint32_t id, ParseServerId(options.server));
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(context, masters);
+  CAIRN_ASSIGN_OR_RETURN(const uint32_t id, FindServer(admin, options.server));
   proto::ChangeServerRequest request;
   request.set_server(id);
   request.set_action(action);
@@ -184,24 +193,38 @@ Status Change(Context& context, const ServerOptions& options, proto::ServerActio
   return Status::Ok();
 }
 
+struct SetOptions {
+  std::string server;
+  std::optional<std::string> name, zone, rack;
+};
+
+Status SetServer(Context& context, const SetOptions& options) {
+  if (!options.name && !options.zone && !options.rack)
+    return {StatusCode::kInvalidArgument, "nothing to set; give --name, --zone or --rack"};
+  CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
+  AdminClient admin(context, masters);
+  CAIRN_ASSIGN_OR_RETURN(const uint32_t id, FindServer(admin, options.server));
+  proto::SetServerRequest request;
+  request.set_server(id);
+  request.set_operator_(UserName(getuid()));
+  if (options.name) request.set_name(*options.name);
+  if (options.zone) request.set_zone(*options.zone);
+  if (options.rack) request.set_rack(*options.rack);
+  CAIRN_ASSIGN_OR_RETURN(const auto response, admin.SetServer(request));
+  *context.out << (context.json ? ToJson(response).dump(2) : response.outcome()) << std::endl;
+  return Status::Ok();
+}
+
 struct WhatIfOptions {
   std::vector<std::string> lose;
 };
 
 Status WhatIf(Context& context, const WhatIfOptions& options) {
   proto::WhatIfRequest request;
-  for (const std::string& item : options.lose) {
-    if (item.starts_with("rack:")) {
-      request.add_racks(item.substr(5));
-    } else if (item.starts_with("zone:")) {
-      request.add_zones(item.substr(5));
-    } else {
-      CAIRN_ASSIGN_OR_RETURN(const uint32_t id, ParseServerId(item));
-      request.add_servers(id);
-    }
-  }
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
   AdminClient admin(masters);
+  CAIRN_RETURN_IF_ERROR(ParseServerSelection(admin, options.lose, request.mutable_servers(), request.mutable_racks(),
+                                             request.mutable_zones()));
   CAIRN_ASSIGN_OR_RETURN(const auto response, admin.WhatIf(request));
   if (context.json) {
     *context.out << ToJson(response.impact()).dump(2) << std::endl;
@@ -220,6 +243,33 @@ Result<uint32_t> ParseServerId(const std::string& text) {
     return Status(StatusCode::kInvalidArgument, "'" + text + "' is not a server (examples: cs3, 3)");
   }
   return static_cast<uint32_t>(std::stoul(digits));
+}
+
+Result<uint32_t> FindServer(AdminClient& admin, const std::string& text) {
+  auto id = ParseServerId(text);
+  if (id.ok()) return id;
+  CAIRN_ASSIGN_OR_RETURN(const auto status, admin.ClusterStatus());
+  for (const auto& server : status.servers()) {
+    if (!text.empty() && server.name() == text) return server.server();
+  }
+  return Status(StatusCode::kInvalidArgument, "'" + text + "' is neither a server's number nor a name (examples: cs3, 3)");
+}
+
+Status ParseServerSelection(AdminClient& admin, const std::vector<std::string>& items,
+                            google::protobuf::RepeatedField<uint32_t>* servers,
+                            google::protobuf::RepeatedPtrField<std::string>* racks,
+                            google::protobuf::RepeatedPtrField<std::string>* zones) {
+  for (const std::string& item : items) {
+    if (item.starts_with("rack:")) {
+      *racks->Add() = item.substr(5);
+    } else if (item.starts_with("zone:")) {
+      *zones->Add() = item.substr(5);
+    } else {
+      CAIRN_ASSIGN_OR_RETURN(const uint32_t id, FindServer(admin, item));
+      servers->Add(id);
+    }
+  }
+  return Status::Ok();
 }
 
 std::string ImpactText(const proto::Impact& impact) {
@@ -251,7 +301,7 @@ std::string ImpactText(const proto::Impact& impact) {
 }
 
 void RegisterServerCommands(CLI::App& app, Context& context) {
-  CLI::App* server = app.add_subcommand("server", "Chunkservers: list, empty, service, remove");
+  CLI::App* server = app.add_subcommand("server", "Chunkservers: list, name, empty, service, remove");
   server->require_subcommand(1);
   auto options = std::make_shared<ServerOptions>();
 
@@ -267,16 +317,15 @@ void RegisterServerCommands(CLI::App& app, Context& context) {
   });
 
   CLI::App* show = server->add_subcommand("show", "One chunkserver, and why chunks are still on it");
-  show->add_option("server", options->server, "cs3, or 3")->required();
+  show->add_option("server", options->server, "cs3, 3, or its name")->required();
   show->add_flag("--json", context.json, "For programs");
   show->callback([&context, options] {
-    auto id = ParseServerId(options->server);
-    context.Report(id.ok() ? Show(context, *id) : id.status());
+    context.Report(Show(context, options->server));
   });
 
   const auto add = [&](const char* name, const char* help, proto::ServerAction action) {
     CLI::App* command = server->add_subcommand(name, help);
-    command->add_option("server", options->server, "cs3, or 3")->required();
+    command->add_option("server", options->server, "cs3, 3, or its name")->required();
     command->add_option("--reason", options->reason, "Kept in the event log, and shown to others");
     command->add_flag("--json", context.json, "For programs");
     if (action != proto::SERVER_UNDRAIN) {
@@ -296,6 +345,15 @@ void RegisterServerCommands(CLI::App& app, Context& context) {
       ->add_option("--for", options->duration, "How long: 90s, 30m, 2h, 1d")
       ->required();
   add("remove", "For good: it is refused when it comes back, and forgotten", proto::SERVER_REMOVE);
+
+  auto set = std::make_shared<SetOptions>();
+  CLI::App* place = server->add_subcommand("set", "Its name, and where it stands instead of what it says of itself");
+  place->add_option("server", set->server, "cs3, 3, or its name")->required();
+  place->add_option("--name", set->name, "Commands know it by this name, too; '' for none");
+  place->add_option("--zone", set->zone, "'' for what the server says of itself");
+  place->add_option("--rack", set->rack, "'' for what the server says of itself");
+  place->add_flag("--json", context.json, "For programs");
+  place->callback([&context, set] { context.Report(SetServer(context, *set)); });
 
   auto what = std::make_shared<WhatIfOptions>();
   CLI::App* whatif = app.add_subcommand("whatif", "What the loss of servers, racks or zones would mean now");

@@ -81,6 +81,7 @@ std::string RebalanceText(const proto::RebalanceStatus& state) {
                         HumanBytes(state.bytes_per_second()));
     if (!state.yielding().empty()) text += ": " + state.yielding();
   }
+  if (!state.scope().empty()) text += "; only " + Printable(state.scope());
   text += fmt::format("; spread {:.2f} %", state.spread_percent());
   text += state.automatic() ? fmt::format("; automatic beyond {:g} %", state.automatic_threshold_percent())
                             : std::string("; automatic off");

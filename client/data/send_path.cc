@@ -6,6 +6,7 @@
 #include "client/data/file_core.h"
 #include "common/check.h"
 #include "common/checksum.h"
+#include "common/log.h"
 
 namespace cairn::client {
 namespace {
@@ -103,6 +104,9 @@ void FileCore::SendMutationLocked(ChunkState& chunk, const ChunkWriter::Send& se
   request.checksums = logged.checksums;
   chunk.heard_ns.try_emplace(send.server, Now());
   answered_ns_.try_emplace(send.server, Now());
+  // chunk, epoch and seq name the mutation everywhere: the members log them too (chunkserver/data_session.cc).
+  CAIRN_LOG(Debug, "inode={} chunk={} epoch={} seq={} mutate offset={} length={} to={}", ToString(inode_),
+            request.mutation.chunk.value(), send.epoch.value(), send.seq, logged.offset, logged.length, ToString(send.server));
   const bool staged = token != 0;
   wire::Bytes meta = staged ? wire::Encode(wire::MutateStagedRequest{token, std::move(request)}) : wire::Encode(request);
   CallLocked(send.server, staged ? MessageType::kMutateStaged : MessageType::kMutate, net::SharedBytes::Own(std::move(meta)),

@@ -13,6 +13,11 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+std::string OpName(const proto::Request& request) {
+  const auto* field = proto::Request::descriptor()->FindFieldByNumber(request.op_case());
+  return field == nullptr ? "unknown" : field->name();
+}
+
 constexpr auto kPoll = milliseconds(50);  // how soon an interruption is noticed
 
 }  // namespace
@@ -109,6 +114,8 @@ Result<Session::Ticket> Session::Begin(proto::Request request, const CallOptions
   call->message->mutable_request()->set_number(number);
   call->message->mutable_request()->set_acked_through(acked);
   pending_.emplace(number, call);
+  // The master logs the same numbers when it answers (master/core/request_op.cc).
+  CAIRN_LOG(Debug, "session={} request={} op={}", session_, number, OpName(call->message->request()));
   if (ready_) {
     queue_.push_back({call->message, call});
     Drain(lock);

@@ -101,6 +101,7 @@ void Commander::OnResult(ServerId server, const proto::CommandResult& result) {
       if (one.has_info()) outcome.info = FromProto(one.info());
       outcome.bytes_transferred = one.bytes_transferred();
       outcome.bytes_differing = one.bytes_differing();
+      outcome.refused_here = one.refused_here();
     } else {
       outcome.status =
           Status(StatusCode::kMalformed, ToString(server) + " answered fewer commands than it was sent");

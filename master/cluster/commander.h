@@ -30,6 +30,7 @@ struct CommandOutcome {
   replication::ReplicaInfo info;
   uint64_t bytes_transferred = 0;
   uint64_t bytes_differing = 0;
+  bool refused_here = false;  // a sync: the target's own disk said no
 };
 
 class Commander {

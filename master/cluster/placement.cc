@@ -85,7 +85,7 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
     if (server.up) ++up;
     if (server.up && server.full) ++full;
     if (server.up && !server.accepting) ++closed;
-    if (!server.up || server.full || !server.accepting || Contains(request.exclude, server.server) ||
+    if (!server.up || server.full || !server.accepting || server.refuses_until_ns != 0 || Contains(request.exclude, server.server) ||
         Contains(request.keep, server.server)) {
       continue;
     }

@@ -27,6 +27,9 @@ struct PlacementServer {
   bool up = false;
   bool full = false;        // its reserve is reached: takes no new data
   bool accepting = true;    // false: being drained, in maintenance or removed; keeps what it has, takes nothing new
+  // Refused copies lately; none is sent there before that time (0: at any time). Only repairs know, new chunks are placed all the same.
+  int64_t refuses_until_ns = 0;
+  std::string refusal;
   bool in_class = true;     // a disk of it belongs to the storage class asked for
   uint64_t free_bytes = 0;  // above the reserve, in disks of the storage class asked for
   std::string host_id;

@@ -15,11 +15,9 @@ constexpr double kBurstSeconds = 1.0;
 BalanceModel::BalanceModel(const std::vector<BalanceServer>& servers, double threshold_percent)
     : threshold_(threshold_percent / 100) {
   for (const BalanceServer& server : servers) {
-    // One that is down or is emptied anyway neither gives nor takes, and its bytes are not there to be shared
-    // out.
-    if (!server.place.up || !server.place.accepting || server.capacity_bytes == 0) continue;
     const ServerId id = server.place.server;
     places_[id] = server.place;
+    if (!TakesPart(server)) continue;
     use_[id] = {.capacity = server.capacity_bytes, .before = server.used_bytes, .used = server.used_bytes};
     capacity_ += server.capacity_bytes;
     total_ += server.used_bytes;
@@ -63,7 +61,7 @@ std::optional<ServerId> BalanceModel::Target(ServerId source, const BalanceChunk
     const PlacementServer& place = places_.at(id);
     if (place.full || place.free_bytes < chunk.bytes) continue;
     if (std::find(chunk.members.begin(), chunk.members.end(), id) != chunk.members.end()) continue;
-    if (!chunk.in_class.empty() && !chunk.in_class.contains(id)) continue;
+    if (chunk.may_take && !chunk.may_take->contains(id)) continue;
     if (domains.contains(FailureDomainKey(place, chunk.domain))) continue;
     // Only forward: after the move the target is still no fuller than the source is then.
     const Use& from = use_.at(source);
@@ -95,6 +93,16 @@ void BalanceModel::Undo(ServerId source, ServerId target, uint64_t bytes) {
   --to.moves_in;
 }
 
+bool BalanceModel::SameServers(const std::vector<BalanceServer>& servers) const {
+  size_t taking_part = 0;
+  for (const BalanceServer& server : servers) {
+    if (!TakesPart(server)) continue;
+    ++taking_part;
+    if (!use_.contains(server.place.server)) return false;
+  }
+  return taking_part == use_.size();
+}
+
 double BalanceModel::SpreadPercent() const {
   if (use_.empty()) return 0;
   double low = 2;
@@ -108,10 +116,9 @@ double BalanceModel::SpreadPercent() const {
 
 std::string BalanceModel::LimitedBy() const {
   if (Balanced() || Source()) return {};
-  if (use_.size() < 2) return "fewer than two servers are up and in service";
+  if (use_.size() < 2) return "fewer than two servers that may take part are up and in service";
   return "no further chunk of the fuller servers may go to an emptier one (each already has a copy there, or "
-         "in its failure "
-         "domain, or the storage class or the space does not fit)";
+         "in its failure domain, or the storage class, the space or the scope does not fit)";
 }
 
 uint64_t MoveGovernor::Update(uint64_t bytes_per_second, uint32_t load, int64_t now_ns) {

@@ -26,9 +26,10 @@
 namespace cairn::master {
 
 struct BalanceServer {
-  PlacementServer place;  // for all storage classes together
+  PlacementServer place;
   uint64_t capacity_bytes = 0;
   uint64_t used_bytes = 0;
+  bool in_scope = true;  // false: neither gives nor takes, but is known where its copies are in the way
 };
 
 struct BalanceChunk {
@@ -36,8 +37,8 @@ struct BalanceChunk {
   uint64_t bytes = 0;
   std::vector<ServerId> members;
   FailureDomain domain = FailureDomain::kServer;
-  // Servers that may hold it by storage class; empty: all.
-  std::set<ServerId> in_class;
+  // Servers that may take it by storage class (they have room in it); nullopt: all.
+  std::optional<std::set<ServerId>> may_take;
 };
 
 class BalanceModel {
@@ -65,17 +66,23 @@ class BalanceModel {
   bool Balanced() const;
   // Fullest minus emptiest, percent of capacity.
   double SpreadPercent() const;
+  // Whether it is about these servers still: one that came up, went down or is drained asks for a new model.
+  bool SameServers(const std::vector<BalanceServer>& servers) const;
   const std::map<ServerId, Use>& use() const { return use_; }
   // Why it is not balanced although there is no Source(); empty otherwise.
   std::string LimitedBy() const;
+  // One that is down or is emptied anyway neither gives nor takes, and its bytes are not there to be shared out.
+  static bool TakesPart(const BalanceServer& server) {
+    return server.in_scope && server.place.up && server.place.accepting && server.capacity_bytes > 0;
+  }
 
  private:
   double Ratio(ServerId server) const;
   double Mean() const { return capacity_ == 0 ? 0 : static_cast<double>(total_) / static_cast<double>(capacity_); }
 
   const double threshold_;
-  std::map<ServerId, PlacementServer> places_;
-  std::map<ServerId, Use> use_;
+  std::map<ServerId, PlacementServer> places_;  // all servers
+  std::map<ServerId, Use> use_;                 // those that take part
   std::set<ServerId> exhausted_;
   uint64_t capacity_ = 0;
   uint64_t total_ = 0;

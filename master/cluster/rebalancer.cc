@@ -62,33 +62,20 @@ bool ParseWindow(const std::string& window, int* from, int* to) {
 
 BalanceChunk ChunkOf(ChunkId chunk, const proto::ChunkRecord& record, const proto::Policy& policy,
                      const ServerRegistry& servers) {
-  BalanceChunk out{.chunk = chunk, .bytes = record.length(), .members = {}, .in_class = {}};
+  BalanceChunk out{.chunk = chunk, .bytes = record.length(), .members = {}, .may_take = {}};
   for (uint32_t member : record.members()) out.members.push_back(ServerId(member));
   auto domain = ParseFailureDomain(policy.failure_domain());
   if (domain.ok()) out.domain = *domain;
   if (!policy.storage_class().empty()) {
-    for (const auto& [id, server] : servers.all()) {
-      if (server.in_class(policy.storage_class())) out.in_class.insert(id);
+    out.may_take.emplace();
+    for (const PlacementServer& place : servers.ForPlacement(policy.storage_class())) {
+      if (place.in_class && !place.full && place.free_bytes >= out.bytes) out.may_take->insert(place.server);
     }
   }
   return out;
 }
 
 }  // namespace
-
-std::vector<BalanceServer> BalanceServersOf(const ServerRegistry& servers) {
-  std::vector<BalanceServer> out;
-  for (const PlacementServer& place : servers.ForPlacement("")) {
-    BalanceServer one{.place = place};
-    for (const proto::DiskInfo& disk : servers.Find(place.server)->disks) {
-      if (disk.failed()) continue;
-      one.capacity_bytes += disk.total_bytes() - std::min(disk.total_bytes(), disk.reserve_bytes());
-      one.used_bytes += disk.used_bytes();
-    }
-    out.push_back(std::move(one));
-  }
-  return out;
-}
 
 Status CheckWindow(const std::string& window) {
   int from = 0, to = 0;
@@ -103,10 +90,11 @@ bool InWindow(const std::string& window, int minute) {
 }
 
 proto::RebalancePlan PlanRebalance(const MetaReader& reader, const ServerRegistry& servers,
-                                   double threshold_percent, uint64_t bytes_per_second,
-                                   uint64_t measured_bytes_per_second) {
+                                   const BalanceScope& scope, double threshold_percent,
+                                   uint64_t bytes_per_second, uint64_t measured_bytes_per_second) {
   proto::RebalancePlan plan;
-  BalanceModel model(BalanceServersOf(servers), threshold_percent);
+  plan.set_scope(scope.Text(reader));
+  BalanceModel model(scope.Servers(servers), threshold_percent);
   std::map<ServerId, ChunkId> cursors;
   std::set<ChunkId> moved;
   uint32_t fewest = UINT32_MAX;
@@ -124,7 +112,7 @@ proto::RebalancePlan PlanRebalance(const MetaReader& reader, const ServerRegistr
       if (!record || record->state() != proto::CHUNK_SEALED || record->length() == 0 || moved.contains(chunk))
         continue;
       auto policy = EffectivePolicy(reader, InodeId(record->inode()));
-      if (!policy.ok()) continue;
+      if (!policy.ok() || !scope.Covers(reader, *record, *policy)) continue;
       const BalanceChunk one = ChunkOf(chunk, *record, *policy, servers);
       const auto target = model.Target(*source, one);
       if (!target) continue;
@@ -176,10 +164,12 @@ void Rebalancer::Save() {
   next_save_ns_ = core_.now() + kSavePeriodNanos;
 }
 
-void Rebalancer::Start(bool by_hand, double threshold, uint64_t planned_bytes, const std::string& by) {
+void Rebalancer::Start(bool by_hand, const proto::RebalanceScope& scope, double threshold,
+                       uint64_t planned_bytes, const std::string& by) {
   proto::RebalanceRecord& record = Record();
   record.set_state("running");
   record.set_by_hand(by_hand);
+  *record.mutable_scope() = scope;
   record.set_threshold_percent(threshold);
   record.set_number(record.number() + 1);
   record.set_operator_(by);
@@ -189,9 +179,10 @@ void Rebalancer::Start(bool by_hand, double threshold, uint64_t planned_bytes, c
   record.set_planned_bytes(planned_bytes);
   model_.reset();
   Save();
+  const std::string limit = Scope().Text(core_.txn());
   core_.events().Add(Severity::kInfo, "rebalance.started",
                      std::string(by_hand ? "rebalancing by hand" : "automatic rebalancing") +
-                         ", until all servers are within " + Percent(threshold) + " of the mean, at most " +
+                         (limit.empty() ? "" : " (" + limit + ")") + ", until all servers are within " + Percent(threshold) + " of the mean, at most " +
                          std::to_string(RateOf(record) >> 20) + " MiB/s",
                      {.by = by});
 }
@@ -217,9 +208,11 @@ Status Rebalancer::Change(const proto::RebalanceRequest& request, uint64_t plann
         return {StatusCode::kFailedPrecondition, "rebalancing is paused; resume or cancel it first"};
       const double threshold =
           request.has_threshold_percent() ? request.threshold_percent() : kPlanThresholdPercent;
+      // What was planned beside the core may have changed since.
+      CAIRN_RETURN_IF_ERROR(BalanceScope(request.scope()).Check(core_.txn(), core_.servers()));
       if (request.has_bytes_per_second()) record.set_bytes_per_second(request.bytes_per_second());
       if (request.has_window()) record.set_window(request.window());
-      Start(true, threshold, planned_bytes, request.operator_());
+      Start(true, request.scope(), threshold, planned_bytes, request.operator_());
       return Status::Ok();
     }
     case proto::REBALANCE_PAUSE:
@@ -271,7 +264,8 @@ void Rebalancer::FillStatus(proto::RebalanceStatus* status) {
   status->set_moved_chunks(record.moved_chunks());
   status->set_moved_bytes(record.moved_bytes());
   status->set_planned_bytes(record.planned_bytes());
-  status->set_spread_percent(BalanceModel(BalanceServersOf(core_.servers()), 0).SpreadPercent());
+  status->set_scope(Scope().Text(core_.txn()));
+  status->set_spread_percent(BalanceModel(Scope().Servers(core_.servers()), 0).SpreadPercent());
   status->set_started_unix_ms(static_cast<uint64_t>(record.started().seconds()) * 1000);
   status->set_number(record.number());
 }
@@ -304,9 +298,9 @@ void Rebalancer::ConsiderAutomatic() {
   next_automatic_ns_ = core_.now() + kAutomaticPeriodNanos;
   if (!Hindered().empty()) return;
   const double threshold = AutomaticThreshold(Record());
-  if (BalanceModel(BalanceServersOf(core_.servers()), threshold).Balanced()) return;
+  if (BalanceModel(BalanceScope().Servers(core_.servers()), threshold).Balanced()) return;
   // To half of what starts it, so that it does not start again with the next file.
-  Start(false, threshold / 2, 0, "");
+  Start(false, {}, threshold / 2, 0, "");
 }
 
 void Rebalancer::Run() {
@@ -319,8 +313,9 @@ void Rebalancer::Run() {
   if (!yielding_.empty()) return;
   if (effective_rate_ < RateOf(Record()))
     yielding_ = "the busiest server's load is " + std::to_string(load / 10) + " %";
-  if (!model_) {
-    model_.emplace(BalanceServersOf(core_.servers()), Record().threshold_percent());
+  const std::vector<BalanceServer> servers = Scope().Servers(core_.servers());
+  if (!model_ || !model_->SameServers(servers)) {
+    model_.emplace(servers, Record().threshold_percent());
     cursors_.clear();
     ++round_;
   }
@@ -334,6 +329,7 @@ void Rebalancer::Run() {
 
 bool Rebalancer::StartOne() {
   size_t looks = 0;
+  const BalanceScope scope = Scope();
   while (const auto source = model_->Source()) {
     ChunkId& cursor = cursors_[*source];
     const std::vector<ChunkId> page = ChunksOfServer(core_.txn(), *source, cursor, kPage);
@@ -347,7 +343,7 @@ bool Rebalancer::StartOne() {
       const bool movable = record && record->state() == proto::CHUNK_SEALED && record->length() > 0;
       auto policy = movable ? EffectivePolicy(core_.txn(), InodeId(record->inode()))
                             : Result<proto::Policy>(Status(StatusCode::kNotFound, "no such chunk"));
-      if (!policy.ok()) {
+      if (!policy.ok() || !scope.Covers(core_.txn(), *record, *policy)) {
         cursor = chunk;
         continue;
       }

@@ -17,6 +17,7 @@
 #include "common/ids.h"
 #include "common/status.h"
 #include "master/cluster/rebalance_planner.h"
+#include "master/cluster/rebalance_scope.h"
 #include "master/cluster/server_registry.h"
 #include "master/store/meta_store.h"
 #include "proto/cairn/admin.pb.h"
@@ -42,7 +43,9 @@ class Rebalancer {
  private:
   proto::RebalanceRecord& Record();
   void Save();
-  void Start(bool by_hand, double threshold, uint64_t planned_bytes, const std::string& by);
+  void Start(bool by_hand, const proto::RebalanceScope& scope, double threshold, uint64_t planned_bytes,
+             const std::string& by);
+  BalanceScope Scope() { return BalanceScope(Record().scope()); }
   void Finish(const std::string& how);
   void ConsiderAutomatic();
   void Run();
@@ -65,13 +68,13 @@ class Rebalancer {
   bool dirty_ = false;
 };
 
-std::vector<BalanceServer> BalanceServersOf(const ServerRegistry& servers);
 // "22:00-06:00"; kInvalidArgument with what is expected.
 Status CheckWindow(const std::string& window);
 // Whether `minute` of the day (0..1439) is inside; an empty window is always.
 bool InWindow(const std::string& window, int minute);
 // What apply would do, over a view of the metadata; beside the core.
-proto::RebalancePlan PlanRebalance(const MetaReader& reader, const ServerRegistry& servers, double threshold_percent,
-                                   uint64_t bytes_per_second, uint64_t measured_bytes_per_second);
+proto::RebalancePlan PlanRebalance(const MetaReader& reader, const ServerRegistry& servers, const BalanceScope& scope,
+                                   double threshold_percent, uint64_t bytes_per_second,
+                                   uint64_t measured_bytes_per_second);
 
 }  // namespace cairn::master

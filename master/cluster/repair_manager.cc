@@ -92,6 +92,7 @@ void RepairManager::Forget(ChunkId chunk) {
 void RepairManager::OnServerDown(ServerId server) { scans_.push_back({server, ChunkId{}}); }
 
 void RepairManager::OnServerReported(ServerId server) {
+  refusing_.Forget(server);
   scans_.push_back({server, ChunkId{}});
   Pump();
 }
@@ -220,9 +221,14 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
 RepairPlan RepairManager::PlanOf(ChunkId chunk, const proto::ChunkRecord& record) {
   auto policy = EffectivePolicy(core_.txn(), InodeId(record.inode()));
   const RepairOptions options{.grace_ns = core_.options().repair_grace_ms * kNanosPerMilli};
-  return PlanRepair(FactsOf(chunk, record),
-                    core_.servers().ForPlacement(policy.ok() ? policy->storage_class() : ""), options,
-                    chunk.value(), core_.now());
+  auto servers = core_.servers().ForPlacement(policy.ok() ? policy->storage_class() : "");
+  for (PlacementServer& server : servers) {
+    if (const TargetBackoff::Pause* pause = refusing_.Waiting(server.server, core_.now())) {
+      server.refuses_until_ns = pause->until_ns;
+      server.refusal = pause->why;
+    }
+  }
+  return PlanRepair(FactsOf(chunk, record), servers, options, chunk.value(), core_.now());
 }
 
 bool RepairManager::Reserved(InodeId inode) const {
@@ -266,7 +272,8 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
   if (open) {
     // Worth a recall of the writer's lease only if there is something to repair it with.
     auto [since, first] = lower_since_.try_emplace(chunk, core_.now());
-    const int64_t due = since->second + core_.options().lower_writer_after_ms * kNanosPerMilli;
+    const int64_t due = std::max(since->second + core_.options().lower_writer_after_ms * kNanosPerMilli,
+                                 PauseOf(chunk));
     queue_.Remove(chunk);
     queue_.Add(chunk, rank, std::max(due, core_.now() + (may_start ? kRetryBaseNanos : 0)));
     if (may_start && core_.now() >= due) LowerWriter(chunk, *record);
@@ -280,10 +287,15 @@ void RepairManager::Evaluate(ChunkId chunk, bool may_start) {
     queue_.Add(chunk, rank, plan.not_before_ns);
     return;
   }
-  if (may_start && Execute(chunk, *record, plan, lowered)) return;
+  if (may_start && core_.now() >= PauseOf(chunk) && Execute(chunk, *record, plan, lowered)) return;
   // What it waited for may just have come; only the pause after a failed attempt is kept.
   if (!may_start && !attempts_.contains(chunk)) queue_.Remove(chunk);
-  if (!queue_.Contains(chunk)) queue_.Add(chunk, rank, core_.now());
+  if (!queue_.Contains(chunk)) queue_.Add(chunk, rank, std::max(core_.now(), PauseOf(chunk)));
+}
+
+int64_t RepairManager::PauseOf(ChunkId chunk) const {
+  const auto tried = attempts_.find(chunk);
+  return tried == attempts_.end() || tried->second.overtaken ? 0 : tried->second.not_before_ns;
 }
 
 bool RepairManager::ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record) {
@@ -374,7 +386,7 @@ RepairManager::MoveStart RepairManager::Move(ChunkId chunk, ServerId from, Serve
   auto record = ChunkRecordOf(core_.txn(), chunk);
   if (!record || busy_.contains(chunk) || record->pending_epoch() != 0 ||
       ReconfigureOp::Running(core_, chunk) != nullptr ||
-      PlanOf(chunk, *record).action != RepairAction::kNothing) {
+      refusing_.Waiting(to, core_.now()) != nullptr || PlanOf(chunk, *record).action != RepairAction::kNothing) {
     return MoveStart::kNotNow;
   }
   RepairPlan plan;
@@ -420,6 +432,8 @@ void RepairManager::SyncMember(ChunkId chunk, const proto::ChunkRecord& record, 
       [this, chunk, plan, places, sealed = FromProto(record.sealed())](const CommandOutcome& outcome) {
         CountTransfer(chunk, plan.target, outcome);
         if (plan.wish) counters_.moved_bytes += outcome.bytes_transferred;
+        if (outcome.refused_here) refusing_.Refused(plan.target, outcome.status.message(), core_.now());
+        if (outcome.status.ok()) refusing_.Forget(plan.target);
         if (!outcome.status.ok()) {
           CAIRN_LOG(Warning, "sync of chunk {} to {} failed: {}", ToString(chunk), ToString(plan.target),
                     outcome.status.ToString());
@@ -505,7 +519,8 @@ void RepairManager::Finish(ChunkId chunk, const Places& places, bool ok, bool ov
     Attempts& attempts = attempts_[chunk];
     attempts.overtaken = overtaken;
     const uint32_t attempt = std::min<uint32_t>(attempts.failed++, 6);
-    queue_.Add(chunk, 0, core_.now() + std::min(kRetryMaxNanos, kRetryBaseNanos << attempt));
+    attempts.not_before_ns = core_.now() + std::min(kRetryMaxNanos, kRetryBaseNanos << attempt);
+    queue_.Add(chunk, 0, attempts.not_before_ns);
   }
   Pump();
 }

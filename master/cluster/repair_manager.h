@@ -17,6 +17,7 @@
 
 #include "common/ids.h"
 #include "master/cluster/repair_planner.h"
+#include "master/cluster/target_backoff.h"
 #include "proto/cairn/state.pb.h"
 
 namespace cairn::master {
@@ -111,6 +112,8 @@ class RepairManager {
   std::optional<Places> TakePlaces(const RepairPlan& plan, uint64_t length);
   void LowerWriter(ChunkId chunk, const proto::ChunkRecord& record);
   bool ResumeProcedure(ChunkId chunk, const proto::ChunkRecord& record);
+  // Until when a chunk whose last attempt failed is left alone; 0: it is not.
+  int64_t PauseOf(ChunkId chunk) const;
   void SetHealth(ChunkId chunk, const Health& health);
   void Finish(ChunkId chunk, const Places& places, bool ok, bool overtaken = false);
 
@@ -131,10 +134,12 @@ class RepairManager {
   std::unordered_set<ChunkId> busy_;
   std::unordered_map<ChunkId, std::function<void(bool)>> move_done_;
   struct Attempts {
-    uint32_t failed = 0;  // in a row
+    uint32_t failed = 0;        // in a row
+    int64_t not_before_ns = 0;  // the pause after the last one, which holds even when a writer has the chunk open meanwhile
     bool overtaken = false;  // the last one failed because a writer opened the chunk meanwhile
   };
   std::unordered_map<ChunkId, Attempts> attempts_;
+  TargetBackoff refusing_;
   std::unordered_map<ChunkId, int64_t> lower_since_;  // open with a dropped member
   std::unordered_map<InodeId, int64_t> reserved_until_;
   std::unordered_map<ChunkId, Health> unhealthy_;

@@ -198,6 +198,12 @@ class Planner {
                                  (syncable_->removed ? " and was removed" : " and is being drained");
       if (Exchange(*syncable_, reason)) return plan_;
     }
+    if (const PlacementServer* server = Server(syncable_->server); server != nullptr && server->refuses_until_ns != 0) {
+      const std::string reason = ToString(syncable_->server) + " is " + ConditionName(syncable_->condition) +
+                                 " and refuses copies (" + server->refusal + ")";
+      if (Exchange(*syncable_, reason)) return plan_;
+      return Wait(reason, server->refuses_until_ns);
+    }
     plan_.action = RepairAction::kSyncMember;
     plan_.target = syncable_->server;
     plan_.reason = ToString(syncable_->server) + " is " + ConditionName(syncable_->condition);
@@ -255,7 +261,12 @@ class Planner {
   }
 
   RepairPlan NoPlace(const std::string& reason, int64_t retry_ns) {
-    return Wait(reason + "; no other server that is up has room for it in a failure domain of its own",
+    std::string refusing;
+    for (const PlacementServer& server : servers_) {
+      if (server.refuses_until_ns == 0) continue;
+      refusing += (refusing.empty() ? "; " : ", ") + ToString(server.server) + " refuses copies (" + server.refusal + ")";
+    }
+    return Wait(reason + "; no other server that is up has room for it in a failure domain of its own" + refusing,
                 now_ns_ + retry_ns);
   }
 

@@ -1,8 +1,11 @@
 #include "master/cluster/server_keeper.h"
 
+#include "common/log.h"
+#include "master/cluster/disk_roster.h"
 #include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/core/core.h"
+#include "master/core/messages.h"
 #include "master/state/chunk_queries.h"
 
 namespace cairn::master {
@@ -12,6 +15,82 @@ constexpr int64_t kPeriodNanos = kNanosPerSecond / 5;
 constexpr size_t kForgetPage = 500;
 
 }  // namespace
+
+Status ServerKeeper::Apply(ServerId server, proto::LogCommand command) {
+  const ApplyResult result = core_.Apply(command);
+  if (!result.ok()) return FromProto(result.reply.status());
+  for (const ServerEntry& entry : AllServers(core_.txn())) {
+    if (entry.server == server) core_.servers().TakeRecord(server, entry.record);
+  }
+  return Status::Ok();
+}
+
+Status ServerKeeper::SetLabels(ServerId server, const proto::SetServerLabelsCmd& labels) {
+  proto::LogCommand command;
+  *command.mutable_set_server_labels() = labels;
+  CAIRN_RETURN_IF_ERROR(Apply(server, command));
+  core_.repair().OnServerReported(server);  // what is in one failure domain may be another matter now
+  ServerMessages::TellSessions(core_);
+  return Status::Ok();
+}
+
+Status ServerKeeper::SetDisks(ServerId server, const std::vector<proto::DiskRecord>& disks) {
+  proto::LogCommand command;
+  command.mutable_set_server_disks()->set_server(server.value());
+  for (const proto::DiskRecord& disk : disks) *command.mutable_set_server_disks()->add_disks() = disk;
+  return Apply(server, command);
+}
+
+void ServerKeeper::OnRegistered(ServerId server, const proto::Register& request, proto::RegisterReply* reply) {
+  const ServerInfo* info = core_.servers().Find(server);
+  const DiskRecords recorded(info->roster.begin(), info->roster.end());
+  RosterChange change = ReconcileDisks(recorded, request.disks(), core_.TimeNow());
+  if (change.changed) {
+    const Status recorded_now = SetDisks(server, {change.disks.begin(), change.disks.end()});
+    if (!recorded_now.ok()) CAIRN_LOG(Error, "the disks of {}: {}", ToString(server), recorded_now.message());
+  }
+  for (const auto& [kind, text] : change.events) {
+    core_.events().Add(kind == "disk.missing" ? Severity::kWarning : Severity::kInfo, kind,
+                       ToString(server) + ": " + text, {.server = server});
+  }
+  for (const std::string& disk : change.missing) reply->add_missing_disks(disk);
+  if (!change.missing.empty() && reply->epoch_floor() == 0)
+    reply->set_epoch_floor(core_.ids().NextEpoch().value());
+  for (const proto::DiskRecord& disk : change.disks) {
+    if (disk.draining()) reply->add_draining_disks(disk.disk_uuid());
+  }
+}
+
+void ServerKeeper::OnHeartbeat(const ServerInfo& server, const proto::Heartbeat& heartbeat,
+                               proto::HeartbeatReply* reply) {
+  std::vector<proto::DiskRecord> disks = server.roster;
+  bool settled = false;
+  for (proto::DiskRecord& disk : disks) {
+    if (disk.draining()) reply->add_draining_disks(disk.disk_uuid());
+    if (!heartbeat.missing_disks_taken() || !disk.missing() || disk.absence_settled()) continue;
+    disk.set_absence_settled(true);
+    settled = true;
+  }
+  TellDrainedDisks(server);
+  if (settled) (void)SetDisks(server.id, disks);
+}
+
+void ServerKeeper::TellDrainedDisks(const ServerInfo& server) {
+  for (const proto::DiskRecord& record : server.roster) {
+    if (!record.draining()) {
+      drained_told_.erase(record.disk_uuid());
+      continue;
+    }
+    for (const proto::DiskInfo& disk : server.disks) {
+      if (disk.disk_uuid() != record.disk_uuid() || !disk.draining() || disk.failed() || disk.chunks() > 0) continue;
+      if (!drained_told_.insert(disk.disk_uuid()).second) continue;
+      core_.events().Add(Severity::kInfo, "disk.drained",
+                         ToString(server.id) + ": disk " + disk.path() + " (" + disk.disk_uuid() +
+                             ") is empty: stop the server, leave it out, start it, then `cairn disk forget`",
+                         {.server = server.id});
+    }
+  }
+}
 
 Status ServerKeeper::SetMode(ServerId server, proto::ServerMode mode, int64_t until_wall_ns,
                              const std::string& reason, const std::string& by, uint64_t drain_chunks) {
@@ -26,11 +105,7 @@ Status ServerKeeper::SetMode(ServerId server, proto::ServerMode mode, int64_t un
     set->mutable_maintenance_until()->set_seconds(until_wall_ns / kNanosPerSecond);
     set->mutable_maintenance_until()->set_nanos(static_cast<uint32_t>(until_wall_ns % kNanosPerSecond));
   }
-  const ApplyResult result = core_.Apply(command);
-  if (!result.ok()) return FromProto(result.reply.status());
-  for (const ServerEntry& entry : AllServers(core_.txn())) {
-    if (entry.server == server) core_.servers().SetMode(server, entry.record);
-  }
+  CAIRN_RETURN_IF_ERROR(Apply(server, command));
   // One that is removed as soon as it is empty was drained all the same.
   if (auto drain = drains_.find(server); drain != drains_.end()) TickDrain(server, drain->second);
   drains_.erase(server);

@@ -11,6 +11,9 @@ namespace cairn::master {
 namespace {
 
 constexpr size_t kMaxDowns = 100;
+constexpr int kMaxDisks = 256;
+constexpr size_t kMaxDiskUuid = 64;  // these are recorded
+constexpr size_t kMaxDiskPath = 4096;
 
 bool Usable(const proto::DiskInfo& disk) { return !disk.failed(); }
 
@@ -18,10 +21,25 @@ uint64_t FreeAboveReserve(const proto::DiskInfo& disk) {
   return disk.free_bytes() > disk.reserve_bytes() ? disk.free_bytes() - disk.reserve_bytes() : 0;
 }
 
+void PlaceInTopology(ServerInfo& server) {
+  server.zone = server.zone_set.value_or(server.own_zone);
+  server.rack = server.rack_set.value_or(server.own_rack);
+}
+
 }  // namespace
 
+bool HasTag(const std::string& tags, const std::string& tag) {
+  if (tag.empty()) return true;
+  for (size_t at = 0; at <= tags.size();) {
+    const size_t end = std::min(tags.find(',', at), tags.size());
+    if (std::string_view(tags).substr(at, end - at) == tag) return true;
+    at = end + 1;
+  }
+  return false;
+}
+
 bool TakesNewChunks(const proto::DiskInfo& disk) {
-  return Usable(disk) && FreeAboveReserve(disk) > disk.reserve_bytes() / 4;
+  return Usable(disk) && !disk.draining() && FreeAboveReserve(disk) > disk.reserve_bytes() / 4;
 }
 
 std::string FormatSeconds(int64_t nanos) {
@@ -32,8 +50,7 @@ std::string FormatSeconds(int64_t nanos) {
 uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
   uint64_t free = 0;
   for (const proto::DiskInfo& disk : disks) {
-    if (!Usable(disk)) continue;
-    if (!storage_class.empty() && disk.storage_class() != storage_class) continue;
+    if (!Usable(disk) || disk.draining() || !HasTag(disk.storage_class(), storage_class)) continue;
     free += FreeAboveReserve(disk);
   }
   return free;
@@ -41,7 +58,7 @@ uint64_t ServerInfo::free_bytes(const std::string& storage_class) const {
 
 bool ServerInfo::full(const std::string& storage_class) const {
   return std::none_of(disks.begin(), disks.end(), [&](const proto::DiskInfo& disk) {
-    return TakesNewChunks(disk) && (storage_class.empty() || disk.storage_class() == storage_class);
+    return TakesNewChunks(disk) && HasTag(disk.storage_class(), storage_class);
   });
 }
 
@@ -49,7 +66,7 @@ bool ServerInfo::in_class(const std::string& storage_class) const {
   // A server that is down tells no disks: what it had cannot be judged.
   return storage_class.empty() || disks.empty() ||
          std::any_of(disks.begin(), disks.end(),
-                     [&](const proto::DiskInfo& disk) { return disk.storage_class() == storage_class; });
+                     [&](const proto::DiskInfo& disk) { return HasTag(disk.storage_class(), storage_class); });
 }
 
 uint64_t ServerInfo::chunks() const {
@@ -63,14 +80,14 @@ void ServerRegistry::AddKnown(ServerId id, const proto::ServerRecord& record, in
   server.id = id;
   server.uuid = record.server_uuid();
   server.address = record.address();
-  server.zone = record.zone();
-  server.rack = record.rack();
   server.host_id = record.host_id();
   server.down_since_ns = now_ns;
-  SetMode(id, record);
+  server.own_zone = record.zone();
+  server.own_rack = record.rack();
+  TakeRecord(id, record);
 }
 
-void ServerRegistry::SetMode(ServerId id, const proto::ServerRecord& record) {
+void ServerRegistry::TakeRecord(ServerId id, const proto::ServerRecord& record) {
   ServerInfo* server = Find(id);
   if (server == nullptr) return;
   const auto nanos = [](const proto::Time& time) {
@@ -81,6 +98,11 @@ void ServerRegistry::SetMode(ServerId id, const proto::ServerRecord& record) {
   server->maintenance_until_wall_ns = record.has_maintenance_until() ? nanos(record.maintenance_until()) : 0;
   server->mode_reason = record.mode_reason();
   server->drain_chunks = record.drain_chunks();
+  server->name = record.name();
+  server->zone_set = record.has_zone_set() ? std::optional(record.zone_set()) : std::nullopt;
+  server->rack_set = record.has_rack_set() ? std::optional(record.rack_set()) : std::nullopt;
+  server->roster.assign(record.disks().begin(), record.disks().end());
+  PlaceInTopology(*server);
 }
 
 uint32_t ServerRegistry::DownsLastHour(const ServerInfo& server, int64_t now_ns) {
@@ -108,6 +130,14 @@ Status ServerRegistry::CheckRegister(const proto::Register& request, const std::
   }
   if (request.data_address().empty()) {
     return Status(StatusCode::kInvalidArgument, "the registration carries no address of the data plane");
+  }
+  if (request.disks_size() > kMaxDisks) {
+    return Status(StatusCode::kInvalidArgument, "the registration lists " + std::to_string(request.disks_size()) +
+                                                    " disks; a chunkserver has at most " + std::to_string(kMaxDisks));
+  }
+  for (const proto::DiskInfo& disk : request.disks()) {
+    if (disk.disk_uuid().size() > kMaxDiskUuid || disk.path().size() > kMaxDiskPath)
+      return Status(StatusCode::kInvalidArgument, "the registration carries an id or path of a disk that is too long");
   }
   for (const auto& [id, server] : servers_) {
     if (server.uuid == request.server_uuid()) *known = &server;
@@ -143,8 +173,9 @@ std::shared_ptr<ServerChannel> ServerRegistry::Accept(ServerId id, const proto::
   server.id = id;
   server.uuid = request.server_uuid();
   server.address = request.data_address();
-  server.zone = request.zone();
-  server.rack = request.rack();
+  server.own_zone = request.zone();
+  server.own_rack = request.rack();
+  PlaceInTopology(server);
   server.host_id = request.host_id();
   server.boot_id = request.boot_id();
   server.version = request.version();
@@ -198,6 +229,13 @@ const ServerInfo* ServerRegistry::Find(ServerId id) const {
   return it == servers_.end() ? nullptr : &it->second;
 }
 
+const ServerInfo* ServerRegistry::FindByName(const std::string& name) const {
+  for (const auto& [id, server] : servers_) {
+    if (server.name == name && server.mode != proto::SERVER_REMOVED) return &server;
+  }
+  return nullptr;
+}
+
 ServerInfo* ServerRegistry::FindByChannel(const ServerChannel* channel) {
   auto it = by_channel_.find(channel);
   return it == by_channel_.end() ? nullptr : Find(it->second);
@@ -221,7 +259,8 @@ uint32_t ServerRegistry::known() const {
 
 std::string ServerRegistry::Describe(ServerId id) const {
   const ServerInfo* server = Find(id);
-  return server == nullptr ? ToString(id) : ToString(id) + " (" + server->address + ")";
+  if (server == nullptr) return ToString(id);
+  return ToString(id) + " (" + (server->name.empty() ? "" : server->name + ", ") + server->address + ")";
 }
 
 std::string ServerRegistry::DownReason(ServerId id, int64_t now_ns) const {

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,6 +28,9 @@ class ServerChannel;
 // A disk is left to the chunks that it has while less than a quarter of its reserve is free above the reserve: they
 // grow, heartbeats tell of it late, and the store refuses everybody at the reserve itself.
 bool TakesNewChunks(const proto::DiskInfo& disk);
+
+// Whether `tags` ("ssd,fast") contain `tag`; every disk carries the empty one.
+bool HasTag(const std::string& tags, const std::string& tag);
 
 struct ServerInfo {
   ServerId id;
@@ -53,6 +57,10 @@ struct ServerInfo {
   int64_t maintenance_until_wall_ns = 0;  // 0: none
   std::string mode_reason;
   uint64_t drain_chunks = 0;
+  std::string name;                               // an administrator's; empty: none
+  std::string own_zone, own_rack;                 // as the server says of itself
+  std::optional<std::string> zone_set, rack_set;  // as an administrator says, which counts more
+  std::vector<proto::DiskRecord> roster;          // the disks that it has and had (disk_roster.h)
   std::deque<int64_t> downs_ns;  // when it went down, within the last hour; bounded
 
   bool in_maintenance() const { return maintenance_until_wall_ns != 0; }
@@ -78,8 +86,8 @@ class ServerRegistry {
 
   // A server from the recorded state at start.
   void AddKnown(ServerId id, const proto::ServerRecord& record, int64_t now_ns);
-  // The record's mode, maintenance and reason apply from now on.
-  void SetMode(ServerId id, const proto::ServerRecord& record);
+  // What an administrator decided and the master recorded applies from now on: mode, maintenance, name, place, disks.
+  void TakeRecord(ServerId id, const proto::ServerRecord& record);
 
   // May this registration be accepted? kWrongCluster, kVersionMismatch, kInvalidArgument, or kAlreadyExists
   // when the same server is connected from another process that is alive. *known is the server meant, nullptr
@@ -98,6 +106,8 @@ class ServerRegistry {
 
   ServerInfo* Find(ServerId id);
   const ServerInfo* Find(ServerId id) const;
+  // By an administrator's name; nullptr: nobody that was not removed has it.
+  const ServerInfo* FindByName(const std::string& name) const;
   ServerInfo* FindByChannel(const ServerChannel* channel);
   const std::map<ServerId, ServerInfo>& all() const { return servers_; }
   bool IsUp(ServerId id) const;

@@ -19,6 +19,10 @@ void FillSessions(Core& core, bool with_leases, proto::SessionsResponse* respons
 Status CheckServerChange(const Core& core, const proto::ChangeServerRequest& request);
 Status ApplyServerChange(Core& core, const proto::ChangeServerRequest& request, const proto::Impact& impact,
                          std::string* outcome);
+// Names and places of servers, disks that are drained or gone, log levels (admin_topology.cc).
+proto::SetServerResponse SetServer(Core& core, const proto::SetServerRequest& request);
+proto::ChangeDiskResponse ChangeDisk(Core& core, const proto::ChangeDiskRequest& request);
+proto::LogLevelResponse ChangeLogLevel(Core& core, const proto::LogLevelRequest& request);
 // Bytes per second that repair and moves copied while they ran; 0: nothing was copied yet.
 uint64_t CopySpeed(Core& core);
 // Why chunks are still on the server, a sample of them; then, with the number of chunks filled in, the

@@ -20,6 +20,7 @@ constexpr uint32_t kRecentEvents = 8;
 
 std::string DiskState(const proto::DiskInfo& disk) {
   if (disk.failed()) return "failed";
+  if (disk.draining()) return disk.chunks() == 0 ? "drained" : "draining";
   if (!TakesNewChunks(disk)) return "full";
   return disk.amnesic() ? "amnesic" : "ok";
 }
@@ -29,6 +30,20 @@ std::string ModeOf(Core& core, const ServerInfo& server) {
   if (server.mode == proto::SERVER_DRAINING)
     return core.server_keeper().Drained(server.id) ? "drained" : "draining";
   return server.in_maintenance() ? "maintenance" : "in service";
+}
+
+// A disk that the server had and that it was not started with.
+void AddMissingDisk(const ServerInfo& server, const proto::DiskRecord& record, proto::ServerStatus* status,
+                    proto::StatusResponse* response) {
+  proto::DiskStatus* one = status->add_disks();
+  one->set_disk_uuid(record.disk_uuid());
+  one->set_path(record.path());
+  one->set_state("missing");
+  one->set_problem("not among the server's data directories any more; what it held is copied again from others");
+  if (server.mode == proto::SERVER_REMOVED) return;
+  response->add_warnings(ToString(server.id) + " disk " + record.path() + " (" + record.disk_uuid() +
+                         ") is missing: the server was started without it. Start it with --data " + record.path() +
+                         " again, or, if it is gone for good, cairn disk forget " + record.disk_uuid());
 }
 
 void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* response) {
@@ -50,6 +65,11 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
   status->set_address(server.address);
   status->set_zone(server.zone);
   status->set_rack(server.rack);
+  status->set_name(server.name);
+  status->set_zone_set(server.zone_set.has_value());
+  status->set_rack_set(server.rack_set.has_value());
+  status->set_own_zone(server.own_zone);
+  status->set_own_rack(server.own_rack);
   status->set_host_id(server.host_id);
   status->set_state(server.up ? "up" : "down");
   status->set_version(server.version);
@@ -68,10 +88,14 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
     one->set_free_bytes(disk.free_bytes());
     one->set_used_bytes(disk.used_bytes());
     one->set_state(DiskState(disk));
-    one->set_problem(disk.problem());
+    one->set_problem(disk.draining() && !disk.failed() ? disk.drain_note() : disk.problem());
+    one->set_storage_class(disk.storage_class());
+    one->set_chunks(disk.chunks());
     const std::string where = ToString(server.id) + " disk " + disk.path();
     if (disk.failed()) {
       response->add_warnings(where + " failed: " + disk.problem());
+    } else if (disk.draining()) {
+      // Somebody asked for it; `disk list` tells how far it is.
     } else if (!TakesNewChunks(disk)) {
       response->add_warnings(where + " is full: " + std::to_string(disk.free_bytes() >> 20) + " MiB free, of which " +
                              std::to_string(disk.reserve_bytes() >> 20) + " MiB are kept in reserve; it gets no new chunks");
@@ -80,6 +104,9 @@ void AddServer(Core& core, const ServerInfo& server, proto::StatusResponse* resp
       response->add_warnings(where + " is nearly full: " + std::to_string(disk.free_bytes() >> 20) +
                              " MiB free");
     }
+  }
+  for (const proto::DiskRecord& record : server.roster) {
+    if (record.missing()) AddMissingDisk(server, record, status, response);
   }
   if (server.up && std::abs(server.clock_skew_ns) > core.options().clock_skew_warning_ms * kNanosPerMilli) {
     response->add_warnings("the clock of " + ToString(server.id) + " differs by " +

@@ -36,12 +36,13 @@ class ServerMessages {
                      proto::ChunkserverMessage& message);
   static void Closed(Core& core, const std::shared_ptr<ServerChannel>& channel, const std::string& reason);
   static void Down(Core& core, ServerInfo& server, const std::string& reason);
+  // Clients hear of the servers: addresses, places, who is up.
+  static void TellSessions(Core& core);
 
  private:
   static void OnRegister(Core& core, const std::shared_ptr<ServerChannel>& channel,
                          const proto::Register& request);
   static void OnHeartbeat(Core& core, ServerInfo& server, const proto::Heartbeat& heartbeat);
-  static void TellSessions(Core& core);
 };
 
 // Creates the operation for a request.

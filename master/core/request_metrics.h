@@ -14,8 +14,8 @@ class RequestMetrics {
  public:
   // registry: null when nobody asks.
   RequestMetrics(metrics::Registry* registry, const Clock* clock) : registry_(registry), clock_(clock) {}
-  // When a request is taken up; 0 when nobody asks.
-  int64_t Now() const { return registry_ == nullptr ? 0 : clock_->NowNanos(); }
+  // When a request is taken up, and how long ago that is.
+  int64_t Now() const { return clock_->NowNanos(); }
   // `op`: field number of proto::Request's oneof. What is measured includes waits for other clients and for
   // chunkservers.
   void Answered(int op, int64_t taken_up_ns, bool ok);

@@ -10,6 +10,33 @@
 namespace cairn::master {
 namespace {
 
+constexpr int64_t kSlowNanos = kNanosPerSecond;
+
+// The file or directory that a request is about, for the log; 0: none.
+uint64_t SubjectOf(const proto::Request& request) {
+  const auto* field = proto::Request::descriptor()->FindFieldByNumber(request.op_case());
+  if (field == nullptr || field->message_type() == nullptr) return 0;
+  const google::protobuf::Message& op = request.GetReflection()->GetMessage(request, field);
+  for (const char* name : {"inode", "parent", "from_parent"}) {
+    const auto* subject = op.GetDescriptor()->FindFieldByName(name);
+    if (subject != nullptr && subject->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_UINT64)
+      return op.GetReflection()->GetUInt64(op, subject);
+  }
+  return 0;
+}
+
+// The client logs the same session and request numbers (client/session/session.cc).
+void LogAnswer(SessionId session, const proto::Request& request, const proto::Reply& reply, int64_t took_ns) {
+  const bool slow = took_ns >= kSlowNanos;
+  if (!slow && !LogEnabled(LogLevel::kDebug)) return;
+  const auto* field = proto::Request::descriptor()->FindFieldByNumber(request.op_case());
+  const std::string text =
+      fmt::format("{}session={} request={} op={} inode={} took_ms={} index={} {}", slow ? "slow: " : "", session.value(),
+                  request.number(), field == nullptr ? "unknown" : field->name(), SubjectOf(request),
+                  took_ns / kNanosPerMilli, reply.log_index(), FromProto(reply.status()).ToString());
+  LogLine(slow ? LogLevel::kInfo : LogLevel::kDebug, text);
+}
+
 bool WriterVanished(Core& core, InodeId inode) {
   const auto lease = WriteLeaseOf(core.txn(), inode);
   return lease && lease->vanished;
@@ -29,6 +56,7 @@ Progress RequestOp::Step(Core& core) {
 Progress RequestOp::Reply(Core& core, proto::Reply reply) {
   reply.set_number(request_.number());
   core.request_metrics().Answered(request_.op_case(), taken_up_ns_, reply.status().code() == 0);
+  if (taken_up_ns_ != 0) LogAnswer(session, request_, reply, core.request_metrics().Now() - taken_up_ns_);
   core.Answer(session, std::move(reply));
   return Progress::kFinished;
 }

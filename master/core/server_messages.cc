@@ -2,6 +2,7 @@
 #include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/cluster/replica_audit.h"
+#include "master/cluster/server_keeper.h"
 #include "master/core/delete_procedure.h"
 #include "master/core/messages.h"
 #include "master/core/reconfigure_op.h"
@@ -53,8 +54,8 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   }
   const bool is_new = known == nullptr;
   const ServerId id = is_new ? NextServerId(core.txn()) : known->id;
-  const bool changed = is_new || known->address != request.data_address() || known->zone != request.zone() ||
-                       known->rack != request.rack() || known->host_id != request.host_id();
+  const bool changed = is_new || known->address != request.data_address() ||
+                       known->own_zone != request.zone() || known->own_rack != request.rack() || known->host_id != request.host_id();
   if (changed) {
     proto::LogCommand command;
     auto* record = command.mutable_register_server();
@@ -89,6 +90,7 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   for (const proto::DiskInfo& disk : request.disks()) {
     if (disk.amnesic() && reply->epoch_floor() == 0) reply->set_epoch_floor(core.ids().NextEpoch().value());
   }
+  core.server_keeper().OnRegistered(id, request, reply);
   core.audit().OnRegistered(id);
   if (is_new) {
     // A new server must not learn an id that a loss of power could take back.
@@ -106,6 +108,7 @@ void ServerMessages::OnHeartbeat(Core& core, ServerInfo& server, const proto::He
   core.servers_.Heartbeat(server, heartbeat, core.now(), core.wall());
   proto::MasterToChunkserver message;
   message.mutable_heartbeat_reply()->set_number(heartbeat.number());
+  core.server_keeper().OnHeartbeat(server, heartbeat, message.mutable_heartbeat_reply());
   core.SendToServer(server.id, std::move(message));
 }
 

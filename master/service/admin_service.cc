@@ -12,6 +12,7 @@
 #include "master/cluster/commander.h"
 #include "master/cluster/impact.h"
 #include "master/cluster/rebalancer.h"
+#include "master/cluster/server_selection.h"
 #include "master/core/admin.h"
 #include "master/core/core.h"
 #include "master/core/file_locks.h"
@@ -180,6 +181,26 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
         });
   }
 
+  grpc::ServerUnaryReactor* SetServer(grpc::CallbackServerContext* context, const proto::SetServerRequest* request,
+                                      proto::SetServerResponse* response) override {
+    if (auto* refused = Refused(context)) return refused;
+    return AskNow(context, &master::SetServer, request, response);
+  }
+
+  grpc::ServerUnaryReactor* ChangeDisk(grpc::CallbackServerContext* context, const proto::ChangeDiskRequest* request,
+                                       proto::ChangeDiskResponse* response) override {
+    if (!request->preview()) {
+      if (auto* refused = Refused(context)) return refused;
+    }
+    return AskNow(context, &master::ChangeDisk, request, response);
+  }
+
+  grpc::ServerUnaryReactor* LogLevel(grpc::CallbackServerContext* context, const proto::LogLevelRequest* request,
+                                     proto::LogLevelResponse* response) override {
+    if (auto* refused = Refused(context)) return refused;
+    return AskNow(context, &ChangeLogLevel, request, response);
+  }
+
   grpc::ServerUnaryReactor* WhatIf(grpc::CallbackServerContext* context, const proto::WhatIfRequest* request,
                                    proto::WhatIfResponse* response) override {
     return AskImpact(
@@ -238,11 +259,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
         return finish();
       }
       core.rebalancer().FillStatus(response->mutable_state());
+      const BalanceScope scope(request->scope());
+      if (const cairn::Status checked = scope.Check(core.txn(), core.servers()); !checked.ok()) {
+        *response->mutable_status() = ToProto(checked);
+        return finish();
+      }
       auto servers = std::make_shared<const ServerRegistry>(core.servers());
       const bool taken =
-          worker_.Post([this, request, response, answer, servers, finish, speed = CopySpeed(core)] {
+          worker_.Post([this, request, response, answer, scope, servers, finish, speed = CopySpeed(core)] {
             *response->mutable_plan() = PlanRebalance(
-                *core_->store().Snapshot(), *servers,
+                *core_->store().Snapshot(), *servers, scope,
                 request->has_threshold_percent() ? request->threshold_percent() : kPlanThresholdPercent,
                 request->has_bytes_per_second() ? request->bytes_per_second()
                                                 : response->state().bytes_per_second(),
@@ -312,23 +338,8 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
  private:
   static cairn::Status ChooseServers(const ServerRegistry& servers, const proto::WhatIfRequest& request,
                                      std::set<ServerId>* gone) {
-    for (uint32_t id : request.servers()) {
-      if (servers.Find(ServerId(id)) == nullptr)
-        return {StatusCode::kNotFound, "there is no server " + ToString(ServerId(id))};
-      gone->insert(ServerId(id));
-    }
-    auto add = [&](const std::string& name, const char* what, auto field) -> cairn::Status {
-      const size_t before = gone->size();
-      for (const auto& [id, server] : servers.all()) {
-        if (server.*field == name && server.mode != proto::SERVER_REMOVED) gone->insert(id);
-      }
-      if (gone->size() > before) return cairn::Status::Ok();
-      return {StatusCode::kNotFound, std::string("no server is in ") + what + " '" + name + "'"};
-    };
-    for (const std::string& rack : request.racks())
-      CAIRN_RETURN_IF_ERROR(add(rack, "rack", &ServerInfo::rack));
-    for (const std::string& zone : request.zones())
-      CAIRN_RETURN_IF_ERROR(add(zone, "zone", &ServerInfo::zone));
+    CAIRN_RETURN_IF_ERROR(
+        SelectServers(servers, request.servers(), request.racks(), request.zones(), gone));
     if (gone->empty()) return {StatusCode::kInvalidArgument, "name servers, racks or zones"};
     return cairn::Status::Ok();
   }
@@ -380,6 +391,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
                                      "in the master's data directory"
                                    : "that is not the administrator's token of this cluster"});
     return reactor;
+  }
+
+  // For functions of the core that answer at once.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* AskNow(grpc::CallbackServerContext* context, Response (*ask)(Core&, const Request&),
+                                   const Request* request, Response* response) {
+    return Ask(context, [ask, request, response](Core& core, auto finish) {
+      *response = ask(core, *request);
+      finish();
+    });
   }
 
   // What was answered beside the core.

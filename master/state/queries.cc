@@ -270,6 +270,19 @@ std::string PathOf(const MetaReader& reader, InodeId inode) {
   return path;
 }
 
+bool IsBelow(const MetaReader& reader, InodeId inode, InodeId ancestor) {
+  InodeId at = inode;
+  for (int depth = 0; depth < kMaxDepth && at; ++depth) {
+    if (at == ancestor) return true;
+    if (at == kRootInode) return false;
+    const Result<proto::InodeRecord> record = LoadInode(reader, at);
+    if (!record.ok()) return false;
+    const auto trash = record->nlink() == 0 ? TrashRecordOf(reader, at) : std::nullopt;
+    at = InodeId(trash ? trash->parent() : record->parent());
+  }
+  return false;
+}
+
 NamespaceCounters CountersOf(const MetaReader& reader) {
   const proto::Counters counters = LoadCounters(reader);
   return {counters.inodes(), counters.chunks(), counters.deleting()};

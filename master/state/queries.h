@@ -55,6 +55,8 @@ std::string PathOf(const MetaReader& reader, InodeId inode);
 
 // A name may be any bytes, but paths travel in text fields: what is not UTF-8 becomes \ooo.
 std::string ReadableName(std::string_view name);
+// Whether `ancestor` is the inode itself or on the way from it to the root (of what is in the trash: of the directory it was in).
+bool IsBelow(const MetaReader& reader, InodeId inode, InodeId ancestor);
 
 struct NamespaceCounters {
   uint64_t inodes = 0;    // with orphans

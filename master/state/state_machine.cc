@@ -87,6 +87,10 @@ Status Dispatch(Context& c) {
       return ApplySetRebalance(c, command.set_rebalance());
     case proto::LogCommand::kAccessed:
       return ApplyAccessed(c, command.accessed());
+    case proto::LogCommand::kSetServerLabels:
+      return ApplySetServerLabels(c, command.set_server_labels());
+    case proto::LogCommand::kSetServerDisks:
+      return ApplySetServerDisks(c, command.set_server_disks());
     case proto::LogCommand::OP_NOT_SET:
       break;
   }

@@ -171,6 +171,46 @@ TEST_F(ControlTest, AnAmnesicDiskGetsTheFloor) {
   EXPECT_FALSE(server_.stores[1]->amnesic());
 }
 
+TEST_F(ControlTest, AServerThatMissesADiskDoubtsAllOfThemAndSaysSo) {
+  options_.epoch_floor = 1000;
+  options_.missing_disks = {"0123456789abcdef0123456789abcdef"};
+  StartServer(2);
+  EXPECT_TRUE(master().WaitForHeartbeat(kFirst).missing_disks_taken());
+  for (const MemoryStore* store : server_.stores) {
+    EXPECT_EQ(store->floor(), Epoch{1000}) << "what is absent may have promised anything below";
+    EXPECT_FALSE(store->amnesic()) << "the master knows now";
+  }
+  replication::ReplicaInfo info;
+  EXPECT_EQ(server_.server->disks().Begin(kChunk, Epoch{999}, {}, &info).code(), StatusCode::kFenced);
+}
+
+TEST_F(ControlTest, WithoutAMissingDiskNothingIsSaidOfOne) {
+  StartServer(2);
+  EXPECT_FALSE(master().WaitForHeartbeat(kFirst).missing_disks_taken());
+  EXPECT_EQ(server_.stores[0]->floor(), Epoch{});
+}
+
+TEST_F(ControlTest, AServerThatJoinedBeforePromisesNothingForAbsentChunksBeforeTheMasterAnswers) {
+  options_.refuse = Status(StatusCode::kUnavailable, "not now");
+  prepare_ = [&] {
+    ASSERT_TRUE(server_.stores[0]->SetIdentity(kTestCluster, Uuid{1, 2}, kFirst).ok());
+    replication::ReplicaInfo info;
+    ASSERT_TRUE(server_.stores[0]->Begin(ChunkId{1}, Epoch{5}, {}, &info).ok());
+  };
+  StartServer();
+  master().WaitForRegistration(1);
+  DiskSet& disks = server_.server->disks();
+  replication::ReplicaInfo info;
+  EXPECT_EQ(disks.Begin(ChunkId{2}, Epoch{5}, {}, &info).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(disks.Fence(ChunkId{2}, Epoch{5}, &info).code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(disks.Fence(ChunkId{1}, Epoch{6}, &info).ok()) << "what is here goes on";
+  options_.port = master().port();
+  options_.refuse = Status::Ok();
+  master_.reset();
+  master().WaitForReport(kFirst);
+  EXPECT_TRUE(disks.Begin(ChunkId{2}, Epoch{7}, {}, &info).ok());
+}
+
 TEST_F(ControlTest, CommandsAreCarriedOutAndAnsweredInOrder) {
   StartServer();
   WriteTo(server_.server->disks(), ChunkId{1}, {Epoch{5}, 1}, 5000);

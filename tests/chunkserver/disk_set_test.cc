@@ -205,5 +205,27 @@ TEST(DiskSetMakeTest, OfTwoCopiesOfAChunkTheNewerIsServed) {
   EXPECT_EQ(visits, 1u);
 }
 
+TEST(DiskSetPlacementTest, DirectoriesOnOneFileSystemShareTheChunks) {
+  std::vector<Disk> disks(2);
+  std::vector<MemoryStore*> stores;
+  for (size_t i = 0; i < 2; ++i) {
+    auto store = std::make_unique<MemoryStore>();
+    stores.push_back(store.get());
+    disks[i].path = "/disk" + std::to_string(i);
+    disks[i].file_system_id = "same";
+    disks[i].store = std::move(store);
+  }
+  stores[0]->SetFree(1ull << 31);  // as if asked a moment before somebody else wrote
+  auto set = DiskSet::Make(std::move(disks));
+  ASSERT_TRUE(set.ok());
+  ReplicaInfo info;
+  for (uint64_t i = 1; i <= 10; ++i) {
+    const auto data = Pattern(10'000, i);
+    ASSERT_TRUE((*set)->Mutate(WriteRequest(ChunkId{i}, {Epoch{5}, 1}, Stamp{}, 0, data), data, &info).ok());
+  }
+  EXPECT_EQ(stores[0]->Usage().chunks, 5u);
+  EXPECT_EQ(stores[1]->Usage().chunks, 5u);
+}
+
 }  // namespace
 }  // namespace cairn::chunkserver

@@ -151,6 +151,7 @@ class FakeMaster::Service final {
       reply->set_server(known.value());
       reply->set_heartbeat_ms(options_.heartbeat_ms);
       reply->set_epoch_floor(options_.epoch_floor);
+      for (const std::string& disk : options_.missing_disks) reply->add_missing_disks(disk);
       stream->Write(answer);
       if (!options_.refuse.ok()) return;
       ServerState& state = servers_[known];

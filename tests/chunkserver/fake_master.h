@@ -23,6 +23,7 @@ class FakeMaster {
     uint64_t epoch_floor = 0;
     uint16_t port = 0;  // 0: a free one
     bool answer_heartbeats = true;
+    std::vector<std::string> missing_disks;
     Status refuse;  // not ok: the answer to every registration
   };
   explicit FakeMaster(Options options);

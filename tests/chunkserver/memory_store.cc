@@ -101,7 +101,7 @@ ReplicaInfo MemoryStore::InfoOf(ChunkId chunk, const Replica& replica) const {
   info.length = replica.state.length;
   info.sealed = replica.state.sealed;
   info.tombstone = replica.state.tombstone;
-  info.amnesic = amnesic_;
+  info.amnesic = amnesic_ || replica.state.accepted.epoch < floor_;
   info.corrupt = replica.corrupt;
   return info;
 }
@@ -216,6 +216,7 @@ Status MemoryStore::Verify(ChunkId chunk, const Replica& replica, uint64_t first
 }
 
 Result<ReadData> MemoryStore::Read(const wire::ReadRequest& request, bool verify) const {
+  if (on_read) on_read();
   std::lock_guard lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckDisk());
   const auto found = replicas_.find(request.chunk);

@@ -28,10 +28,12 @@ class MemoryStore final : public ChunkStore {
   void DamageBlock(ChunkId chunk, uint64_t block);  // flips a bit; the checksum stays
   void HoldFlushes(bool hold);
   void SetFree(uint64_t bytes) { free_bytes_ = bytes; }
+  std::function<void()> on_read;  // runs before each read
   int flushes() const { return flushes_; }
   int flushes_waiting() const { return flushes_waiting_; }
   int reclaims() const { return reclaims_; }
   Epoch floor() const;
+  Epoch epoch_floor() const override { return floor(); }
 
   const DiskIdentity& identity() const override { return identity_; }
   Status SetIdentity(Uuid cluster, Uuid server_uuid, ServerId server) override;

@@ -134,8 +134,10 @@ TEST_P(SyncTest, ADiskWithoutRoomForAllOfItRefusesBeforeAnythingIsFetched) {
   const auto refused = Sync(1, base, kLength, {0});
   EXPECT_EQ(static_cast<StatusCode>(refused.status().code()), StatusCode::kNoSpace) << refused.status().message();
   EXPECT_EQ(refused.bytes_transferred(), 0u);
+  EXPECT_TRUE(refused.refused_here());
+  EXPECT_FALSE(Sync(1, base, kLength, {2}, 101).refused_here()) << "that source does not have it: not the disk's fault";
   servers_[1].stores[0]->SetFree(1ull << 30);
-  EXPECT_EQ(Sync(1, base, kLength, {0}, 101).status().code(), 0u);
+  EXPECT_EQ(Sync(1, base, kLength, {0}, 102).status().code(), 0u);
   ExpectContent(1, base, content);
 }
 

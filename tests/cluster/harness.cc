@@ -1,5 +1,7 @@
 #include "tests/cluster/harness.h"
 
+#include <cstdlib>
+#include <algorithm>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <openssl/evp.h>
@@ -80,6 +82,17 @@ bool WaitUntil(const std::function<bool()>& condition, int64_t timeout_ms, int64
     if (NowMillis() >= end) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(poll_ms));
   }
+}
+
+bool LongTests() {
+  const char* wanted = std::getenv("CAIRN_LONG_TESTS");
+  return wanted != nullptr && std::string(wanted) == "1";
+}
+
+int64_t Percentile99(std::vector<int64_t> samples) {
+  if (samples.empty()) return 0;
+  std::sort(samples.begin(), samples.end());
+  return samples[std::min(samples.size() - 1, samples.size() * 99 / 100)];
 }
 
 void Figure(const std::string& text) {

@@ -37,6 +37,11 @@ bool ProcessStopped(pid_t pid);
 // One line per figure that a test measured, kept apart from the log for people who read the output.
 void Figure(const std::string& text);
 
+// CAIRN_LONG_TESTS=1: the sizes at which a claim is to be shown, once in a while, instead of those for every run.
+bool LongTests();
+// The time below which 99 % of the samples are; 0 without any.
+int64_t Percentile99(std::vector<int64_t> samples);
+
 std::string Sha256OfFile(const std::string& path);
 // Deterministic bytes: the same seed gives the same content.
 std::string Pattern(uint64_t seed, size_t bytes);

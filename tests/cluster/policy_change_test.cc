@@ -14,7 +14,7 @@ namespace {
 
 int FileCount() {
   const char* wanted = std::getenv("CAIRN_TEST_POLICY_FILES");
-  return wanted != nullptr ? std::atoi(wanted) : 300;
+  return wanted != nullptr ? std::atoi(wanted) : LongTests() ? 2000 : 300;
 }
 
 std::string Name(int i) { return "d/f" + std::to_string(i); }

@@ -12,55 +12,12 @@
 #include "master/state/chunk_queries.h"
 #include "master/state/events.h"
 #include "master/state/queries.h"
+#include "master/state/records.h"
 #include "master/state/trash.h"
-#include "tests/master/fakes.h"
+#include "tests/master/core_admin_fixture.h"
 
 namespace cairn::master {
 namespace {
-
-class CoreAdminTest : public testing::Test {
- protected:
-  void StartServers(uint32_t count) {
-    for (uint32_t i = 1; i <= count; ++i) h_.StartServer(i);
-    h_.Settle();
-  }
-  Status Change(proto::ServerAction action, uint32_t server, uint64_t seconds = 0) {
-    proto::ChangeServerRequest request;
-    request.set_action(action);
-    request.set_server(server);
-    request.set_seconds(seconds);
-    request.set_reason("test");
-    request.set_operator_("tester");
-    std::string outcome;
-    return ApplyServerChange(h_.core(), request, Impact({server}), &outcome);
-  }
-  proto::Impact Impact(std::set<uint32_t> servers) {
-    std::set<ServerId> gone;
-    for (uint32_t server : servers) gone.insert(ServerId(server));
-    return ComputeImpact(h_.core().txn(), h_.core().servers(), gone, 0);
-  }
-  std::vector<uint32_t> MembersOf(uint64_t chunk) {
-    auto record = ChunkRecordOf(h_.core().txn(), ChunkId(chunk));
-    if (!record) return {};
-    std::vector<uint32_t> members(record->members().begin(), record->members().end());
-    std::sort(members.begin(), members.end());
-    return members;
-  }
-  bool HasEvent(const std::string& kind) {
-    for (const NumberedEvent& event : EventsAfter(h_.core().txn(), 0, 10'000)) {
-      if (event.record.kind() == kind) return true;
-    }
-    return false;
-  }
-  size_t ListedOn(uint32_t server) {
-    return ChunksOfServer(h_.core().txn(), ServerId(server), ChunkId{}, 1000).size();
-  }
-  void AdvanceSeconds(int seconds) {
-    for (int i = 0; i < seconds; ++i) h_.Advance(1000);
-  }
-
-  Harness h_;
-};
 
 TEST_F(CoreAdminTest, ADrainMovesEverythingCopyFirstAndSurvivesARestartOfTheMaster) {
   StartServers(4);
@@ -238,6 +195,43 @@ TEST_F(CoreAdminTest, ADiskShortlyAboveItsReserveGetsNoNewChunks) {
     disk.set_free_bytes(disk.reserve_bytes() + (257 << 20));
   EXPECT_FALSE(full());
   EXPECT_EQ(server.free_bytes(""), 257u << 20) << "it is space all the same";
+}
+
+// Peers of another version of the same release line (docs/operations.md, "Versions").
+void AddUnknown(google::protobuf::Message* message) {
+  message->GetReflection()->MutableUnknownFields(message)->AddLengthDelimited(1234, "of a later version");
+}
+
+TEST_F(CoreAdminTest, WhatALaterVersionAddsIsIgnoredOnTheWireAndKeptInTheStore) {
+  h_.on_register = [](uint32_t, proto::Register* request) { AddUnknown(request); };
+  StartServers(3);
+  auto client = h_.NewClient();
+  client->Hello();
+  // A request that this master does not know is refused, and the session goes on.
+  proto::Request unknown;
+  AddUnknown(&unknown);
+  *unknown.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(unknown).status().code(), static_cast<uint32_t>(StatusCode::kNotSupported));
+  proto::Request known;
+  known.mutable_get_attr()->set_inode(kRootInode.value());
+  AddUnknown(&known);
+  *known.mutable_credentials() = Root();
+  EXPECT_EQ(client->Call(known).status().code(), 0u);
+  // A record that a later master wrote keeps what this one does not know.
+  proto::RebalanceRecord record;
+  AddUnknown(&record);
+  proto::LogCommand command;
+  *command.mutable_set_rebalance()->mutable_record() = record;
+  ASSERT_TRUE(h_.core().Apply(command).ok());
+  h_.Advance(200);
+  h_.RestartMaster();
+  proto::RebalanceRequest request;
+  request.set_action(proto::REBALANCE_PAUSE);
+  ASSERT_TRUE(h_.core().rebalancer().Change(request, 0).ok());
+  const auto kept = Load<proto::RebalanceRecord>(h_.core().txn(), Family::kMeta, keys::kRebalance);
+  ASSERT_TRUE(kept.has_value());
+  EXPECT_EQ(kept->state(), "paused");
+  EXPECT_EQ(kept->GetReflection()->GetUnknownFields(*kept).field_count(), 1);
 }
 
 TEST(RebalanceWindowTest, MayGoOverMidnight) {

@@ -383,6 +383,48 @@ TEST_F(CoreFailuresTest, ARepairThatWasOvertakenByAWriterKeepsItOutTheNextTime) 
   EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
 }
 
+TEST_F(CoreFailuresTest, ADiskThatRefusesCopiesIsNotAskedAgainAndAgain) {
+  proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  proto::ChunkLayout layout = created.entry().layout(0);
+  const std::vector<uint32_t> two = {layout.members(0), layout.members(1)};
+  FakeReplicas& behind = h_.replicas(h_.IndexOf(layout.members(2)));
+  behind.refuse_syncs = Status(StatusCode::kNoSpace, "disk /d is full");
+  // A file that is written all the time: sealed with two copies, opened again, every second.
+  uint64_t lease = created.leases(0).number();
+  for (int second = 0; second < 60; ++second) {
+    h_.Write(layout, 1, 1000, two);
+    proto::Request request;
+    *request.mutable_write_back()->add_commits() =
+        h_.SealCommit(inode, lease, layout, 1, 1000, proto::LEASE_NONE, two);
+    ASSERT_EQ(CodeOf(a_->Call(request)), StatusCode::kOk);
+    h_.Advance(500);
+    const proto::Reply again = a_->Wait(a_->SendLease(inode, proto::LEASE_WRITE));
+    ASSERT_EQ(CodeOf(again), StatusCode::kOk) << again.status().message();
+    lease = again.leases(0).number();
+    proto::Request announce;
+    announce.mutable_announce()->set_inode(inode);
+    announce.mutable_announce()->set_lease(lease);
+    announce.mutable_announce()->set_count(1);
+    const proto::Reply opened = a_->Call(announce);
+    ASSERT_EQ(opened.layout().chunks_size(), 1) << opened.status().message();
+    layout = opened.layout().chunks(0);
+    h_.Advance(500);
+  }
+  EXPECT_GE(behind.refused_syncs, 2u) << "it is tried again";
+  EXPECT_LE(behind.refused_syncs, 7u) << "after 2, 4, 8, 16, 32 seconds";
+  // Another server may have the copy at once.
+  h_.StartServer(4);
+  h_.Write(layout, 1, 1000, two);
+  proto::Request request;
+  *request.mutable_write_back()->add_commits() =
+      h_.SealCommit(inode, lease, layout, 1, 1000, proto::LEASE_NONE, two);
+  ASSERT_EQ(CodeOf(a_->Call(request)), StatusCode::kOk);
+  h_.Advance(70'000);
+  EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
+  EXPECT_EQ(h_.ReplicasOf(layout.members(2))->Find(ChunkId(layout.chunk())), nullptr);
+}
+
 TEST_F(CoreFailuresTest, AMissingMemberIsReplacedAfterTheGraceTimeAndErasedWhenItComesBack) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   h_.StartServer(4);

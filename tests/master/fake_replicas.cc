@@ -66,6 +66,13 @@ proto::ChunkResult FakeReplicas::Execute(const proto::ChunkCommand& command, con
       break;
     }
     case proto::ChunkCommand::kSync: {
+      if (refuse_syncs) {
+        ++refused_syncs;
+        *result.mutable_status() = ToProto(*refuse_syncs);
+        *result.mutable_info() = Info(chunk);
+        result.set_refused_here(true);
+        break;
+      }
       const Stamp base = FromProto(command.sync().base());
       Status last(StatusCode::kUnavailable, "no source");
       for (const proto::ServerAddress& source : command.sync().sources()) {

@@ -29,6 +29,7 @@ void FakeServer::Register(uint32_t known_id) {
   disk->set_total_bytes(1ull << 40);
   disk->set_free_bytes(1ull << 39);
   disk->set_reserve_bytes(1ull << 30);
+  if (harness_->on_register) harness_->on_register(index_, request);
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(message)});
 }
 
@@ -43,13 +44,22 @@ void FakeServer::Report() {
 void FakeServer::Heartbeat() {
   auto message = std::make_shared<proto::ChunkserverMessage>();
   message->mutable_heartbeat()->set_number(1);
+  message->mutable_heartbeat()->set_missing_disks_taken(harness_->servers_know_missing_disks &&
+                                                        register_reply.missing_disks_size() > 0);
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(message)});
 }
 
 void FakeServer::Disconnect() { harness_->core().inbox().Push(ServerClosedEvent{shared_from_this()}); }
 
 void FakeServer::Send(proto::MasterToChunkserver message) {
-  if (message.has_register_reply()) id = message.register_reply().server();
+  if (message.has_register_reply()) {
+    id = message.register_reply().server();
+    register_reply = message.register_reply();
+  }
+  if (message.has_heartbeat_reply()) {
+    draining.assign(message.heartbeat_reply().draining_disks().begin(), message.heartbeat_reply().draining_disks().end());
+  }
+  if (message.has_set_log_level()) log_level = message.set_log_level().level();
   if (!message.has_command()) return;
   commands.push_back(message.command());
   if (mute) {

@@ -41,6 +41,8 @@ class FakeReplicas {
   proto::ReplicaInfoProto Info(ChunkId chunk) const;
   std::vector<ChunkId> erased;
   uint64_t syncs = 0;
+  std::optional<Status> refuse_syncs;  // its disk says no
+  uint64_t refused_syncs = 0;
 
  private:
   std::map<ChunkId, Replica> replicas_;
@@ -66,6 +68,9 @@ class FakeServer final : public ServerChannel, public std::enable_shared_from_th
   bool mute = false;  // takes commands, answers nothing until AnswerHeld
   std::optional<Status> closed;
   std::vector<proto::Command> commands;  // all that arrived
+  proto::RegisterReply register_reply;   // the last one
+  std::vector<std::string> draining;     // as the last heartbeat's reply said
+  std::string log_level;
   FakeReplicas& replicas() { return *replicas_; }
 
  private:
@@ -151,6 +156,9 @@ class Harness {
   std::shared_ptr<FakeClient> NewClient();
   FakeServer& StartServer(uint32_t index, bool mute = false);  // 1, 2, ...: registers, reports
   void StopServer(uint32_t index);
+  // Changes what server `index` says of itself when it registers.
+  std::function<void(uint32_t index, proto::Register*)> on_register;
+  bool servers_know_missing_disks = true;  // false: they are of a version before RegisterReply.missing_disks
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }
   uint32_t IndexOf(uint32_t server_id) const { return index_of_.at(server_id); }

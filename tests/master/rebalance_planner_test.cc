@@ -28,7 +28,7 @@ struct Fixture {
   }
   void AddChunks(size_t count, const std::vector<uint32_t>& members, uint64_t bytes = 10) {
     for (size_t i = 0; i < count; ++i) {
-      BalanceChunk chunk{.chunk = ChunkId(chunks.size() + 1), .bytes = bytes, .members = {}, .in_class = {}};
+      BalanceChunk chunk{.chunk = ChunkId(chunks.size() + 1), .bytes = bytes, .members = {}, .may_take = {}};
       for (uint32_t member : members) chunk.members.push_back(ServerId(member));
       chunks.push_back(chunk);
     }
@@ -122,9 +122,46 @@ TEST(BalanceModelTest, ServersThatAreDownDrainedFullOrOfAnotherClassTakeNothing)
   EXPECT_GT(model.use().at(ServerId(5)).used, 300u);
   Fixture g({900, 0});
   g.AddChunks(10, {1});
-  for (BalanceChunk& chunk : g.chunks) chunk.in_class = {ServerId(1)};
+  for (BalanceChunk& chunk : g.chunks) chunk.may_take = std::set<ServerId>{ServerId(1)};
   BalanceModel classes(g.servers, 1);
   EXPECT_EQ(g.Run(&classes), 0u);
+}
+
+TEST(BalanceModelTest, OnlyServersInScopeGiveAndTake) {
+  Fixture f({900, 100, 800, 0});
+  f.servers[2].in_scope = false;
+  f.servers[3].in_scope = false;
+  f.AddChunks(40, {1, 3});
+  BalanceModel model(f.servers, 1);
+  f.Run(&model);
+  EXPECT_TRUE(model.Balanced()) << "what is out of scope does not count for the mean";
+  EXPECT_NEAR(static_cast<double>(model.use().at(ServerId(1)).used), 500, 20);
+  EXPECT_EQ(model.use().size(), 2u);
+}
+
+TEST(BalanceModelTest, ACopyOnAServerThatTakesNoPartIsStillInTheWayOfItsRack) {
+  for (const bool out_of_scope : {true, false}) {
+    Fixture f({900, 0, 500});
+    f.servers[1].place.rack = "B";
+    f.servers[2].place.rack = "B";
+    f.servers[2].in_scope = !out_of_scope;
+    f.servers[2].place.accepting = out_of_scope;  // otherwise in maintenance
+    f.AddChunks(40, {1, 3});
+    for (BalanceChunk& chunk : f.chunks) chunk.domain = FailureDomain::kRack;
+    BalanceModel model(f.servers, 1);
+    EXPECT_EQ(f.Run(&model), 0u) << "rack B has a copy of each";
+  }
+}
+
+TEST(BalanceModelTest, AServerThatGoesDownOrComesAsksForANewModel) {
+  Fixture f({500, 100, 300});
+  BalanceModel model(f.servers, 1);
+  EXPECT_TRUE(model.SameServers(f.servers));
+  f.servers[0].used_bytes = 600;
+  EXPECT_TRUE(model.SameServers(f.servers)) << "what a heartbeat tells of the use lags behind the moves";
+  f.servers[1].place.up = false;
+  EXPECT_FALSE(model.SameServers(f.servers));
+  EXPECT_FALSE(BalanceModel(f.servers, 1).SameServers(Fixture({500, 100, 300}).servers));
 }
 
 TEST(BalanceModelTest, UndoTakesAMoveBack) {

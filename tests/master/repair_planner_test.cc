@@ -1,5 +1,7 @@
 #include "master/cluster/repair_planner.h"
 
+#include "master/cluster/target_backoff.h"
+
 #include <gtest/gtest.h>
 
 namespace cairn::master {
@@ -74,6 +76,46 @@ TEST(RepairPlannerTest, WithoutASpareServerItWaitsAndSaysWhy) {
   const RepairPlan plan = Plan(Chunk({kCurrent, kCurrent, kDown}), 3, 60 * kSecond, {3});
   EXPECT_EQ(plan.action, RepairAction::kWait);
   EXPECT_NE(plan.reason.find("no other server"), std::string::npos) << plan.reason;
+}
+
+TEST(RepairPlannerTest, AServerThatRefusesCopiesIsLeftAloneForAWhileAndNamed) {
+  const ChunkFacts facts = Chunk({kCurrent, kCurrent, kStale});
+  auto servers = Servers(4);
+  servers[2].refuses_until_ns = 8 * kSecond;
+  servers[2].refusal = "disk /d2 is full";
+  const RepairPlan elsewhere = PlanRepair(facts, servers, {}, 1, 0);
+  EXPECT_EQ(elsewhere.action, RepairAction::kReplace) << "another server can have the copy now";
+  EXPECT_EQ(elsewhere.target, ServerId(4));
+  servers[3].refuses_until_ns = 60 * kSecond;
+  const RepairPlan wait = PlanRepair(facts, servers, {}, 1, 0);
+  EXPECT_EQ(wait.action, RepairAction::kWait);
+  EXPECT_EQ(wait.not_before_ns, 8 * kSecond);
+  EXPECT_NE(wait.reason.find("cs3 is stale and refuses copies (disk /d2 is full)"), std::string::npos) << wait.reason;
+  const RepairPlan replace = PlanRepair(Chunk({kCurrent, kCurrent}), servers, {}, 1, 0);
+  EXPECT_EQ(replace.action, RepairAction::kWait);
+  EXPECT_NE(replace.reason.find("cs3 refuses copies"), std::string::npos) << replace.reason;
+}
+
+TEST(TargetBackoffTest, ThePauseDoublesWithEachRoundAndASuccessEndsIt) {
+  TargetBackoff backoff;
+  const ServerId server(2);
+  EXPECT_EQ(backoff.Waiting(server, 0), nullptr);
+  int64_t now = 0;
+  int64_t previous = 0;
+  for (int round = 0; round < 10; ++round) {
+    for (int chunk = 0; chunk < 4; ++chunk) backoff.Refused(server, "full", now);  // under way together
+    const TargetBackoff::Pause* pause = backoff.Waiting(server, now);
+    ASSERT_NE(pause, nullptr);
+    EXPECT_EQ(pause->why, "full");
+    const int64_t length = pause->until_ns - now;
+    EXPECT_EQ(length, round == 0 ? 2 * kSecond : std::min(previous * 2, 120 * kSecond));
+    previous = length;
+    now += length;
+    EXPECT_EQ(backoff.Waiting(server, now), nullptr);
+  }
+  backoff.Refused(server, "full", now);
+  backoff.Forget(server);
+  EXPECT_EQ(backoff.Waiting(server, now), nullptr);
 }
 
 TEST(RepairPlannerTest, NoSourceMeansWaiting) {

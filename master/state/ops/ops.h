@@ -41,6 +41,8 @@ Status ApplyReclaimInode(Context& c, const proto::ReclaimInodeCmd& op);
 // server.cc
 Status ApplyRegisterServer(Context& c, const proto::RegisterServerCmd& op);
 Status ApplySetServerMode(Context& c, const proto::SetServerModeCmd& op);
+Status ApplySetServerLabels(Context& c, const proto::SetServerLabelsCmd& op);
+Status ApplySetServerDisks(Context& c, const proto::SetServerDisksCmd& op);
 Status ApplyReserveIds(Context& c, const proto::ReserveIdsCmd& op);
 // configuration.cc
 Status ApplyBeginReconfiguration(Context& c, const proto::BeginReconfigurationCmd& op);

@@ -54,6 +54,32 @@ Status ApplySetServerMode(Context& c, const proto::SetServerModeCmd& op) {
   return Status::Ok();
 }
 
+Status ApplySetServerLabels(Context& c, const proto::SetServerLabelsCmd& op) {
+  const ServerId server(op.server());
+  const std::string key = keys::Server(server);
+  std::optional<proto::ServerRecord> record = Load<proto::ServerRecord>(c.txn(), Family::kServers, key);
+  if (!record) return {StatusCode::kNotFound, "there is no server " + ToString(server)};
+  record->set_name(op.name());
+  record->clear_zone_set();
+  record->clear_rack_set();
+  if (op.has_zone()) record->set_zone_set(op.zone());
+  if (op.has_rack()) record->set_rack_set(op.rack());
+  Save(&c.txn(), Family::kServers, key, *record);
+  c.effects().servers_changed.push_back(server);
+  return Status::Ok();
+}
+
+Status ApplySetServerDisks(Context& c, const proto::SetServerDisksCmd& op) {
+  const ServerId server(op.server());
+  const std::string key = keys::Server(server);
+  std::optional<proto::ServerRecord> record = Load<proto::ServerRecord>(c.txn(), Family::kServers, key);
+  if (!record) return {StatusCode::kNotFound, "there is no server " + ToString(server)};
+  *record->mutable_disks() = op.disks();
+  Save(&c.txn(), Family::kServers, key, *record);
+  c.effects().servers_changed.push_back(server);
+  return Status::Ok();
+}
+
 Status ApplyReserveIds(Context& c, const proto::ReserveIdsCmd& op) {
   // Limits only rise: what is below one may have been used.
   proto::IdLimits limits = ReservedIds(c.txn());

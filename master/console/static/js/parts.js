@@ -67,10 +67,11 @@ export function spaceBar(disks, options = {}) {
 }
 
 export const healthKind = (health) => ({ healthy: "ok", degraded: "warn", unavailable: "bad" }[health] || "idle");
-export const diskKind = (state) => ({ ok: "ok", full: "warn", amnesic: "warn", failed: "bad" }[state] || "idle");
+export const diskKind = (state) => ({ ok: "ok", full: "warn", amnesic: "warn", draining: "info", drained: "info",
+                                        missing: "bad", failed: "bad" }[state] || "idle");
 export function serverKind(server) {
   if (server.state !== "up") return server.mode === "maintenance" ? "warn" : "bad";
-  const disk = server.disks.some((one) => one.state === "failed");
+  const disk = server.disks.some((one) => one.state === "failed" || one.state === "missing");
   return disk ? "bad" : server.mode !== "in service" || server.downs_last_hour >= 3 ? "warn" : "ok";
 }
 export const stateTag = (server) => tag(server.state === "up" ? "ok" : serverKind(server), server.state);
