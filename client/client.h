@@ -32,7 +32,9 @@ struct ClientOptions {
   uint64_t window_bytes = 8ull << 20;           // in flight per file
   uint64_t read_ahead_bytes = 8ull << 20;       // per sequential stream
   uint64_t cache_bytes = 64ull << 20;           // data kept for read-ahead and write-behind
-  size_t max_leases = 200'000;
+  // Cached inodes. Below what the master lets a session have (master/core/options.h): the coldest are given back 256 at a time, beyond
+  // that bound the master would ask for one with every new one.
+  size_t max_leases = 90'000;
   int64_t request_timeout_ms = 30'000;          // for the master to answer before an operation fails
   int64_t write_timeout_ms = 10'000;            // below the write quorum before an error (EIO)
   int64_t connect_timeout_ms = 10'000;          // first contact

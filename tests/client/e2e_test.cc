@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "client/client.h"
+#include "master/core/options.h"
 
 extern char** environ;
 
@@ -424,6 +425,11 @@ TEST_F(EndToEnd, AClientThatEndsLeavesItsFilesSealedForOthers) {
   ASSERT_TRUE(a->Close(created->handle).ok());
   a.reset();
   EXPECT_EQ(ReadFile(*b, "file"), "flushed");
+}
+
+// Otherwise everything new costs a request and a recall more, once that many are cached.
+TEST(LeaseBoundsTest, AClientGivesLeasesBackBeforeTheMasterAsksForThem) {
+  EXPECT_LE(ClientOptions().max_leases, master::CoreOptions().max_read_leases_per_session * 15 / 16);
 }
 
 }  // namespace
