@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -180,6 +181,13 @@ TEST_F(ConsoleTest, ValuesAreTheCommandLinesAndAKilledServerShowsByItself) {
   WriteFiles();
   Visit("#/overview");
   browser_->Run("window.sameDocument = true");
+  // Servers tell with their heartbeats what they hold.
+  ASSERT_TRUE(WaitUntil(
+      [&] {
+        const auto now = cluster_->Status();
+        return std::ranges::all_of(now["servers"], [](const auto& server) { return Count(server, "chunks") == 9; });
+      },
+      30'000));
   const RunResult text = cluster_->Cairn({"status"});
   const auto status = cluster_->Status();
   EXPECT_TRUE(browser_->Wait(Has("#page .tag.large", status["health"].get<std::string>())));
