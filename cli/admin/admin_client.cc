@@ -55,27 +55,33 @@ struct AdminClient::Impl {
 
   // The first master that answers. Only unreachable ones are skipped: a change must not be made twice.
   template <typename Request, typename Response, typename Method>
-  Result<Response> Call(Method method, const Request& request, int64_t timeout_ms, bool changes = false) {
-    Result<std::string> token = Status(StatusCode::kNotFound, "");
-    if (changes && context != nullptr) token = FindAdminToken(*context, addresses);
+  Result<Response> Call(Method method, const Request& request, int64_t timeout_ms) {
     Status last(StatusCode::kUnavailable, "no master address given");
     for (const Master& master : masters) {
-      grpc::ClientContext call;
-      call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
-      if (token.ok()) call.AddMetadata(kAdminTokenMetadata, *token);
       Response response;
-      last = FromGrpc((master.stub.get()->*method)(&call, request, &response), master.address);
+      const auto ask = [&](const std::string& token) {
+        grpc::ClientContext call;
+        call.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
+        if (!token.empty()) call.AddMetadata(kAdminTokenMetadata, token);
+        return (master.stub.get()->*method)(&call, request, &response);
+      };
+      grpc::Status answer = ask("");
+      // Refused before anything was done. The master knows what needs the token; a list here would have to follow it.
+      if (answer.error_code() == grpc::StatusCode::UNAUTHENTICATED && context != nullptr) {
+        const auto token = FindAdminToken(*context, addresses);
+        if (!token.ok()) return Status(StatusCode::kNotPermitted, FromGrpc(answer, master.address).message() + "; " + token.status().message());
+        answer = ask(*token);
+      }
+      last = FromGrpc(answer, master.address);
       if (last.ok()) return response;
-      if (last.code() == StatusCode::kNotPermitted && !token.ok() && !token.status().message().empty())
-        return Status(last.code(), last.message() + "; " + token.status().message());
       if (last.code() != StatusCode::kUnavailable) return last;
     }
     return last;
   }
 
   template <typename Request, typename Response, typename Method>
-  Result<Response> CallChecked(Method method, const Request& request, int64_t timeout_ms = kCallTimeoutMs, bool changes = false) {
-    auto response = Call<Request, Response>(method, request, timeout_ms, changes);
+  Result<Response> CallChecked(Method method, const Request& request, int64_t timeout_ms = kCallTimeoutMs) {
+    auto response = Call<Request, Response>(method, request, timeout_ms);
     if (!response.ok()) return response;
     CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
     return response;
@@ -116,17 +122,17 @@ Result<proto::FsckResponse> AdminClient::Fsck(const proto::FsckRequest& request)
 
 Result<proto::AcceptLossResponse> AdminClient::AcceptLoss(const proto::AcceptLossRequest& request) {
   return impl_->CallChecked<proto::AcceptLossRequest, proto::AcceptLossResponse>(
-      &proto::AdminService::Stub::AcceptLoss, request, kCallTimeoutMs, true);
+      &proto::AdminService::Stub::AcceptLoss, request);
 }
 
 Result<proto::BackupResponse> AdminClient::Backup(const proto::BackupRequest& request) {
   return impl_->CallChecked<proto::BackupRequest, proto::BackupResponse>(&proto::AdminService::Stub::Backup,
-                                                                         request, kLongCallTimeoutMs, true);
+                                                                         request, kLongCallTimeoutMs);
 }
 
 Result<proto::ChangeServerResponse> AdminClient::ChangeServer(const proto::ChangeServerRequest& request) {
   auto response = impl_->Call<proto::ChangeServerRequest, proto::ChangeServerResponse>(
-      &proto::AdminService::Stub::ChangeServer, request, kCallTimeoutMs, !request.preview());
+      &proto::AdminService::Stub::ChangeServer, request, kCallTimeoutMs);
   if (!response.ok() || response->refusals_size() > 0) return response;
   CAIRN_RETURN_IF_ERROR(FromProto(response->status()));
   return response;
@@ -167,8 +173,7 @@ Result<proto::EventsResponse> AdminClient::Events(const proto::EventsRequest& re
 
 Result<proto::RebalanceResponse> AdminClient::Rebalance(const proto::RebalanceRequest& request) {
   return impl_->CallChecked<proto::RebalanceRequest, proto::RebalanceResponse>(
-      &proto::AdminService::Stub::Rebalance, request, kCallTimeoutMs,
-      request.action() != proto::REBALANCE_PLAN && request.action() != proto::REBALANCE_STATUS);
+      &proto::AdminService::Stub::Rebalance, request);
 }
 
 Result<proto::SessionsResponse> AdminClient::Sessions(const proto::SessionsRequest& request) {
@@ -183,7 +188,7 @@ Result<proto::LocksResponse> AdminClient::Locks(const proto::LocksRequest& reque
 
 Result<proto::BreakLocksResponse> AdminClient::BreakLocks(const proto::BreakLocksRequest& request) {
   return impl_->CallChecked<proto::BreakLocksRequest, proto::BreakLocksResponse>(
-      &proto::AdminService::Stub::BreakLocks, request, kCallTimeoutMs, true);
+      &proto::AdminService::Stub::BreakLocks, request);
 }
 
 }  // namespace cairn::cli

@@ -18,8 +18,8 @@ class AdminClient {
  public:
   // No connection is made before the first call. `masters` are tried in turn.
   explicit AdminClient(const std::vector<std::string>& masters);
-  // For changes: they show the administrator's token, which is looked for (cli/core/config.h) when the first one is made. What only
-  // asks shows it to nobody.
+  // For commands that change something. When the master asks for the administrator's token, it is looked for (cli/core/config.h) and
+  // shown; what nobody asks for is shown to nobody. The context must live longer.
   AdminClient(const Context& context, const std::vector<std::string>& masters);
   ~AdminClient();
   AdminClient(const AdminClient&) = delete;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <thread>
 
+#include "common/http/bounded_server.h"
 #include "common/log.h"
 #include "common/metrics/process.h"
 #include "common/net/address.h"
@@ -12,15 +13,16 @@
 namespace cairn::metrics {
 namespace {
 
-constexpr size_t kThreads = 2;  // a scraper and a person
-constexpr size_t kMaxRequestBytes = 8192;
-constexpr time_t kTimeoutSeconds = 5;
+// Some scrapers and a person; an idle connection is kept between two scrapes.
+constexpr http::ConnectionLimits kLimits = {.idle_ms = 5'000, .max_connections = 8};
 
 }  // namespace
 
 struct Endpoint::Impl {
   std::vector<std::unique_ptr<Registry::Handle>> process;
-  httplib::Server server;
+  http::BoundedServer server{{.limits = kLimits}, [](const httplib::Request&, const http::Refusal& why, httplib::Response& response) {
+                               response.set_content(why.message + "\n", "text/plain; charset=utf-8");
+                             }};
   std::thread thread;
   int port = 0;
 };
@@ -32,16 +34,6 @@ Result<std::unique_ptr<Endpoint>> Endpoint::Start(const EndpointOptions& options
   CAIRN_ASSIGN_OR_RETURN(const net::HostPort where, net::ParseHostPort(options.address));
   std::unique_ptr<Endpoint> endpoint(new Endpoint());
   Impl& impl = *endpoint->impl_;
-  impl.server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-  impl.server.set_read_timeout(kTimeoutSeconds);
-  impl.server.set_write_timeout(kTimeoutSeconds);
-  impl.server.set_keep_alive_max_count(100);
-  impl.server.set_payload_max_length(kMaxRequestBytes);
-  // Not the library's default SO_REUSEPORT: a second daemon on the port must be refused, not share it.
-  impl.server.set_socket_options([](socket_t socket) {
-    const int on = 1;
-    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  });
   impl.server.Get("/metrics", [&registry](const httplib::Request&, httplib::Response& response) {
     response.set_content(registry.Text(), "text/plain; version=0.0.4; charset=utf-8");
   });
@@ -60,6 +52,7 @@ Result<std::unique_ptr<Endpoint>> Endpoint::Start(const EndpointOptions& options
                   "cannot bind the metrics endpoint to " + where.ToString() +
                       (error != 0 ? std::string(": ") + std::strerror(error) : std::string()));
   }
+  impl.server.AcceptMany();
   impl.process = AddProcess(registry, options.program, options.version);
   impl.thread = std::thread([&impl] { impl.server.listen_after_bind(); });
   // stop() is heard only by a server that runs.
@@ -72,7 +65,7 @@ Result<std::unique_ptr<Endpoint>> Endpoint::Start(const EndpointOptions& options
 int Endpoint::port() const { return impl_->port; }
 
 Endpoint::~Endpoint() {
-  impl_->server.stop();
+  impl_->server.Stop();
   if (impl_->thread.joinable()) impl_->thread.join();
 }
 

@@ -7,19 +7,19 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
-#include <optional>
 #include <thread>
 
 #include "common/daemon.h"
+#include "common/http/bounded_server.h"
 #include "common/log.h"
 #include "common/net/address.h"
 #include "master/console/api.h"
 #include "master/console/assets.h"
-#include "master/console/http_server.h"
 
 namespace cairn::master::console {
 namespace {
 
+constexpr size_t kMaxBodyBytes = 64 << 10;
 constexpr char kRequestMetric[] = "cairn_master_request_seconds";
 
 Request FromHttp(const httplib::Request& http) {
@@ -52,12 +52,17 @@ Response Page(const Request& request, const std::vector<std::string>& hosts) {
 }  // namespace
 
 struct Console::Impl {
-  explicit Impl(const ConsoleOptions& wanted) : options(wanted), server(wanted.limits) {}
+  explicit Impl(const ConsoleOptions& wanted)
+      : options(wanted),
+        server({.limits = wanted.limits, .max_body_bytes = kMaxBodyBytes},
+               [](const httplib::Request& http, const http::Refusal& why, httplib::Response& response) {
+                 ToHttp(http.path, ErrorResponse(why.status, why.message), &response);
+               }) {}
 
   const ConsoleOptions options;
   History history;
   std::unique_ptr<Api> api;
-  HttpServer server;
+  http::BoundedServer server;
   std::thread serving;
   std::thread sampling;
   net::HostPort where;
@@ -91,14 +96,6 @@ struct Console::Impl {
     };
     server.Get(".*", answer);
     server.Post(".*", answer);
-    // Before the body is read: the library bounds only what Content-Length announces, not what comes in pieces, without a length, or
-    // unpacked, and anybody who reaches the port would fill the master's memory.
-    server.set_pre_routing_handler([](const httplib::Request& http, httplib::Response& response) {
-      const std::optional<Response> refused = RefuseBody(http);
-      if (!refused) return httplib::Server::HandlerResponse::Unhandled;
-      ToHttp(http.path, *refused, &response);
-      return httplib::Server::HandlerResponse::Handled;
-    });
     server.set_exception_handler([](const httplib::Request& http, httplib::Response& response, std::exception_ptr) {
       ToHttp(http.path, ErrorResponse(500, "the console failed to answer this"), &response);
     });

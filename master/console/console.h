@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/http/connection_limits.h"
 #include "common/metrics/metrics.h"
 #include "common/status.h"
-#include "master/console/connection_limits.h"
 
 namespace grpc {
 class Channel;
@@ -24,7 +24,7 @@ struct ConsoleOptions {
   bool remote = false;             // may listen where other machines reach it; reading needs a login, then
   std::vector<std::string> hosts;  // further names by which browsers reach it
   std::string url_file;            // its URL is written there; empty: nowhere
-  ConnectionLimits limits;         // tests have shorter ones
+  http::ConnectionLimits limits;       // tests have shorter ones
 };
 
 class Console {

@@ -68,8 +68,10 @@ Load LoadBetween(const Reading& before, const Reading& now) {
     load.servers_up += one.up ? 1 : 0;
     const auto old = earlier.find(server.server());
     if (old != earlier.end()) {
-      const proto::Traffic& from = old->second->traffic();
       const proto::Traffic& to = server.traffic();
+      // Nothing yet: the master started, and knew the server before it heard how much that had served in all its life.
+      const bool heard = old->second->traffic().reads() + old->second->traffic().writes() > 0;
+      const proto::Traffic& from = heard ? old->second->traffic() : to;
       one.read_bps = Grown(from.read_bytes(), to.read_bytes()) / seconds;
       one.write_bps = Grown(from.written_bytes(), to.written_bytes()) / seconds;
       reads += Grown(from.reads(), to.reads());

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -180,6 +181,13 @@ TEST_F(ConsoleTest, ValuesAreTheCommandLinesAndAKilledServerShowsByItself) {
   WriteFiles();
   Visit("#/overview");
   browser_->Run("window.sameDocument = true");
+  // Servers tell with their heartbeats what they hold.
+  ASSERT_TRUE(WaitUntil(
+      [&] {
+        const auto now = cluster_->Status();
+        return std::ranges::all_of(now["servers"], [](const auto& server) { return Count(server, "chunks") == 9; });
+      },
+      30'000));
   const RunResult text = cluster_->Cairn({"status"});
   const auto status = cluster_->Status();
   EXPECT_TRUE(browser_->Wait(Has("#page .tag.large", status["health"].get<std::string>())));
@@ -220,6 +228,8 @@ TEST_F(ConsoleTest, ValuesAreTheCommandLinesAndAKilledServerShowsByItself) {
   Figure("the open page shows a killed chunkserver after " + std::to_string(NowMillis() - killed) + " ms");
   EXPECT_TRUE(browser_->Wait(Has("#page .reasons", "cs2 down")));
   EXPECT_TRUE(browser_->Wait(Has("#headline", "degraded")));
+  browser_->Run(Click("#login"));
+  LogIn();
   ExpectQuiet("a server is down");
 
   // The master itself: what was known stays, marked as old, and the page finds it again.
@@ -230,6 +240,7 @@ TEST_F(ConsoleTest, ValuesAreTheCommandLinesAndAKilledServerShowsByItself) {
   cluster_->Up();
   EXPECT_TRUE(browser_->Wait("return document.getElementById('banner').hidden", 60'000));
   EXPECT_TRUE(browser_->Wait(Has("#up", "3 of 3 servers up"), 60'000));
+  EXPECT_TRUE(browser_->Wait(Has("#login", "Log in"))) << "the login ended with the master";
   EXPECT_EQ(browser_->Run("return window.sameDocument"), true) << "all of it without a reload";
 }
 

@@ -1,5 +1,5 @@
 // What one peer can take of the console: somebody who is slow, or many, keeps neither a thread nor a stop waiting.
-#include "master/console/connections.h"
+#include "common/http/connections.h"
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
@@ -16,10 +16,13 @@
 
 #include "common/metrics/metrics.h"
 #include "master/console/console.h"
-#include "master/console/http_server.h"
 
 namespace cairn::master::console {
 namespace {
+
+using http::ConnectionLimits;
+using http::Connections;
+using http::ConnectionStream;
 
 using namespace std::chrono_literals;
 

@@ -40,6 +40,13 @@ TEST(History, ARestartedProcessCountsAsNothingNotAsMinusMillions) {
   EXPECT_DOUBLE_EQ(load.read_ms, 0);
 }
 
+TEST(History, AServerThatTheMasterHearsOfAfterItsOwnRestartServedItAllBefore) {
+  const Load load = LoadBetween(At(10, 0, 0), At(12, 1'000'000, 1 << 30));
+  EXPECT_DOUBLE_EQ(load.read_bps, 0);
+  EXPECT_DOUBLE_EQ(load.servers.at(3).read_bps, 0);
+  EXPECT_DOUBLE_EQ(load.read_ms, 0);
+}
+
 TEST(History, QuantilesAreOfTheTimeBetween) {
   metrics::LatencyHistogram histogram;
   for (int i = 0; i < 1000; ++i) histogram.Record(30'000'000'000);  // long ago

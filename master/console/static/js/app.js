@@ -95,6 +95,8 @@ async function look(force) {
       get("status"),
       due ? page.load(app.route).then((loaded) => ({ loaded }), (error) => ({ error })) : null,
     ]);
+    // It started anew, and its logins ended.
+    if (app.status && app.status.incarnation !== status.incarnation) await loadSession().catch(() => {});
     app.status = status;
     app.lost = null;
     app.answered = Date.now();

@@ -45,7 +45,7 @@ export function chart({ name, times, series, binary = false, seconds }) {
         s("path", { class: `area ${k ? "s2" : ""}`, d: `M${points[0].split(",")[0]},${kHeight}L${points.join("L")}L${points.at(-1).split(",")[0]},${kHeight}Z` }),
         s("path", { class: k ? "s2" : "", d: `M${points.join("L")}` }),
       ]))),
-    [most / 2, most].map((value) => h("span", { class: "tick", style: { top: `${((y(value) / kHeight) * 100).toFixed(1)}%` } }, format(value))));
+    [most / 2, most].filter((value) => value === most || format(value) !== format(most)).map((value) => h("span", { class: "tick", style: { top: `${((y(value) / kHeight) * 100).toFixed(1)}%` } }, format(value))));
 
   const top = h("div", { class: "legend" }, legend(latest));
   plot.onpointermove = (event) => {

@@ -97,8 +97,8 @@ export const chunkTag = (chunk) => tag(kChunk[chunk.state] || "idle", chunk.stat
 export const memberTags = (chunk) => h("span", { class: "row" }, chunk.members.map((member) =>
   h("span", { title: member.state }, tag(memberKind(member.state), f.serverName(member.server)))));
 
-// What the absence of servers means; `refusals` say why a change is refused.
-export function impactView(impact, refusals = []) {
+// What the absence of servers means; `refusals` say why a change is refused. `drain`: they stay until their chunks are elsewhere.
+export function impactView(impact, refusals = [], drain = false) {
   if (!impact) return null;
   const files = (count) => (f.n(count) ? ` (${f.plural(count, "file")})` : "");
   const eta = f.n(impact.eta_seconds) ? `, about ${f.about(impact.eta_seconds)} at the speed measured so far` : "";
@@ -108,12 +108,15 @@ export function impactView(impact, refusals = []) {
       : null,
     counts([
       [`chunks with a copy there (${f.bytes(impact.bytes)})`, impact.chunks],
-      ["with fewer copies than their policy asks for", impact.chunks_below_policy, "warn"],
-      [`that could not be written${files(impact.files_unwritable)}`, impact.chunks_unwritable, "bad"],
-      [`that could not be read${files(impact.files_unreadable)}`, impact.chunks_unreadable, "bad"],
-      [`that would be lost${files(impact.files_lost)}`, impact.chunks_lost, "bad"],
+      ...(drain ? [] : [
+        ["with fewer copies than their policy asks for", impact.chunks_below_policy, "warn"],
+        [`that could not be written${files(impact.files_unwritable)}`, impact.chunks_unwritable, "bad"],
+        [`that could not be read${files(impact.files_unreadable)}`, impact.chunks_unreadable, "bad"],
+        [`that would be lost${files(impact.files_lost)}`, impact.chunks_lost, "bad"],
+      ]),
       ["that find no other server", impact.chunks_homeless, "bad"],
     ]),
+    drain && h("p", { class: "small" }, "No chunk has fewer copies meanwhile."),
     h("p", { class: "muted small" }, `${f.bytes(impact.bytes_to_copy)} to copy, ${f.bytes(impact.free_bytes_elsewhere)} free on the other servers${eta}`),
     impact.example_paths.length
       ? h("div", { class: "small" }, h("p", { class: "muted" }, `${impact.example_kind}, for example:`),

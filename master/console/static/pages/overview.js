@@ -3,7 +3,7 @@ import { chart } from "../js/chart.js";
 import { h } from "../js/dom.js";
 import * as f from "../js/format.js";
 import { kRanges, Series } from "../js/history.js";
-import { bar, card, counts, dot, eventRow, facts, head, healthKind, segments, serverKind, serverLink, tag } from "../js/parts.js";
+import { bar, card, counts, dot, eventRow, facts, head, healthKind, segments, serverKind, serverLink, space, tag } from "../js/parts.js";
 
 const history = new Series();
 const state = { seconds: 300 };
@@ -21,12 +21,16 @@ function health(status) {
 
 function capacity(status) {
   const all = f.n(status.usable_bytes), free = f.n(status.usable_free_bytes);
+  // Not the sum of what disks report: servers may share one.
+  const raw = f.n(status.raw_bytes), chunks = space(status.servers.flatMap((server) => server.disks)).used;
+  const others = Math.max(0, raw - f.n(status.raw_free_bytes) - chunks);
   return card("Capacity", `${status.root_policy.replicas} copies, ${status.root_policy.write_quorum} confirm a write`,
     h("div", { class: "stack" },
       h("p", { class: "big" }, f.bytes(free), h("small", {}, ` free of ${f.bytes(all)} usable`)),
-      bar(all ? (all - free) / all : 0),
+      bar(raw ? chunks / raw : 0, { rest: raw ? others / raw : 0, label: `${f.bytes(chunks)} of chunks, ${f.bytes(others)} of others` }),
       facts([
         ["Raw", `${f.bytes(status.raw_free_bytes)} free of ${f.bytes(status.raw_bytes)}`],
+        ["Taken", `${f.bytes(chunks)} by chunks, ${f.bytes(others)} by others`],
         ["Content", `${f.plural(status.inodes, "inode")}, ${f.plural(status.chunks, "chunk")}`],
         ["Trash", f.n(status.trash_files) ? `${f.bytes(status.trash_bytes)} in ${f.plural(status.trash_files, "file")}` : "empty"],
       ])));

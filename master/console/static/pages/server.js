@@ -37,7 +37,7 @@ function change(id, action, refresh) {
     preview: preview && (async (its) => {
       const answer = await post("server", body(its, { preview: true }));
       its.refused = answer.refusals.length > 0;
-      return { content: impactView(answer.impact, answer.refusals), refused: its.refused };
+      return { content: impactView(answer.impact, answer.refusals, action === "SERVER_DRAIN"), refused: its.refused };
     }),
     apply: async (its) => {
       const answer = await post("server", body(its, { preview: false }));

@@ -1,4 +1,4 @@
-#include "master/console/connections.h"
+#include "common/http/connections.h"
 
 #include <netdb.h>
 #include <poll.h>
@@ -11,7 +11,7 @@
 #include <map>
 #include <utility>
 
-namespace cairn::master::console {
+namespace cairn::http {
 namespace {
 
 int64_t NowMs() {
@@ -184,4 +184,4 @@ void ConnectionStream::get_local_ip_and_port(std::string& ip, int& port) const {
   if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0) Describe(address, length, ip, port);
 }
 
-}  // namespace cairn::master::console
+}  // namespace cairn::http

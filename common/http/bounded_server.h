@@ -1,5 +1,5 @@
-// The HTTP library's server with the console's bounds: connections with deadlines (connections.h), a thread for each up to a number,
-// no request whose body has no bound, and a stop that does not wait for slow peers.
+// The HTTP library's server with bounds: connections with deadlines (connections.h), a thread for each up to a number, no request whose
+// body has no bound, and a stop that does not wait for slow peers.
 //
 // Thread-safety: as httplib::Server; Stop from any thread.
 #pragma once
@@ -8,27 +8,37 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
-#include "master/console/connections.h"
-#include "master/console/http.h"
+#include "common/http/connections.h"
 
-namespace cairn::master::console {
+namespace cairn::http {
 
-// Largest body of a request.
-inline constexpr size_t kMaxBodyBytes = 64 << 10;
+struct ServerOptions {
+  ConnectionLimits limits;
+  size_t max_body_bytes = 0;  // of a POST; 0: only GET and HEAD are answered
+};
 
-// The answer to a request that is refused for how its body comes, before a byte of that is read. Its connection ends with the answer:
+// Why a request is refused for its method or for how its body comes, before a byte of that is read. The connection ends with the answer:
 // what follows on it may be that body, and must not be taken for the next request.
-std::optional<Response> RefuseBody(const httplib::Request& http);
+struct Refusal {
+  int status = 0;
+  std::string message;
+};
+std::optional<Refusal> CheckBody(const httplib::Request& request, size_t max_body_bytes);
 
-class HttpServer final : public httplib::Server {
+class BoundedServer final : public httplib::Server {
  public:
-  explicit HttpServer(const ConnectionLimits& limits);
-  ~HttpServer() override;  // after Stop, if it listened
+  // Says why a request is refused.
+  using RefusalHandler = std::function<void(const httplib::Request&, const Refusal&, httplib::Response&)>;
+
+  BoundedServer(const ServerOptions& options, RefusalHandler refuse);
+  ~BoundedServer() override;  // after Stop, if it listened
 
   // Once bound: the library lets five connections wait to be accepted, and a browser opens six at once; the others would be tried again after a second.
   void AcceptMany();
@@ -46,7 +56,7 @@ class HttpServer final : public httplib::Server {
   void Work();
   void Serve(const Job& job);
 
-  const ConnectionLimits limits_;
+  const ServerOptions options_;
   Connections connections_;
   std::mutex mu_;
   std::condition_variable wake_;
@@ -56,4 +66,4 @@ class HttpServer final : public httplib::Server {
   std::vector<std::thread> threads_;  // guarded by mu_; started as they are needed
 };
 
-}  // namespace cairn::master::console
+}  // namespace cairn::http

@@ -1,10 +1,10 @@
-// How much of the console one connection may take, and all of them together.
+// How much of an HTTP server one connection may take, and all of them together.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-namespace cairn::master::console {
+namespace cairn::http {
 
 struct ConnectionLimits {
   int64_t request_ms = 10'000;   // from a request's first byte to its last
@@ -15,4 +15,4 @@ struct ConnectionLimits {
   size_t max_connections = 48;   // each has a thread while it is open
 };
 
-}  // namespace cairn::master::console
+}  // namespace cairn::http

@@ -1,7 +1,7 @@
-// The console's connections: how long each may take, how many there are, and how all of them end.
+// Connections of an HTTP server: how long each may take, how many there are, and how all of them end.
 //
 // The HTTP library bounds a single read or write. Somebody who sends or takes a byte now and then would keep a thread for hours, and a
-// stop of the master would wait for him. Here the whole request and the whole answer have a deadline, and when more connections come
+// stop of the process would wait for him. Here the whole request and the whole answer have a deadline, and when more connections come
 // than there are threads, somebody who keeps a thread waiting gives way: of the peer with the most connections, the one that has
 // waited longest. Who asks and reads at once never does, nor who has few connections beside somebody who has many.
 //
@@ -18,9 +18,9 @@
 #include <mutex>
 #include <string>
 
-#include "master/console/connection_limits.h"
+#include "common/http/connection_limits.h"
 
-namespace cairn::master::console {
+namespace cairn::http {
 
 class Connections {
  public:
@@ -89,4 +89,4 @@ class ConnectionStream final : public httplib::Stream {
 // The address of the other side; empty: unknown.
 std::string PeerOf(int socket);
 
-}  // namespace cairn::master::console
+}  // namespace cairn::http
