@@ -59,12 +59,9 @@ class MaintenanceThread {
   MaintenanceThread(DiskSet* disks, int64_t interval_ms, const Clock* clock) : sleeper_(0, clock) {
     thread_ = std::thread([this, disks, interval_ms] {
       while (sleeper_.Sleep(interval_ms * kNanosPerMilli)) {
-        for (ChunkStore* store : disks->stores()) {
-          if (sleeper_.stopped()) return;
-          if (store->failed()) continue;
-          // Each call moves a bounded amount. Writers wait for a disk that is short of space.
-          while (ReclaimOnce(store) && IsShortOfSpace(store->Usage()) && !sleeper_.stopped()) {
-          }
+        // Each call moves a bounded amount. Writers wait for a disk that is short of space: as long as that gives back much, on any of
+        // the disks, all of them go on without a pause.
+        while (ReclaimAll(disks->stores())) {
         }
       }
     });
@@ -75,16 +72,23 @@ class MaintenanceThread {
   }
 
  private:
+  static constexpr uint64_t kMuchBytes = 1 << 20;
   static bool IsShortOfSpace(const StoreUsage& usage) { return usage.free_bytes < 2 * usage.reserve_bytes; }
-  // Whether that gave anything back.
-  static bool ReclaimOnce(ChunkStore* store) {
-    const Result<uint64_t> freed = store->Reclaim();
-    if (!freed.ok()) {
-      CAIRN_LOG(Warning, "reclaiming space: {}", freed.status().message());
-      return false;
+  // Whether a disk that is short of space got much back.
+  bool ReclaimAll(const std::vector<ChunkStore*>& stores) {
+    bool much = false;
+    for (ChunkStore* store : stores) {
+      if (sleeper_.stopped()) return false;
+      if (store->failed()) continue;
+      const Result<uint64_t> freed = store->Reclaim();
+      if (!freed.ok()) {
+        CAIRN_LOG(Warning, "reclaiming space: {}", freed.status().message());
+        continue;
+      }
+      if (*freed > 0) CAIRN_LOG(Debug, "reclaimed {} bytes", *freed);
+      much = much || (*freed >= kMuchBytes && IsShortOfSpace(store->Usage()));
     }
-    if (*freed > 0) CAIRN_LOG(Debug, "reclaimed {} bytes", *freed);
-    return *freed > 0;
+    return much;
   }
 
   RateLimiter sleeper_;

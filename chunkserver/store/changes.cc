@@ -102,14 +102,14 @@ Status LogChunkStore::CheckRoom(uint64_t bytes) {
   return Status::Ok();
 }
 
-Status LogChunkStore::CheckRoomToDelete() {
+Status LogChunkStore::CheckRoomToDelete(uint64_t leave_bytes) {
   const int64_t now = SystemClock::Get()->NowNanos();
   if (deletes_left_ > 0 && now - deletes_checked_at_ns_ < kAskForSpaceEvery) {
     --deletes_left_;
     return Status::Ok();
   }
   CAIRN_ASSIGN_OR_RETURN(FileSystemSpace space, env_->Space(options_.directory));
-  const uint64_t needed = CheckpointNeeds() + room_to_move_bytes_;
+  const uint64_t needed = CheckpointNeeds() + leave_bytes;
   if (space.free_bytes < needed && spare_.Give()) {
     CAIRN_LOG(Warning, "{}: full: {} bytes free; the space that was kept for deletes is used", options_.directory,
               space.free_bytes);
@@ -270,7 +270,7 @@ Status LogChunkStore::PrepareDelete(ChunkId chunk, Epoch epoch, ReplicaInfo* inf
   return ChangeState(chunk, Unknown::kCreate, info, [&](const ReplicaState& state) {
     const Verdict verdict = CheckPrepareDelete(state, epoch);
     if (verdict.action != Action::kApply) return verdict;
-    const Status room = CheckRoomToDelete();
+    const Status room = CheckRoomToDelete(room_to_move_bytes_);
     return room.ok() ? verdict : Verdict{.action = Action::kRefuse, .status = room};
   });
 }
@@ -288,7 +288,8 @@ Status LogChunkStore::Erase(ChunkId chunk, Epoch epoch, bool quarantine) {
   if (!present.visible) return MakeAbsent(chunk, &present);
   const Verdict verdict = CheckErase(present.state, epoch);
   if (verdict.action == Action::kRefuse) return verdict.status;
-  CAIRN_RETURN_IF_ERROR(CheckRoomToDelete());
+  // Prepared deletes must leave room for the erasures, which are what makes something dead.
+  CAIRN_RETURN_IF_ERROR(CheckRoomToDelete(room_to_move_bytes_ / 2));
   DropShadow(chunk);
   CAIRN_ASSIGN_OR_RETURN(Record record, NewRecord(RecordType::kErase, chunk, present));
   if (quarantine) {

@@ -171,9 +171,11 @@ Status LogChunkStore::Start() {
   CAIRN_RETURN_IF_ERROR(replayed);
   if (state.rebuild_index || amnesic_ != state.amnesic) {
     // The checkpoint makes the rebuilt index durable before the order to rebuild it is taken back.
-    CAIRN_RETURN_IF_ERROR(Checkpoint());
+    // Without room for it the next start builds the index once more.
+    const Status durable = Checkpoint();
+    if (!durable.ok() && durable.code() != StatusCode::kNoSpace) return durable;
     CAIRN_RETURN_IF_ERROR(UpdateState([&](DiskState* saved) {
-      saved->rebuild_index = false;
+      if (durable.ok()) saved->rebuild_index = false;
       saved->amnesic = amnesic_;
     }));
   }

@@ -129,7 +129,7 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Status CheckTrusted() const;
   Status CheckRoom(uint64_t bytes);
   // Deletes go on behind the reserve, until what giving their space back takes would be touched.
-  Status CheckRoomToDelete();
+  Status CheckRoomToDelete(uint64_t leave_bytes);
   Result<Present> Load(ChunkId chunk);
   Status Commit(Record* record, std::span<const std::span<const std::byte>> payload);
   // A record of `chunk` that changes nothing yet.
@@ -174,12 +174,20 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   Result<std::vector<Extent>> SwappedMap(ChunkId chunk, const Shadow& shadow, const Present& present);
 
   // Reclaim (reclaim.cc), with checkpoint_mu_ held.
+  struct Punch {
+    uint32_t number;
+    uint64_t live;  // bytes in it at that time
+  };
   struct Victims {
     std::vector<uint32_t> empty;  // to be removed, after what is live was moved
-    std::vector<uint32_t> punch;
+    std::vector<Punch> punch;
   };
   Status EndQuarantines();
   Result<Victims> ChooseVictims();
+  void MakeRoomForReclaim(bool something_to_give);
+  // The segments that can be removed after a checkpoint. *stopped: there was no room to empty the others, which are to be punched now.
+  Result<std::vector<uint32_t>> EvacuateAll(Victims* victims, Status* stopped);
+  Result<uint64_t> RemoveEmptied(const std::vector<uint32_t>& emptied);
   Status Evacuate(uint32_t number);
   Status CheckRoomToMove(uint64_t bytes);  // mu_ held
   Status EvacuateRecord(const Record& record, LogPosition begin);
@@ -229,10 +237,11 @@ class LogChunkStore final : public ChunkStore, private BlockReader {
   int64_t deletes_checked_at_ns_ = 0;
   bool room_full_ = false;
   struct SaidAgain {
-    uint32_t oldest = 0;  // segment at that time
+    uint64_t removed_before = 0;  // removed_segments_ when the first of it was said
     uint64_t bytes = 0;
   };
   std::map<uint32_t, SaidAgain> said_again_;  // by Reclaim, in records without data; by the segment that they are in
+  uint64_t removed_segments_ = 0;
   uint64_t free_for_moves_ = 0;  // when Reclaim last asked the file system, and what it moved since
   uint64_t moved_since_asked_ = 0;
   uint64_t moved_bytes_ = 0;  // by this call of Reclaim

@@ -24,6 +24,7 @@ constexpr uint64_t kMovePartBytes = 1ull << 20;
 // The file system is asked again for room after so many moved bytes.
 constexpr uint64_t kMoveGrant = 4 * kMovePartBytes;
 constexpr uint64_t kMoveMargin = 64 << 10;
+constexpr uint64_t kLookAgainAfter = 16;  // segments
 
 Result<uint64_t> BytesOnDisk(const SegmentFile& file) {
   struct stat stat {};
@@ -35,59 +36,97 @@ Result<uint64_t> BytesOnDisk(const SegmentFile& file) {
 
 Result<uint64_t> LogChunkStore::Reclaim() {
   std::lock_guard one(checkpoint_mu_);
-  uint64_t needed = kMoveGrant;
-  bool much_in_memory = false;
   {
     std::lock_guard lock(mu_);
     CAIRN_RETURN_IF_ERROR(CheckWritable());
     moved_since_asked_ = moved_bytes_ = 0;
-    much_in_memory = index_->memory_bytes() > checkpoint_memory_bytes_ / 4;
-    needed += CheckpointNeeds();
   }
-  // On a full disk what is set aside for this is used now, and what the index holds in memory does not stay room that cannot be used.
-  // Is even that too little, nothing is moved.
-  if (!CheckRoomForCheckpoint(needed).ok() && much_in_memory) (void)CheckpointLocked();
-  CAIRN_RETURN_IF_ERROR(EndQuarantines());
+  if (const Status ended = EndQuarantines(); !ended.ok() && ended.code() != StatusCode::kNoSpace) return ended;
   CAIRN_ASSIGN_OR_RETURN(Victims victims, ChooseVictims());
+  MakeRoomForReclaim(!victims.empty.empty() || !victims.punch.empty());
   if (victims.empty.empty() && victims.punch.empty()) {
     TakeSpareSpace();
     return uint64_t{0};
   }
 
-  std::vector<uint32_t> emptied;
   Status stopped;
-  for (const uint32_t number : victims.empty) {
+  CAIRN_ASSIGN_OR_RETURN(const std::vector<uint32_t> emptied, EvacuateAll(&victims, &stopped));
+  std::vector<std::vector<std::pair<uint64_t, uint64_t>>> holes;
+  for (const Punch& victim : victims.punch) {
+    CAIRN_ASSIGN_OR_RETURN(holes.emplace_back(), DeadRanges(victim.number));
+  }
+  CAIRN_RETURN_IF_ERROR(CheckpointLocked());
+  pins_.WaitForEarlier();
+
+  CAIRN_ASSIGN_OR_RETURN(uint64_t given_back, RemoveEmptied(emptied));
+  for (size_t i = 0; i < holes.size(); ++i) {
+    const auto [number, live] = victims.punch[i];
+    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t before, BytesOnDisk(*file));
+    Status punched;
+    for (const auto& [begin, end] : holes[i]) {
+      punched = log_->Punch(number, begin, end).status();
+      if (!punched.ok()) break;
+    }
+    CAIRN_ASSIGN_OR_RETURN(const uint64_t after, BytesOnDisk(*file));
+    given_back += before - std::min(before, after);
+    if (punched.code() == StatusCode::kNoSpace) continue;  // a hole takes a block at times: once more, when there is one
+    CAIRN_RETURN_IF_ERROR(punched);
+    std::lock_guard lock(mu_);
+    punched_live_[number] = live;
+  }
+  TakeSpareSpace();
+  given_back -= std::min(given_back, moved_bytes_);
+  if (!stopped.ok() && given_back == 0) return stopped;
+  return given_back;
+}
+
+// On a full disk what is set aside for giving back is used now, if there is something to give back; and what the index holds in memory
+// does not stay room that cannot be used. Is even that too little, nothing is moved.
+void LogChunkStore::MakeRoomForReclaim(bool something_to_give) {
+  uint64_t needed = kMoveGrant;
+  bool much_in_memory = false;
+  {
+    std::lock_guard lock(mu_);
+    much_in_memory = index_->memory_bytes() > checkpoint_memory_bytes_ / 4;
+    needed += CheckpointNeeds();
+  }
+  if (!something_to_give && !much_in_memory) return;
+  if (!CheckRoomForCheckpoint(needed).ok() && much_in_memory) (void)CheckpointLocked();
+}
+
+Result<std::vector<uint32_t>> LogChunkStore::EvacuateAll(Victims* victims, Status* stopped) {
+  std::vector<uint32_t> emptied;
+  for (const uint32_t number : victims->empty) {
     uint64_t live_bytes = 0;
+    bool much_in_memory = false;
     {
       std::lock_guard lock(mu_);
       live_bytes = LiveBytesOf(number);
+      much_in_memory = index_->memory_bytes() > checkpoint_memory_bytes_;
     }
+    // What is said again fills the index's memory, and changes wait for a checkpoint when that is far over its bound.
+    if (much_in_memory) (void)CheckpointLocked();
     // Without room to move more, those where nothing lives may still go.
-    if (stopped.ok() || live_bytes == 0) {
+    if (stopped->ok() || live_bytes == 0) {
       const Status evacuated = Evacuate(number);
       if (evacuated.ok()) {
         emptied.push_back(number);
         continue;
       }
       if (evacuated.code() != StatusCode::kNoSpace) return evacuated;
-      stopped = evacuated;
+      *stopped = evacuated;
     }
     // What is dead in the others goes without moving anything.
     std::lock_guard lock(mu_);
     live_bytes = LiveBytesOf(number);
-    const auto [punched, first] = punched_live_.try_emplace(number, live_bytes);
-    if (!first && punched->second == live_bytes) continue;
-    punched->second = live_bytes;
-    victims.punch.push_back(number);
+    const auto punched = punched_live_.find(number);
+    if (punched == punched_live_.end() || punched->second != live_bytes) victims->punch.push_back({number, live_bytes});
   }
-  std::vector<std::pair<uint32_t, std::vector<std::pair<uint64_t, uint64_t>>>> holes;
-  for (const uint32_t number : victims.punch) {
-    CAIRN_ASSIGN_OR_RETURN(auto ranges, DeadRanges(number));
-    holes.emplace_back(number, std::move(ranges));
-  }
-  CAIRN_RETURN_IF_ERROR(CheckpointLocked());
-  pins_.WaitForEarlier();
+  return emptied;
+}
 
+Result<uint64_t> LogChunkStore::RemoveEmptied(const std::vector<uint32_t>& emptied) {
   uint64_t given_back = 0;
   bool removed = false;
   for (const uint32_t number : emptied) {
@@ -101,20 +140,11 @@ Result<uint64_t> LogChunkStore::Reclaim() {
     closed_bytes_.erase(number);
     punched_live_.erase(number);
     said_again_.erase(number);
+    ++removed_segments_;
     given_back += allocated;
     removed = true;
   }
   if (removed) CAIRN_RETURN_IF_ERROR(log_->SyncDirectory(SyncPoint::kSegmentsRemoved));
-  for (const auto& [number, ranges] : holes) {
-    CAIRN_ASSIGN_OR_RETURN(const auto file, log_->File(number));
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t before, BytesOnDisk(*file));
-    for (const auto& [begin, end] : ranges) CAIRN_RETURN_IF_ERROR(log_->Punch(number, begin, end).status());
-    CAIRN_ASSIGN_OR_RETURN(const uint64_t after, BytesOnDisk(*file));
-    given_back += before - std::min(before, after);
-  }
-  TakeSpareSpace();
-  given_back -= std::min(given_back, moved_bytes_);
-  if (!stopped.ok() && given_back == 0) return stopped;
   return given_back;
 }
 
@@ -152,10 +182,10 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
   const LogPosition end = log_->end();
   if (end.offset >= std::min(kMinActiveBytes, options_.segment_bytes / 4) &&
       KeptBytesOf(end.segment) * (short_of_space ? 8 : 2) <= end.offset * (short_of_space ? 7 : 1)) {
-    CAIRN_RETURN_IF_ERROR(log_->Roll());
+    if (const Status rolled = log_->Roll(); !rolled.ok() && rolled.code() != StatusCode::kNoSpace) return rolled;
   }
   struct Candidate {
-    uint64_t live;
+    uint64_t to_write;
     uint32_t number;
   };
   std::vector<Candidate> mostly_dead;  // oldest first
@@ -172,22 +202,21 @@ Result<LogChunkStore::Victims> LogChunkStore::ChooseVictims() {
     }
     const uint64_t live = KeptBytesOf(number);
     if (live == 0 || live * (short_of_space ? 4 : 2) < size * (short_of_space ? 3 : 1)) {
-      mostly_dead.push_back({live, number});
+      // Besides what lives, what has to be said again is written; how much that is, is known only of what this process said.
+      const auto said = said_again_.find(number);
+      mostly_dead.push_back({LiveBytesOf(number) + (said == said_again_.end() ? size / 16 : said->second.bytes), number});
       continue;
     }
     const auto punched = punched_live_.find(number);
     const uint64_t live_before = punched == punched_live_.end() ? size : punched->second;
-    if (live + size / 8 <= live_before) {
-      victims.punch.push_back(number);
-      punched_live_[number] = live;
-    }
+    if (live + size / 8 <= live_before) victims.punch.push_back({number, live});
   }
   // The oldest first: what was erased has to be said again as long as there are older records of it, so emptying a segment full of
   // erasures before those that they are about gains nothing, again and again.
   uint64_t moved = 0;
   for (const Candidate& candidate : mostly_dead) {
-    if (moved > 0 && moved + candidate.live > kMaxMovedPerCall) break;
-    moved += candidate.live;
+    if (moved > 0 && moved + candidate.to_write > kMaxMovedPerCall) break;
+    moved += candidate.to_write;
     victims.empty.push_back(candidate.number);
   }
   return victims;
@@ -267,16 +296,17 @@ Status LogChunkStore::SayAgain(Record* record) {
   CAIRN_RETURN_IF_ERROR(CheckRoomToMove(bytes));
   CAIRN_RETURN_IF_ERROR(Commit(record, {}));
   SaidAgain& said = said_again_[log_->end().segment];
-  const uint32_t oldest = log_->Segments().front();
-  if (said.oldest != oldest) said = {.oldest = oldest};
+  if (said.bytes == 0) said.removed_before = removed_segments_;
   said.bytes += bytes;
   return Status::Ok();
 }
 
-// What a segment holds that emptying it would only write once more: as long as the oldest segment is the same, mostly.
+// What a segment holds that emptying it would only write once more. Some of what was said again need not be any more when older
+// segments are gone, so it is looked at again after a number of those that keeps the writing small beside what is given back.
 uint64_t LogChunkStore::KeptBytesOf(uint32_t number) const {
   const auto said = said_again_.find(number);
-  const bool holds = said != said_again_.end() && said->second.oldest == log_->Segments().front();
+  const bool holds = said != said_again_.end() &&
+                     removed_segments_ - said->second.removed_before < std::max<uint64_t>(kLookAgainAfter, 4 * said_again_.size());
   return LiveBytesOf(number) + (holds ? said->second.bytes : 0);
 }
 

@@ -1,11 +1,15 @@
 #include "cli/core/config.h"
 
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <sstream>
 
 #include "cli/local/layout.h"
@@ -43,17 +47,31 @@ std::string UserConfigFile() {
 std::string PortOf(const std::string& address) { return address.substr(address.rfind(':') + 1); }
 
 // Whether an address is one of this machine's: only those can be bound.
+bool SameHost(const sockaddr& a, const sockaddr& b) {
+  if (a.sa_family != b.sa_family) return false;
+  if (a.sa_family == AF_INET) {
+    const auto& left = reinterpret_cast<const sockaddr_in&>(a).sin_addr;
+    const auto& right = reinterpret_cast<const sockaddr_in&>(b).sin_addr;
+    // The whole of 127.0.0.0/8 is this machine.
+    return left.s_addr == right.s_addr || (ntohl(left.s_addr) >> 24 == 127 && ntohl(right.s_addr) >> 24 == 127);
+  }
+  return a.sa_family == AF_INET6 && std::memcmp(&reinterpret_cast<const sockaddr_in6&>(a).sin6_addr,
+                                                &reinterpret_cast<const sockaddr_in6&>(b).sin6_addr, sizeof(in6_addr)) == 0;
+}
+
 bool IsThisMachine(const std::string& address) {
   const auto where = net::ParseHostPort(address, kDefaultMasterPort);
   const auto resolved = where.ok() ? net::Resolve(*where) : Result<std::vector<net::SocketAddress>>(where.status());
   if (!resolved.ok()) return false;
-  return std::all_of(resolved->begin(), resolved->end(), [](net::SocketAddress own) {
-    if (own.family() == AF_INET) reinterpret_cast<sockaddr_in*>(&own.storage)->sin_port = 0;
-    if (own.family() == AF_INET6) reinterpret_cast<sockaddr_in6*>(&own.storage)->sin6_port = 0;
-    const int fd = socket(own.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    const bool bound = fd >= 0 && bind(fd, own.get(), own.length) == 0;
-    if (fd >= 0) close(fd);
-    return bound;
+  // Not by bind(2): with ip_nonlocal_bind that takes any address.
+  ifaddrs* interfaces = nullptr;
+  if (getifaddrs(&interfaces) != 0) return false;
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(interfaces, freeifaddrs);
+  return !resolved->empty() && std::all_of(resolved->begin(), resolved->end(), [&](const net::SocketAddress& address) {
+    for (const ifaddrs* one = interfaces; one != nullptr; one = one->ifa_next) {
+      if (one->ifa_addr != nullptr && SameHost(*one->ifa_addr, *address.get())) return true;
+    }
+    return false;
   });
 }
 

@@ -319,7 +319,7 @@ class ClientImpl final : public Client, private SessionObserver, private MasterP
     bool still_open = false;
     Status result;
   };
-  void WriteBackMain();
+  void WriteBackMain(int64_t started_ns);
   void WriteBackRound(bool everything);
   // Seals what is idle; sorts the files into those whose lease can be lowered, those to be committed, and
   // those not yet.

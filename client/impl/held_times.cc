@@ -42,7 +42,10 @@ Result<std::optional<Entry>> ClientImpl::SetHeldTimes(const Caller& caller, cons
   const auto view = cache_->Find(file->inode);
   if (!view || !DecidesAlone(*view, caller, change)) return std::optional<Entry>();
   const TimeSpec now = Now();
-  HeldTimes times{.ctime = now};
+  // It moves also when this clock is behind that of whoever changed the file before.
+  TimeSpec later = view->attr.ctime;
+  if (++later.nanos == 1'000'000'000) later = {later.seconds + 1, 0};
+  HeldTimes times{.ctime = std::max(now, later)};
   times.atime = change.atime_now ? now : change.atime;
   times.mtime = change.mtime_now ? now : change.mtime;
   const TimeSpec buffered = file->data->Mtime();
@@ -55,7 +58,9 @@ Result<std::optional<Entry>> ClientImpl::SetHeldTimes(const Caller& caller, cons
   }
   cache_->SetHeld(file->inode, times);
   MarkWritten(file, /*unsynced=*/false);
-  return std::optional(EntryOf(file->inode, nullptr));
+  // The session may have been lost in between; the master then decides anew.
+  const Entry entry = EntryOf(file->inode, nullptr);
+  return entry.attr.inode == file->inode ? std::optional(entry) : std::nullopt;
 }
 
 Status ClientImpl::TellTimes(const FilePtr& file) {
@@ -77,6 +82,7 @@ Status ClientImpl::TellTimes(const FilePtr& file) {
   TakeCommit(*file, &item.commit);
   if (item.commit.empty()) return Status::Ok();
   SendCommits(items);
+  if (IsOver(item.result)) return Status::Ok();  // they went with the lease
   if (!item.result.ok()) {
     RestoreCommit(*file, std::move(item.commit));
     MarkWritten(file);

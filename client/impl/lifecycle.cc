@@ -54,7 +54,7 @@ Result<std::unique_ptr<ClientImpl>> ClientImpl::Start(ClientParts parts) {
   CAIRN_RETURN_IF_ERROR(client->session_->Start());
   client->make_file_data_ =
       make_data_path(client->session_->cluster_id(), client.get(), client->session_->write_timeout_ms());
-  client->write_back_ = std::thread([raw = client.get()] { raw->WriteBackMain(); });
+  client->write_back_ = std::thread([raw = client.get(), now = client->clock_->NowNanos()] { raw->WriteBackMain(now); });
   return client;
 }
 

@@ -28,6 +28,12 @@
 
 namespace cairn::client {
 
+// Is there nothing left that a commit with this answer could be applied to?
+inline bool IsOver(const Status& status) {
+  return status.code() == StatusCode::kLeaseLost || status.code() == StatusCode::kStaleHandle ||
+         status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCancelled;
+}
+
 struct OpenFile {
   OpenFile(InodeId id, uint64_t bytes, std::unique_ptr<FileData> file_data)
       : inode(id), chunk_bytes(bytes), data(std::move(file_data)) {}

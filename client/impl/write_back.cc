@@ -30,12 +30,6 @@ bool WorthAnotherTry(const Status& status) {
   }
 }
 
-// Is there nothing left that the commit could be applied to?
-bool IsOver(const Status& status) {
-  return status.code() == StatusCode::kLeaseLost || status.code() == StatusCode::kStaleHandle ||
-         status.code() == StatusCode::kNotFound || status.code() == StatusCode::kCancelled;
-}
-
 // Calls work(0) .. work(count - 1) from this thread and some of the scheduler's, and waits for all of them.
 // Never waits for a thread that is not there: this one does what nobody else has begun.
 void InParallel(Scheduler& scheduler, size_t count, const std::function<void(size_t)>& work) {
@@ -118,9 +112,9 @@ void ClientImpl::CommitAnswered(const Result<proto::Reply>& reply, std::vector<C
   }
 }
 
-void ClientImpl::WriteBackMain() {
+void ClientImpl::WriteBackMain(int64_t started_ns) {
   const InterruptScope scope([this] { return GaveUp(); });
-  int64_t access_times_due_ns = clock_->NowNanos() + options_.access_times_ms * kNanosPerMilli;
+  int64_t access_times_due_ns = started_ns + options_.access_times_ms * kNanosPerMilli;
   std::unique_lock lock(write_back_mu_);
   while (!write_back_stop_) {
     // Answers to seals come within milliseconds; then the leases can go.

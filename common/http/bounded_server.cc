@@ -119,7 +119,9 @@ void BoundedServer::Work() {
 }
 
 void BoundedServer::Serve(const Job& job) {
-  ConnectionStream stream(job.socket, options_.limits, &connections_, job.ticket);
+  ConnectionLimits limits = options_.limits;
+  limits.max_request_bytes += options_.max_body_bytes;
+  ConnectionStream stream(job.socket, limits, &connections_, job.ticket);
   const auto old = Now() + std::chrono::milliseconds(options_.limits.lifetime_ms);
   for (size_t left = options_.limits.max_requests; left > 0 && stream.AwaitRequest(); --left) {
     bool last = left == 1 || Now() >= old, closed = false;

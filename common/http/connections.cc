@@ -134,7 +134,12 @@ bool ConnectionStream::is_readable() const { return begin_ < end_ || Wait(POLLIN
 bool ConnectionStream::is_writable() const { return Wait(POLLOUT); }
 
 ssize_t ConnectionStream::read(char* data, size_t size) {
-  if (phase_ != Phase::kRequest) Begin(Phase::kRequest, limits_.request_ms);
+  if (phase_ != Phase::kRequest) {
+    Begin(Phase::kRequest, limits_.request_ms);
+    request_bytes_ = 0;
+  }
+  // The library bounds neither the length of a line before its end nor their number.
+  if (request_bytes_ >= limits_.max_request_bytes) return -1;
   while (begin_ == end_) {
     // Checked before each read: what always has a byte more would never be waited for.
     if (NowMs() >= until_ms_) return -1;
@@ -152,6 +157,7 @@ ssize_t ConnectionStream::read(char* data, size_t size) {
   const size_t length = std::min(size, end_ - begin_);
   std::memcpy(data, buffer_.data() + begin_, length);
   begin_ += length;
+  request_bytes_ += length;
   return static_cast<ssize_t>(length);
 }
 

@@ -82,6 +82,7 @@ class ConnectionStream final : public httplib::Stream {
   const Connections::Ticket ticket_;
   Phase phase_ = Phase::kIdle;
   int64_t since_ms_ = 0, until_ms_ = 0;  // of the phase
+  size_t request_bytes_ = 0;             // given out of the request
   std::array<char, 4096> buffer_{};      // the library reads header lines byte by byte
   size_t begin_ = 0, end_ = 0;
 };

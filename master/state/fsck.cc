@@ -143,7 +143,10 @@ class Checker {
       if (!record || record->parent() == 0) break;
       inode = InodeId(record->parent());
     }
-    for (const InodeId seen : walked) covers_.emplace(seen, covers);
+    // Who is further up may be within the bound though this one is not.
+    if (walked.size() < static_cast<size_t>(kMaxDepth) || covers) {
+      for (const InodeId seen : walked) covers_.emplace(seen, covers);
+    }
     return covers;
   }
 

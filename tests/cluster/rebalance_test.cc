@@ -154,9 +154,8 @@ TEST(Rebalance, GoesOnWithoutTheCommandThatStartedItAndWithoutAServerThatDies) {
       },
       20'000, 500));
   // Killed while it watches: the time is over after two seconds.
-  const RunResult watching = RunProgram({CAIRN_BIN_DIR "/cairn", "--master", cluster->MasterAddress(), "rebalance", "apply",
-                                         "--threshold", "0.0001", "--rate", "2MiB", "--watch"},
-                                        {}, 2);
+  const RunResult watching =
+      cluster->Cairn({"rebalance", "apply", "--threshold", "0.0001", "--rate", "2MiB", "--watch"}, 2);
   EXPECT_EQ(watching.exit_code, 137) << watching.Both();
   const uint64_t moved = Count(state(), "moved_chunks");
   ASSERT_TRUE(WaitUntil([&] { return Count(state(), "moved_chunks") > moved; }, 30'000)) << state().dump();

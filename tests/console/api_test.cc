@@ -221,6 +221,9 @@ TEST_F(ConsoleApi, TheAdministrationServiceItselfAsksForTheToken) {
     EXPECT_EQ(code(&Stub::AcceptLoss, proto::AcceptLossRequest(), proto::AcceptLossResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
     EXPECT_EQ(code(&Stub::BreakLocks, proto::BreakLocksRequest(), proto::BreakLocksResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
     EXPECT_EQ(code(&Stub::Backup, proto::BackupRequest(), proto::BackupResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::SetServer, proto::SetServerRequest(), proto::SetServerResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::ChangeDisk, proto::ChangeDiskRequest(), proto::ChangeDiskResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(code(&Stub::LogLevel, proto::LogLevelRequest(), proto::LogLevelResponse(), token), grpc::StatusCode::UNAUTHENTICATED);
   }
   EXPECT_EQ(ModeOf(2), "in service");
   EXPECT_EQ(code(&Stub::ChangeServer, drain, proto::ChangeServerResponse(), kToken), grpc::StatusCode::OK);

@@ -112,6 +112,22 @@ TEST_F(ConsoleConnections, ARequestThatTricklesInEndsAtItsDeadline) {
   EXPECT_EQ(GetStatus(), 200);
 }
 
+TEST_F(ConsoleConnections, ALineWithoutEndIsNotKept) {
+  Start({.request_ms = 60'000});
+  const Socket endless = Connect();
+  ASSERT_TRUE(endless.Send("GET /"));
+  const std::string piece(16 << 10, 'a');
+  size_t sent = 0;
+  while (sent < (64u << 20) && endless.Send(piece)) sent += piece.size();
+  EXPECT_LT(sent, 64u << 20) << "it is read into memory as long as it comes";
+  const Socket headers = Connect();
+  ASSERT_TRUE(headers.Send(Begin()));
+  const std::string line = "X-Many: " + std::string(1000, 'a') + "\r\n";
+  for (sent = 0; sent < (64u << 20) && headers.Send(line);) sent += line.size();
+  EXPECT_LT(sent, 64u << 20);
+  EXPECT_EQ(GetStatus(), 200);
+}
+
 TEST_F(ConsoleConnections, ABodyThatTricklesInEndsAtItsDeadline) {
   Start({.request_ms = 300});
   const Socket slow = Connect();

@@ -73,6 +73,30 @@ TEST_F(StoreSpaceTest, DeadPartsOfLiveSegmentsArePunched) {
   }
 }
 
+TEST_F(StoreSpaceTest, WhatCouldNotBePunchedForLackOfSpaceIsPunchedLater) {
+  base_options_.segment_bytes = 4 << 20;
+  OpenStore();
+  for (uint64_t id = 1; id <= 18; ++id) ASSERT_TRUE(Write(ChunkId{id}, 0, Pattern(512 << 10, id)).ok());
+  ASSERT_TRUE(Erase(ChunkId{2}).ok());
+  env_.free_bytes = 0;
+  EXPECT_EQ(store_->Reclaim().code(), StatusCode::kNoSpace);
+  env_.free_bytes = -1;
+  EXPECT_GT(ReclaimAll(), (512u << 10) - 8192);
+}
+
+TEST_F(StoreSpaceTest, WithNothingToGiveBackTheSpareSpaceIsKept) {
+  OpenStore();
+  ASSERT_TRUE(Write(chunk_, 0, Pattern(1 << 20, 1)).ok());
+  Reopen();
+  struct stat spare {};
+  ASSERT_EQ(stat((directory_ + "/SPARE").c_str(), &spare), 0);
+  EXPECT_GT(spare.st_blocks, 0);
+  env_.free_bytes = 1 << 20;  // somebody else is filling the disk
+  EXPECT_EQ(*store_->Reclaim(), 0u);
+  EXPECT_EQ(stat((directory_ + "/SPARE").c_str(), &spare), 0);
+  env_.free_bytes = -1;
+}
+
 TEST_F(StoreSpaceTest, ARebuildAfterReclaimNeitherForgetsNorResurrects) {
   base_options_.segment_bytes = 128 * 1024;
   OpenStore();
