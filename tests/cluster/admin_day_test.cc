@@ -172,7 +172,7 @@ TEST(AdminDay, AFailedDiskIsReplaced) {
     return nlohmann::json::object();
   };
   ASSERT_TRUE(
-      WaitUntil([&] { return Count(disk_of_cs2(failing), "used_bytes") > kFiles / 2 * 40'000; }, 20'000))
+      WaitUntil([&] { return Count(disk_of_cs2(failing), "used_bytes") > kFiles / 3 * 40'000; }, 20'000))
       << cluster->Cairn({"disk", "list"}).out;
   const auto before = disk_of_cs2(failing);
   EXPECT_EQ(Json(*cluster, {"disk", "list"}).size(), 4u);
@@ -186,7 +186,7 @@ TEST(AdminDay, AFailedDiskIsReplaced) {
   ASSERT_TRUE(WaitUntil(
       [&] {
         const auto status = cluster->Status();
-        return Count(status, "chunks_below_policy") == 0 && Count(status, "repaired_chunks") >= kFiles / 2;
+        return Count(status, "chunks_below_policy") == 0 && Count(status, "repaired_chunks") >= kFiles / 3;
       },
       90'000))
       << cluster->Cairn({"status"}).out << cluster->Cairn({"disk", "list"}).out;
