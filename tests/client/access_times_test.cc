@@ -110,7 +110,9 @@ TEST_F(AccessTimesTest, TheMasterHearsOfManyInOneRequest) {
   ASSERT_TRUE(master.WaitFor([&] { return master.accessed().size() == 2; }));
   EXPECT_EQ(master.Count(Op::kAccessed), 1);
   for (const proto::AccessTime& told : master.accessed()) {
-    if (told.inode() == 1) EXPECT_EQ(FromProto(told.atime()), listed);
+    if (told.inode() == 1) {
+      EXPECT_EQ(FromProto(told.atime()), listed);
+    }
   }
   EXPECT_EQ(client->GetAttr(root, directory)->attr.atime, listed);
 }

@@ -336,6 +336,9 @@ TEST_F(DataTest, Sendfile) {
     ASSERT_GT(n, 0) << std::strerror(errno);
   }
   HOLDS(Content("b") == content);
+  FAILS(EBADF, syscall(SYS_sendfile, out, Open("b", O_WRONLY), nullptr, 1));
+  FAILS(EBADF, syscall(SYS_sendfile, in, in, nullptr, 1));
+  FAILS(EINVAL, syscall(SYS_sendfile, Open("a", O_WRONLY | O_APPEND), in, nullptr, 1));
 }
 
 }  // namespace

@@ -274,7 +274,9 @@ TEST_F(DirectoryTest, ThereIsNoLimitToTheDepth) {
   for (int level = kLevels; level > 0; --level) {
     struct stat here {}, listed {};
     ASSERT_EQ(fstat(at, &here), 0);
-    if (level < kLevels) ASSERT_EQ(here.st_ino, above);
+    if (level < kLevels) {
+      ASSERT_EQ(here.st_ino, above);
+    }
     ASSERT_TRUE(step("..")) << level;
     ASSERT_EQ(fstatat(at, "d", &listed, 0), 0);
     ASSERT_EQ(listed.st_ino, here.st_ino);

@@ -287,6 +287,8 @@ TEST_F(NameTest, DotAndDotDot) {
   OK(mkdir(P("d/e"), 0755));
   IS(Stat("d").st_ino, Stat("d/.").st_ino);
   IS(Stat("d").st_ino, Stat("d/e/..").st_ino);
+  FAILS(EEXIST, mkdir(P("d/."), 0755));
+  FAILS(EEXIST, mkdir(P("d/e/.."), 0755));
   OK(rename(P("d/e"), P("e")));
   IS(Stat("").st_ino, Stat("e/..").st_ino);
 }

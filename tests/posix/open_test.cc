@@ -291,6 +291,8 @@ TEST_F(OpenTest, RelativeToADirectory) {
   FAILS(EISDIR, unlinkat(directory_fd, "sub", 0));
   OK(unlinkat(directory_fd, "sub", AT_REMOVEDIR));
   FAILS(EINVAL, unlinkat(directory_fd, "x", 0x40000000));
+  FAILS(EINVAL, linkat(directory_fd, "x", directory_fd, "y", 0x40000000));
+  FAILS(EINVAL, fchmodat(directory_fd, "x", 0600, 0x40000000));
 }
 
 TEST_F(OpenTest, ARemovedWorkingDirectoryTakesNoNewNames) {
