@@ -18,7 +18,6 @@ using ColumnFamilies = std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount>;
 
 // Closes column families and database when it goes.
 struct OpenDatabase {
-  std::unique_ptr<rocksdb::Env> env;  // outlives the database
   std::unique_ptr<rocksdb::DB> db;
   ColumnFamilies families{};
   rocksdb::ColumnFamilyHandle* default_family = nullptr;  // unused, but RocksDB insists on it

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "common/durable_files.h"
-#include "master/store/log_files.h"
 #include "master/store/rocksdb_internal.h"
 
 namespace cairn::master {
@@ -100,7 +99,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksdbStoreOptions& options) {
   db.create_if_missing = true;
   db.create_missing_column_families = true;
   db.paranoid_checks = true;
-  // A torn tail of the log is what a crash leaves; nothing behind the first bad record may be applied (log_files.h relies on it).
+  // A torn tail of the log is what a crash leaves; nothing behind the first bad record may be applied.
   db.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   // All families are flushed together: otherwise one of them could be ahead of a log that lost its tail.
   db.atomic_flush = true;
@@ -257,7 +256,7 @@ Status CheckWritable(const std::string& directory) {
 Result<std::unique_ptr<MetaStore>> OpenRocksdbStore(const RocksdbStoreOptions& options) {
   CAIRN_ASSIGN_OR_RETURN(const DirectoryState state, InspectDirectory(options));
   CAIRN_RETURN_IF_ERROR(CheckWritable(options.directory));
-  rocksdb::DBOptions db_options = DatabaseOptions(options);
+  const rocksdb::DBOptions db_options = DatabaseOptions(options);
   if (state == DirectoryState::kDatabase) {
     std::vector<std::string> names;
     CAIRN_RETURN_IF_ERROR(ToStatus(rocksdb::DB::ListColumnFamilies(db_options, options.directory, &names),
@@ -275,8 +274,6 @@ Result<std::unique_ptr<MetaStore>> OpenRocksdbStore(const RocksdbStoreOptions& o
     descriptors.emplace_back(std::string(FamilyName(static_cast<Family>(i))), family_options);
   }
   OpenDatabase database;
-  database.env = internal::NewLogFillingEnv();
-  db_options.env = database.env.get();
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* raw = nullptr;
   CAIRN_RETURN_IF_ERROR(

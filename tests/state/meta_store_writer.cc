@@ -1,6 +1,6 @@
 // Commits numbered batches to a store on disk until it is killed or has made `count` of them, and prints each
 // number once its commit returned. Leaves without closing the store, as a crash does. Usage:
-// meta_store_writer DIRECTORY FIRST COUNT [sync]; with `sync`, the log is synced after each batch, too.
+// meta_store_writer DIRECTORY FIRST COUNT
 #include <unistd.h>
 
 #include <cstdio>
@@ -12,7 +12,7 @@
 
 int main(int argc, char** argv) {
   using namespace cairn::master;
-  if (argc != 4 && argc != 5) return 2;
+  if (argc != 4) return 2;
   RocksdbStoreOptions options;
   options.directory = argv[1];
   options.write_buffer_bytes = 256 << 10;  // so that logs are switched and flushed, too
@@ -30,7 +30,6 @@ int main(int argc, char** argv) {
     txn.Put(Family::kInodes, key, std::string(500, static_cast<char>('a' + i % 26)));
     txn.Put(Family::kDentries, key, key);
     if (!(*store)->Commit(&txn).ok()) return 1;
-    if (argc == 5 && !(*store)->SyncLog().ok()) return 1;
     if (::write(STDOUT_FILENO, &i, sizeof(i)) != sizeof(i)) return 1;
   }
   ::_exit(0);

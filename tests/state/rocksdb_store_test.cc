@@ -15,12 +15,10 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
-#include <set>
 #include <string>
 #include <thread>
 
 #include "common/check.h"
-#include "master/store/log_files.h"
 #include "master/store/meta_txn.h"
 #include "tests/state/temp_dir.h"
 
@@ -167,7 +165,7 @@ fs::path NewestLog(const std::string& directory) {
 // meta_store_writer as a child process, because a database does not survive a fork.
 class Writer {
  public:
-  Writer(const std::string& directory, int first, int count, bool sync = false) {
+  Writer(const std::string& directory, int first, int count) {
     int fds[2];
     CAIRN_CHECK(::pipe2(fds, O_CLOEXEC) == 0, "pipe");
     const std::string program = fs::read_symlink("/proc/self/exe").parent_path() / "meta_store_writer";
@@ -178,7 +176,7 @@ class Writer {
     if (child_ == 0) {
       ::dup2(fds[1], STDOUT_FILENO);
       ::execl(program.c_str(), program.c_str(), directory.c_str(), first_text.c_str(), count_text.c_str(),
-              sync ? "sync" : nullptr, nullptr);
+              nullptr);
       ::_exit(127);
     }
     ::close(fds[1]);
@@ -232,122 +230,12 @@ TEST(RocksdbStore, RecoveryStopsAtTheFirstBadRecord) {
   for (int i = present; i < 100; ++i) EXPECT_FALSE(reader->Get(Family::kInodes, NumberKey(i))) << i;
 }
 
-// How many of the numbers from 0 on are there without one missing; none may be there behind them.
-int PresentWithoutGap(MetaStore* store, int count) {
-  const auto reader = store->Latest();
-  int present = 0;
-  while (present < count && reader->Get(Family::kInodes, NumberKey(present))) ++present;
-  for (int i = present; i < count; ++i) {
-    EXPECT_FALSE(reader->Get(Family::kInodes, NumberKey(i))) << i << " is there without " << present;
-  }
-  return present;
-}
-
-TEST(RocksdbStore, ALogThatIsSyncedAgainAndAgainDoesNotGrowWithEachRecord) {
-  TempDir dir;
-  auto store = OpenRocksdbStore(At(dir.Sub("m")));
-  ASSERT_TRUE(store.ok()) << store.status().ToString();
-  std::set<uintmax_t> sizes;
-  for (int i = 0; i < 200; ++i) {
-    ASSERT_TRUE(PutOne(store->get(), NumberKey(i), std::string(500, 'v')).ok());
-    ASSERT_TRUE((*store)->SyncLog().ok());
-    sizes.insert(fs::file_size(NewestLog(dir.Sub("m"))));
-  }
-  // The first few, and then one that has room for the others: each other size would be a commit of the file system's journal.
-  EXPECT_LE(sizes.size(), 8u);
-  const fs::path log = NewestLog(dir.Sub("m"));
-  const uintmax_t filled = fs::file_size(log);
-  store->reset();
-  EXPECT_TRUE(!fs::exists(log) || fs::file_size(log) < filled) << "what is closed has its true length";
-  store = OpenRocksdbStore(At(dir.Sub("m")));
-  ASSERT_TRUE(store.ok()) << store.status().ToString();
-  EXPECT_EQ(PresentWithoutGap(store->get(), 200), 200);
-}
-
-TEST(RocksdbStore, ALogThatIsNotSyncedIsNotFilled) {
-  TempDir dir;
-  auto store = OpenRocksdbStore(At(dir.Sub("m")));
-  ASSERT_TRUE(store.ok()) << store.status().ToString();
-  for (int i = 0; i < 200; ++i) ASSERT_TRUE(PutOne(store->get(), NumberKey(i), std::string(500, 'v')).ok());
-  EXPECT_LT(fs::file_size(NewestLog(dir.Sub("m"))), 200u * 1000u);
-}
-
-// Where the log's last record ends.
-size_t LogEnd(const std::string& log) {
-  std::string whole(fs::file_size(log), '\0');
-  std::ifstream(log, std::ios::binary).read(whole.data(), static_cast<std::streamsize>(whole.size()));
-  return whole.find_last_not_of(internal::kLogFilling) + 1;
-}
-
-// After a loss of power a page of the log may be as it was before, though a later one was written.
-TEST(RocksdbStore, NothingBehindAPageThatTheDiskNeverGotIsApplied) {
-  constexpr int kCount = 300;
-  constexpr size_t kPage = 4096;
-  constexpr size_t kValue = 500;
-  TempDir dir;
-  auto running = OpenRocksdbStore(At(dir.Sub("m")));
-  ASSERT_TRUE(running.ok()) << running.status().ToString();
-  const std::string log = NewestLog(dir.Sub("m"));
-  const auto put = [&](int number, size_t bytes) {
-    ASSERT_TRUE(PutOne(running->get(), NumberKey(number), std::string(bytes, 'v')).ok());
-    ASSERT_TRUE((*running)->SyncLog().ok());
-  };
-  // A record that is exactly the last page of one of the reader's blocks (32 KiB): without it everything around is whole, and no
-  // torn record tells that something is missing.
-  constexpr size_t kBlockPages = 8;
-  size_t whole_page = 0;
-  size_t record = 0;
-  for (int i = 0; i < kCount; ++i) {
-    const size_t end = LogEnd(log);
-    const size_t page_end = (end + record) / kPage * kPage + kPage;
-    if (whole_page == 0 && i > 50 && page_end / kPage % kBlockPages == kBlockPages - 1) {
-      put(i++, kValue + page_end - (end + record));
-      ASSERT_EQ(LogEnd(log), page_end);
-      whole_page = page_end / kPage;
-      put(i, kValue + kPage - record);
-      ASSERT_EQ(LogEnd(log), page_end + kPage);
-    } else {
-      put(i, kValue);
-      record = LogEnd(log) - end;
-    }
-  }
-  ASSERT_GT(whole_page, 0u);
-  const size_t end = LogEnd(log);
-  ASSERT_GT(fs::file_size(log), end + kPage) << "no filling behind the last record";
-  ASSERT_GT(end, 32 * kPage);
-  int most = 0;
-  // That one, in the middle, on both sides of where a block ends, and at the end.
-  for (const size_t page : {whole_page, size_t{3}, size_t{15}, size_t{16}, (end - 1) / kPage}) {
-    const std::string copy = dir.Sub("lost" + std::to_string(page));
-    fs::copy(dir.Sub("m"), copy);
-    {
-      std::fstream file(NewestLog(copy), std::ios::in | std::ios::out | std::ios::binary);
-      file.seekp(static_cast<std::streamoff>(page * kPage));
-      const std::string filling(kPage, internal::kLogFilling);
-      file.write(filling.data(), kPage);
-    }
-    for (int start = 0; start < 2; ++start) {  // what was refused once stays refused
-      auto store = OpenRocksdbStore(At(copy));
-      ASSERT_TRUE(store.ok()) << store.status().ToString();
-      const int present = PresentWithoutGap(store->get(), kCount);
-      EXPECT_LT(present, kCount) << "page " << page;
-      EXPECT_GT(present, static_cast<int>(page * kPage / 1000) - 4) << "page " << page;
-      most = std::max(most, present);
-      if (start == 0) {
-        ASSERT_TRUE(PutOne(store->get(), "later", "1").ok());
-      }
-      EXPECT_TRUE((*store)->Latest()->Get(Family::kInodes, "later").has_value());
-    }
-  }
-  EXPECT_GT(most, kCount - 10);
-}
-
 // kill -9 in the middle of commits: every batch that was acknowledged is there, whole.
 TEST(RocksdbStore, EveryAcknowledgedBatchSurvivesAKill) {
   TempDir dir;
   int next = 0;
   for (int round = 0; round < 5; ++round) {
-    Writer writer(dir.Sub("m"), next, 1 << 30, /*sync=*/round % 2 == 1);
+    Writer writer(dir.Sub("m"), next, 1 << 30);
     int acknowledged = -1;
     while (acknowledged < next + 1000) {
       acknowledged = writer.Next();
