@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <random>
+#include <sstream>
 #include <thread>
 
 #include "tests/cluster/load/load_process.h"
@@ -82,7 +83,8 @@ class PowerCut : public ::testing::Test {
     // then.
     const std::string kept = all_kept ? " all" : " synced";
     EXPECT_EQ(load_->Say("look " + reader_ + kept), "ok") << What(nodes, writer_dies, reader_dies);
-    EXPECT_EQ(machines_->WaitHealthy(60'000), "");
+    const std::string unhealthy = machines_->WaitHealthy(60'000);
+    EXPECT_EQ(unhealthy, "") << Explanations();
     totals_.longest_recovery_ms = std::max(totals_.longest_recovery_ms, NowMillis() - start);
     const std::string checked = load_->Say("check " + reader_ + kept);
     EXPECT_EQ(checked, "ok") << What(nodes, writer_dies, reader_dies);
@@ -94,6 +96,17 @@ class PowerCut : public ::testing::Test {
     totals_.operations += operations;
     totals_.syncs += syncs;
     totals_.errors += errors;
+  }
+
+  // Why the cluster is not whole: what it says of each file that has a chunk below its policy.
+  std::string Explanations() {
+    std::string text = machines_->Cairn({"status"}).out;
+    std::istringstream files(machines_->Cairn({"find", "/", "--type", "f"}).out);
+    for (std::string file; std::getline(files, file);) {
+      const std::string explained = machines_->Cairn({"chunk", "explain", file}).Both();
+      if (explained.find("below") != std::string::npos || explained.find("next") != std::string::npos) text += explained;
+    }
+    return text;
   }
 
   static std::string What(const std::vector<std::string>& nodes, bool writer_dies, bool reader_dies) {
