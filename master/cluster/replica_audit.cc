@@ -96,15 +96,18 @@ void ReplicaAudit::Compare(ServerId server, const replication::ReplicaInfo& info
   }
 }
 
-void ReplicaAudit::Missing(ServerId server, ChunkId chunk) {
+bool ReplicaAudit::ShouldHave(ServerId server, ChunkId chunk) {
   auto record = ChunkRecordOf(core_.txn(), chunk);
-  if (!record) return;
+  if (!record) return false;
   if (record->state() == proto::CHUNK_DELETING) {  // nothing there to erase any more
     core_.erasure().Add(chunk, core_.log_index());
-    return;
+    return false;
   }
-  if (record->state() != proto::CHUNK_SEALED || !IsMember(*record, server)) return;
-  Note(chunk, server, ReplicaCondition::kMissing, "the server does not have it");
+  return record->state() == proto::CHUNK_SEALED && IsMember(*record, server);
+}
+
+void ReplicaAudit::Missing(ServerId server, ChunkId chunk) {
+  if (ShouldHave(server, chunk)) Note(chunk, server, ReplicaCondition::kMissing, "the server does not have it");
 }
 
 void ReplicaAudit::Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail) {
@@ -172,14 +175,16 @@ void ReplicaAudit::OnTrouble(ChunkId chunk, ServerId server, const Status& statu
   }
 }
 
-void ReplicaAudit::Query(ChunkId chunk, ServerId server) {
+void ReplicaAudit::Query(ChunkId chunk, ServerId server, bool unreported) {
   if (!core_.servers().IsUp(server)) return;
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   command.mutable_query();
   core_.commander().Send(server, std::move(command),
                          core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
-                         [this, chunk, server](const CommandOutcome& outcome) {
+                         [this, chunk, server, unreported](const CommandOutcome& outcome) {
+                           if (unreported && !outcome.answered) return Query(chunk, server, true);
+                           if (unreported && !outcome.status.ok()) return Missing(server, chunk);
                            if (!outcome.answered) return;
                            if (outcome.status.code() == StatusCode::kUnknownChunk) {
                              Missing(server, chunk);
@@ -275,7 +280,8 @@ void ReplicaAudit::FindMissing() {
     for (ChunkId chunk : page) {
       report.cursor = chunk;
       if (chunk.value() >= report.chunks_below) break;
-      if (!report.seen.contains(chunk)) Missing(server, chunk);
+      // A report is as old as its beginning: the server may have been given the chunk since, by a recovery or by its writer.
+      if (!report.seen.contains(chunk) && ShouldHave(server, chunk)) Query(chunk, server, /*unreported=*/true);
     }
     if (page.size() < kPage || report.cursor.value() >= report.chunks_below) {
       report.seen = {};

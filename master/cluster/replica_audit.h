@@ -48,7 +48,8 @@ class ReplicaAudit {
   void Compare(ServerId server, const replication::ReplicaInfo& info);
   void Missing(ServerId server, ChunkId chunk);
   // Asks the replica itself and compares its answer.
-  void Query(ChunkId chunk, ServerId server);
+  // unreported: a complete report of the server does not have it, so that it is missing unless the answer is that it is there.
+  void Query(ChunkId chunk, ServerId server, bool unreported = false);
   void Tick();
 
   const ReplicaDifference* Find(ChunkId chunk, ServerId server) const;
@@ -74,6 +75,8 @@ class ReplicaAudit {
   void Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail);
   void Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine, const std::string& why);
   void Postpone(ServerId server, const replication::ReplicaInfo& info, int64_t delay_ns);
+  // Whether the record says so. A chunk that is being deleted has one server less to be erased from.
+  bool ShouldHave(ServerId server, ChunkId chunk);
   void FindMissing();
   bool IsSurplusErasable(ChunkId chunk) const;
 

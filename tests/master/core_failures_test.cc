@@ -463,6 +463,37 @@ TEST_F(CoreFailuresTest, ARestartedMasterWaitsForReportsBeforeItCopies) {
   EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
 }
 
+// After a loss of power of everything a writer begins its chunks anew while the servers are still reporting.
+TEST_F(CoreFailuresTest, AReplicaThatCameAfterItsServersReportIsNotMissing) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const ChunkId chunk(layout.chunk());
+  h_.RestartMaster();
+  for (uint32_t i = 1; i <= 3; ++i) {
+    h_.replicas(i).not_yet_there.insert(chunk);
+    h_.StartServer(i);
+  }
+  h_.Advance(15'000);
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
+  for (uint32_t i = 1; i <= 3; ++i) {
+    EXPECT_EQ(h_.replicas(i).syncs, 0u);
+  }
+}
+
+// The question after the report is lost: it is asked again, and the replica is missed all the same.
+TEST_F(CoreFailuresTest, AServerThatDoesNotAnswerIsAskedAgainForWhatItDidNotReport) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const uint32_t lost = h_.IndexOf(layout.members(0));
+  h_.StopServer(lost);
+  h_.replicas(lost).all().clear();
+  h_.StartServer(lost, /*mute=*/true);
+  h_.Advance(2 * h_.core().options().command_timeout_ms);
+  EXPECT_FALSE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
+  h_.server(lost).mute = false;
+  h_.Advance(2 * h_.core().options().command_timeout_ms);
+  EXPECT_TRUE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
+  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
+}
+
 TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   const uint32_t lost = h_.IndexOf(layout.members(0));

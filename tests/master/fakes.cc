@@ -36,7 +36,9 @@ void FakeServer::Register(uint32_t known_id) {
 void FakeServer::Report() {
   auto message = std::make_shared<proto::ChunkserverMessage>();
   proto::ReplicaReport* report = message->mutable_report();
-  for (const auto& [chunk, replica] : replicas_->all()) *report->add_replicas() = replicas_->Info(chunk);
+  for (const auto& [chunk, replica] : replicas_->all()) {
+    if (!replicas_->not_yet_there.contains(chunk)) *report->add_replicas() = replicas_->Info(chunk);
+  }
   report->set_last(true);
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(message)});
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class FakeReplicas {
   }
   proto::ReplicaInfoProto Info(ChunkId chunk) const;
   std::vector<ChunkId> erased;
+  std::set<ChunkId> not_yet_there;  // when reports are made: they come between the report and what the master looks at
   uint64_t syncs = 0;
   std::optional<Status> refuse_syncs;  // its disk says no
   uint64_t refused_syncs = 0;
