@@ -41,6 +41,7 @@ void FileCore::AttachWrite(Epoch lease, uint64_t size, std::vector<ChunkPlace> k
   mode_ = Mode::kWrite;
   lease_ = lease;
   SetRecordedSizeLocked(size);
+  tail_cut_ = size % chunk_bytes_ == 0;
   for (ChunkPlace& place : known) InstallPlaceLocked(std::move(place));
   changed_.notify_all();
 }
@@ -159,6 +160,15 @@ void FileCore::InstallPlaceLocked(ChunkPlace place) {
   if (place.chunk) index_of_[place.chunk] = place.index;
   const Stamp held = place.sealed.epoch ? place.sealed : place.config.base;
   if (chunk.held() != held) chunk.sealed_durable = false;
+  // Replicas lost what this client had sealed, and with it a truncation: it comes again, before what was written since.
+  const bool went_back = mode_ == Mode::kWrite && chunk.place_known && chunk.place.chunk == place.chunk &&
+                         chunk.place.sealed.epoch && place.sealed.epoch && place.length > chunk.place.length;
+  if (went_back) {
+    chunk.log.PushFront({.kind = replication::MutationKind::kTruncate, .offset = chunk.place.length, .number = next_number_++});
+    if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
+    active_.insert(chunk.index);
+    ArmTickLocked();
+  }
   chunk.length = chunk.log.LengthAfter(place.length);  // writes may have been buffered before it was known
   if (chunk.log.all_done()) chunk.allocated = place.allocated_bytes;
   chunk.allocated = std::max(chunk.allocated, place.allocated_bytes);

@@ -137,6 +137,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void LogAllLocked();
   Status ZeroLocked(Lock& lock, uint64_t offset, uint64_t length);
   Status PlaceForChangeLocked(Lock& lock, uint64_t index);
+  Status CutTailLocked(Lock& lock);
   void TouchLocked(TimeSpec now);
 
   // send_path.cc
@@ -298,6 +299,7 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // lost track of.
   uint64_t shrinking_from_ = kNoIndex;
   uint64_t announces_ = 0;  // under way
+  bool tail_cut_ = false;   // the chunk in which the file ended when the lease was granted has nothing beyond its end
   uint64_t shrinks_ = 0;    // counts truncations: placements asked for before one may be of chunks that went
   Epoch lease_;
   uint64_t size_ = 0;
