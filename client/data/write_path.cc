@@ -72,7 +72,7 @@ Status FileCore::Write(uint64_t offset, std::span<const std::byte> data, TimeSpe
     const uint64_t in_chunk = offset % chunk_bytes_;
     net::PooledBuffer whole_slot;
     Lock lock(mu_);
-    if (offset + n > size_) CAIRN_RETURN_IF_ERROR(CutTailLocked(lock));
+    if (offset + n > size_) CAIRN_RETURN_IF_ERROR(KnowTailLocked(lock));
     CAIRN_RETURN_IF_ERROR(AdmitWrite(lock, n));
     if (n == slot_bytes) {  // large: copied without the lock, becomes a mutation as it is
       lock.unlock();
@@ -158,24 +158,11 @@ Status FileCore::PlaceForChangeLocked(Lock& lock, uint64_t index) {
   return CheckWritableLocked();
 }
 
-// Called before the file grows; looks once under a lease, since what grew under it is known. A truncation that was not synced may have been
-// lost with its replicas' power, while the master recorded the smaller size: bytes beyond it, which nobody could see since, must not
-// come to light.
-Status FileCore::CutTailLocked(Lock& lock) {
-  while (!tail_cut_ && size_ % chunk_bytes_ != 0) {
-    const uint64_t size = size_;
-    CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, size / chunk_bytes_));
-    if (size != size_) continue;  // it may have let go of the lock
-    ChunkState& chunk = ChunkLocked(size / chunk_bytes_);
-    if (chunk.length > size % chunk_bytes_) {
-      LogDirtyLocked(chunk, true);
-      LogLocked(chunk, MutationKind::kTruncate, size % chunk_bytes_, 0, {});
-      PumpLocked(chunk);
-      ArmTickLocked();
-    }
-    break;
-  }
-  tail_cut_ = true;
+// Before the file grows: the chunk in which it ended when the lease came is cut when its place is known.
+Status FileCore::KnowTailLocked(Lock& lock) {
+  if (uncut_size_ == 0) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, uncut_size_ / chunk_bytes_));
+  uncut_size_ = 0;
   return Status::Ok();
 }
 
@@ -256,7 +243,7 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (size >= size_) {
     shrinking_from_ = kNoIndex;
-    if (size > size_) CAIRN_RETURN_IF_ERROR(CutTailLocked(lock));
+    if (size > size_) CAIRN_RETURN_IF_ERROR(KnowTailLocked(lock));
     size_ = std::max(size_, size);
     TouchLocked(now);
     return Status::Ok();
@@ -286,6 +273,7 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
     PumpLocked(chunk);
   }
   shrinking_from_ = kNoIndex;
+  uncut_size_ = 0;
   SetRecordedSizeLocked(size);  // the master has logged it
   TouchLocked(now);
   context_.clean_budget->Release(cache_.Clear());

@@ -73,6 +73,14 @@ TEST_F(LostTruncation, ALargerSizeDoesNotBringItBack) {
   ExpectHidden(80'000);
 }
 
+// If the writer vanished now, the size would be taken from the chunk.
+TEST_F(LostTruncation, AWriteBeforeTheEndCutsTheChunk) {
+  ASSERT_TRUE(file_->Write(5, Pattern(10, 2), kNow).ok());
+  ASSERT_EQ(file_->Flush().ToString(), "ok");
+  ASSERT_EQ(cluster_.Release(*file_).ToString(), "ok");
+  EXPECT_EQ(cluster_.master().Chunk(0).length, kSize);
+}
+
 // The writer goes on under its lease, with a chunk that it had cut and sealed; the replicas are back at what they were before.
 TEST_F(LostTruncation, AChunkThatWentBackWhileItWasSealedIsCutAgain) {
   ASSERT_TRUE(file_->Truncate(20'000, kNow).ok());
