@@ -122,6 +122,7 @@ struct Policy {
   uint64_t chunk_bytes = 0;    // power of two, for files created from now on
   std::string failure_domain;  // "server", "rack" or "zone"
   std::string storage_class;   // tag that disks must carry
+  std::optional<uint32_t> scatter_width;  // copysets: how many others a server shares chunks with; 0: any; absent: inherited
   std::optional<uint64_t> trash_seconds;  // how long deleted files are kept; 0: not at all; absent: inherited
   bool operator==(const Policy&) const = default;
 };

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -24,16 +26,44 @@ struct PolicyOptions {
   std::string policy;
 };
 
-void Print(Context& context, const std::string& path, const client::PolicyPair& policy) {
+// Where each value in effect comes from: the nearest directory on the way up that sets it.
+Result<std::map<std::string, std::string>> SourcesOf(client::Client& session, const client::Caller& caller, const std::string& path,
+                                                     const client::PolicyPair& policy) {
+  std::map<std::string, std::string> sources;
+  client::Policy own = policy.own;
+  for (std::filesystem::path at = path;; at = at.parent_path()) {
+    for (const auto& [key, value] : PolicyFields(own)) sources.emplace(key, at.string());
+    // A write quorum belongs to the number of replicas that it was set with, or is its majority.
+    if (own.replicas != 0) sources.emplace("write_quorum", at.string());
+    if (at == at.parent_path()) break;
+    CAIRN_ASSIGN_OR_RETURN(const client::Entry parent, client::ResolvePath(session, caller, at.parent_path().string(), true));
+    CAIRN_ASSIGN_OR_RETURN(const client::PolicyPair above, session.GetPolicy(caller, parent.attr.inode));
+    own = above.own;
+  }
+  return sources;
+}
+
+std::string SourcesText(const std::map<std::string, std::string>& sources, const client::Policy& effective) {
+  std::string text;
+  for (const auto& [key, value] : PolicyFields(effective)) {
+    const auto source = sources.find(key);
+    text += (text.empty() ? "" : ", ") + key + " from " + (source == sources.end() ? std::string("the defaults") : source->second);
+  }
+  return text;
+}
+
+void Print(Context& context, const std::string& path, const client::PolicyPair& policy,
+           const std::map<std::string, std::string>& sources) {
   if (context.json) {
     const nlohmann::json json{
-        {"path", path}, {"own", PolicyJson(policy.own)}, {"effective", PolicyJson(policy.effective)}};
+        {"path", path}, {"own", PolicyJson(policy.own)}, {"effective", PolicyJson(policy.effective)}, {"set_at", sources}};
     *context.out << json.dump(2) << std::endl;
     return;
   }
   const std::string own = PolicyText(policy.own);
-  *context.out << fmt::format("{}\n  set here   {}\n  in effect  {}", path,
-                              own.empty() ? "nothing (inherited)" : own, PolicyText(policy.effective))
+  *context.out << fmt::format("{}\n  set here   {}\n  in effect  {}\n             {}", path,
+                              own.empty() ? "nothing (inherited)" : own, PolicyText(policy.effective),
+                              SourcesText(sources, policy.effective))
                << std::endl;
 }
 
@@ -51,7 +81,10 @@ Status RunPolicy(Context& context, const PolicyOptions& options, bool set) {
     CAIRN_ASSIGN_OR_RETURN(const client::Policy wanted, ParsePolicy(options.policy, policy.own));
     CAIRN_ASSIGN_OR_RETURN(policy, session->SetPolicy(caller, entry.attr.inode, wanted));
   }
-  Print(context, location.path, policy);
+  std::string path = std::filesystem::path(location.path).lexically_normal().string();
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  CAIRN_ASSIGN_OR_RETURN(const auto sources, SourcesOf(*session, caller, path, policy));
+  Print(context, path, policy, sources);
   return Status::Ok();
 }
 
@@ -60,7 +93,8 @@ Status RunPolicy(Context& context, const PolicyOptions& options, bool set) {
 namespace {
 
 // The numbers that the cluster itself measured stand in where the administrator gives none.
-Status ShowPlan(Context& context, PlanAssumptions assumptions, bool repair_given, bool servers_given) {
+Status ShowPlan(Context& context, PlanAssumptions assumptions, bool repair_given, bool servers_given,
+                bool width_given) {
   std::vector<std::string> notes;
   auto masters = FindMasters(context);
   auto status =
@@ -81,6 +115,7 @@ Status ShowPlan(Context& context, PlanAssumptions assumptions, bool repair_given
       notes.push_back(fmt::format("repair time: the fullest server's {} at the {}/s measured here",
                                   HumanBytes(fullest), HumanBytes(status->copy_bytes_per_second())));
     }
+    if (!width_given) assumptions.scatter_width = status->root_policy().scatter_width();
     current = fmt::format("{}/{}", status->root_policy().replicas(), status->root_policy().write_quorum());
   } else {
     notes.push_back("no cluster answered, so nothing here is measured: " + status.status().message());
@@ -94,13 +129,16 @@ Status ShowPlan(Context& context, PlanAssumptions assumptions, bool repair_given
                       {"write_availability", line.write_availability},
                       {"read_availability", line.read_availability},
                       {"loss_per_year", line.loss_per_year},
-                      {"losses_survived", line.survives}});
+                      {"losses_survived", line.survives},
+                      {"server_sets", line.sets},
+                      {"loss_of_n_at_once", line.loss_at_once}});
     }
     const nlohmann::json json{{"servers", assumptions.servers},
                               {"failures_per_server_year", assumptions.failures_per_server_year},
                               {"downs_per_server_year", assumptions.downs_per_server_year},
                               {"down_hours", assumptions.down_hours},
                               {"repair_hours", assumptions.repair_hours},
+                              {"scatter_width", assumptions.scatter_width},
                               {"policies", list}};
     *context.out << json.dump(2) << std::endl;
     return Status::Ok();
@@ -112,15 +150,20 @@ Status ShowPlan(Context& context, PlanAssumptions assumptions, bool repair_given
       "share make it worse.\n",
       assumptions.servers, assumptions.failures_per_server_year, assumptions.downs_per_server_year,
       assumptions.down_hours, assumptions.repair_hours);
+  if (assumptions.scatter_width > 0) {
+    notes.push_back(fmt::format("copysets: each server shares chunks with at most {} others, which alone copy again what it had",
+                                assumptions.scatter_width));
+  }
   for (const std::string& note : notes) *context.out << "         " << note << "\n";
-  *context.out << fmt::format("{:<8} {:>3} {:>3} {:>18} {:>18} {:>16} {:>20}\n", "", "N", "W",
-                              "writes possible", "reads possible", "loss per year", "sudden losses");
+  *context.out << fmt::format("{:<8} {:>3} {:>3} {:>18} {:>18} {:>16} {:>20} {:>18}\n", "", "N", "W",
+                              "writes possible", "reads possible", "loss per year", "sudden losses",
+                              "N at once lose");
   for (const PlanLine& line : lines) {
     const bool now = current == fmt::format("{}/{}", line.replicas, line.write_quorum);
-    *context.out << fmt::format("{:<8} {:>3} {:>3} {:>16.6f} % {:>16.6f} % {:>16.3g} {:>13} survived\n",
+    *context.out << fmt::format("{:<8} {:>3} {:>3} {:>16.6f} % {:>16.6f} % {:>16.3g} {:>11} survived {:>16.3g} %\n",
                                 now ? "root ->" : "", line.replicas, line.write_quorum,
                                 line.write_availability * 100, line.read_availability * 100,
-                                line.loss_per_year, line.survives);
+                                line.loss_per_year, line.survives, line.loss_at_once * 100);
   }
   *context.out << std::flush;
   return Status::Ok();
@@ -142,7 +185,7 @@ void RegisterPolicyCommands(CLI::App& app, Context& context) {
   set->add_option("path", options->path, "Directory")->required();
   set->add_option("policy", options->policy,
                   "replicas=N,write_quorum=W,chunk_bytes=64MiB,failure_domain=server|rack|zone,storage_class="
-                  "TAG,trash=24h|off; "
+                  "TAG,scatter_width=4|off,trash=24h|off; "
                   "KEY=inherit clears one")
       ->required();
   set->add_flag("--json", context.json, "For programs");
@@ -170,9 +213,14 @@ void RegisterPolicyCommands(CLI::App& app, Context& context) {
       plan->add_option("--repair-hours", assumptions->repair_hours,
                        "Until a lost server's data is copied again (default: measured, otherwise 1)")
           ->check(CLI::Range(0.0, 8766.0));
+  CLI::Option* width =
+      plan->add_option("--scatter-width", assumptions->scatter_width,
+                       "Copysets: with how many others a server shares chunks; 0: all (default: the root's policy)")
+          ->check(CLI::Range(0, 1000));
   plan->add_flag("--json", context.json, "For programs");
-  plan->callback([&context, assumptions, servers, repair] {
-    const Status status = ShowPlan(context, *assumptions, repair->count() > 0, servers->count() > 0);
+  plan->callback([&context, assumptions, servers, repair, width] {
+    const Status status =
+        ShowPlan(context, *assumptions, repair->count() > 0, servers->count() > 0, width->count() > 0);
     if (!status.ok()) context.Fail(status);
   });
 }

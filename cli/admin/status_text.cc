@@ -47,6 +47,7 @@ client::Policy PolicyFrom(const proto::Policy& policy) {
           .chunk_bytes = policy.chunk_bytes(),
           .failure_domain = policy.failure_domain(),
           .storage_class = policy.storage_class(),
+          .scatter_width = policy.has_scatter_width() ? std::optional(policy.scatter_width()) : std::nullopt,
           .trash_seconds = policy.has_trash_seconds() ? std::optional(policy.trash_seconds()) : std::nullopt};
 }
 
@@ -56,6 +57,7 @@ nlohmann::json PolicyJson(const client::Policy& policy) {
           {"chunk_bytes", policy.chunk_bytes},
           {"failure_domain", policy.failure_domain},
           {"storage_class", policy.storage_class},
+          {"scatter_width", policy.scatter_width ? nlohmann::json(*policy.scatter_width) : nlohmann::json(nullptr)},
           {"trash_seconds",
            policy.trash_seconds ? nlohmann::json(*policy.trash_seconds) : nlohmann::json(nullptr)}};
 }

@@ -9,6 +9,7 @@ namespace cairn::cli {
 namespace {
 
 constexpr uint64_t kMaxReplicas = 16;
+constexpr uint64_t kMaxScatterWidth = 1000;
 constexpr uint64_t kMinChunkBytes = 64 << 10;
 constexpr uint64_t kMaxChunkBytes = 1ull << 30;
 
@@ -58,6 +59,18 @@ Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy
       }
       continue;
     }
+    if (key == "scatter_width") {
+      policy.scatter_width.reset();
+      if (value == "off") {
+        policy.scatter_width = 0;
+      } else if (!value.empty()) {
+        CAIRN_ASSIGN_OR_RETURN(const uint64_t width, ParseBytes(value));
+        if (width > kMaxScatterWidth)
+          return Invalid("scatter_width is at most " + std::to_string(kMaxScatterWidth) + ", or off");
+        policy.scatter_width = static_cast<uint32_t>(width);
+      }
+      continue;
+    }
     uint64_t number = 0;
     if (!value.empty()) {
       CAIRN_ASSIGN_OR_RETURN(number, ParseBytes(value));
@@ -76,7 +89,7 @@ Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy
       policy.chunk_bytes = number;
     } else {
       return Invalid("unknown key '" + key +
-                     "' (replicas, write_quorum, chunk_bytes, failure_domain, storage_class, trash)");
+                     "' (replicas, write_quorum, chunk_bytes, failure_domain, storage_class, scatter_width, trash)");
     }
   }
   if (!any) return Invalid("nothing given");
@@ -87,18 +100,25 @@ Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy
   return policy;
 }
 
+std::vector<std::pair<std::string, std::string>> PolicyFields(const client::Policy& policy) {
+  std::vector<std::pair<std::string, std::string>> fields;
+  if (policy.replicas != 0) fields.emplace_back("replicas", std::to_string(policy.replicas));
+  if (policy.write_quorum != 0) fields.emplace_back("write_quorum", std::to_string(policy.write_quorum));
+  if (policy.chunk_bytes != 0) {
+    fields.emplace_back("chunk_bytes", policy.chunk_bytes % (1 << 20) == 0 ? std::to_string(policy.chunk_bytes >> 20) + "MiB"
+                                                                           : std::to_string(policy.chunk_bytes >> 10) + "KiB");
+  }
+  if (!policy.failure_domain.empty()) fields.emplace_back("failure_domain", policy.failure_domain);
+  if (!policy.storage_class.empty()) fields.emplace_back("storage_class", policy.storage_class);
+  if (policy.scatter_width)
+    fields.emplace_back("scatter_width", *policy.scatter_width == 0 ? std::string("off") : std::to_string(*policy.scatter_width));
+  if (policy.trash_seconds) fields.emplace_back("trash", DurationText(*policy.trash_seconds));
+  return fields;
+}
+
 std::string PolicyText(const client::Policy& policy) {
   std::string text;
-  const auto add = [&text](const std::string& item) { text += (text.empty() ? "" : ",") + item; };
-  if (policy.replicas != 0) add("replicas=" + std::to_string(policy.replicas));
-  if (policy.write_quorum != 0) add("write_quorum=" + std::to_string(policy.write_quorum));
-  if (policy.chunk_bytes != 0) {
-    const bool mebi = policy.chunk_bytes % (1 << 20) == 0;
-    add("chunk_bytes=" + std::to_string(policy.chunk_bytes >> (mebi ? 20 : 10)) + (mebi ? "MiB" : "KiB"));
-  }
-  if (!policy.failure_domain.empty()) add("failure_domain=" + policy.failure_domain);
-  if (!policy.storage_class.empty()) add("storage_class=" + policy.storage_class);
-  if (policy.trash_seconds) add("trash=" + DurationText(*policy.trash_seconds));
+  for (const auto& [key, value] : PolicyFields(policy)) text += (text.empty() ? "" : ",") + key + "=" + value;
   return text;
 }
 

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "client/types.h"
 #include "common/status.h"
@@ -14,6 +16,8 @@ namespace cairn::cli {
 Result<client::Policy> ParsePolicy(const std::string& text, const client::Policy& base);
 // "24h", "7d", "off": as ParsePolicy takes it.
 std::string DurationText(uint64_t seconds);
+// What is set, as keys and values of ParsePolicy.
+std::vector<std::pair<std::string, std::string>> PolicyFields(const client::Policy& policy);
 std::string PolicyText(const client::Policy& policy);
 
 }  // namespace cairn::cli

@@ -121,6 +121,7 @@ Policy FromProto(const proto::Policy& policy) {
           .chunk_bytes = policy.chunk_bytes(),
           .failure_domain = policy.failure_domain(),
           .storage_class = policy.storage_class(),
+          .scatter_width = policy.has_scatter_width() ? std::optional(policy.scatter_width()) : std::nullopt,
           .trash_seconds = policy.has_trash_seconds() ? std::optional(policy.trash_seconds()) : std::nullopt};
 }
 
@@ -131,6 +132,7 @@ proto::Policy ToProto(const Policy& policy) {
   out.set_chunk_bytes(policy.chunk_bytes);
   out.set_failure_domain(policy.failure_domain);
   out.set_storage_class(policy.storage_class);
+  if (policy.scatter_width) out.set_scatter_width(*policy.scatter_width);
   if (policy.trash_seconds) out.set_trash_seconds(*policy.trash_seconds);
   return out;
 }

@@ -114,6 +114,7 @@ class Walk {
     request.write_quorum = 0;
     auto domain = ParseFailureDomain(policy.failure_domain());
     if (domain.ok()) request.domain = *domain;
+    request.scatter_width = policy.scatter_width();
     const auto placed = Place(request, Candidates(policy.storage_class()), chunk.value());
     if (!placed.ok() || placed->size() < request.replicas) {
       impact_->set_chunks_homeless(impact_->chunks_homeless() + 1);

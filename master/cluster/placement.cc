@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "master/cluster/copysets.h"
+
 namespace cairn::master {
 namespace {
 
@@ -36,6 +38,31 @@ const PlacementServer* PickWeighted(const std::vector<const PlacementServer*>& c
     point -= weight;
   }
   return candidates.back();
+}
+
+// A copyset of which all members may take a chunk, at random by their free space; the orders are tried from a random one on.
+const std::vector<ServerId>* PickCopyset(const std::vector<std::vector<ServerId>>& sets,
+                                         const std::vector<const PlacementServer*>& open, uint64_t* random) {
+  const auto weight = [&](const std::vector<ServerId>& set) {
+    uint64_t sum = 0;
+    for (ServerId member : set) {
+      const auto found = std::find_if(open.begin(), open.end(),
+                                      [&](const PlacementServer* server) { return server->server == member; });
+      if (found == open.end()) return uint64_t{0};
+      sum += ((*found)->free_bytes >> 20) + 1;
+    }
+    return sum;
+  };
+  uint64_t total = 0;
+  for (const auto& set : sets) total += weight(set);
+  if (total == 0) return nullptr;
+  uint64_t point = NextRandom(random) % total;
+  for (const auto& set : sets) {
+    const uint64_t part = weight(set);
+    if (point < part) return &set;
+    point -= part;
+  }
+  return nullptr;
 }
 
 bool Contains(const std::vector<ServerId>& list, ServerId server) {
@@ -96,6 +123,21 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
             [](const PlacementServer* a, const PlacementServer* b) { return a->server < b->server; });
 
   uint64_t random = seed;
+  // Sets are made of all servers that belong to the cluster for good: one that is down for a while must not mix the others anew.
+  std::vector<PlacementServer> all;
+  if (request.scatter_width > 0) {
+    for (const PlacementServer& server : servers) {
+      if (server.in_class && server.accepting && !Contains(request.exclude, server.server)) all.push_back(server);
+    }
+  }
+  if (request.scatter_width > 0 && request.keep.empty()) {
+    const uint32_t orders = CopysetOrders(request.scatter_width, request.replicas);
+    const auto first = static_cast<uint32_t>(NextRandom(&random) % orders);
+    for (uint32_t i = 0; i < orders; ++i) {
+      const auto sets = CopysetsOfOrder(all, request.replicas, request.domain, (first + i) % orders);
+      if (const auto* set = PickCopyset(sets, open, &random)) return *set;
+    }
+  }
   while (result.size() < request.replicas) {
     std::vector<const PlacementServer*> best;
     int best_cost = 0;
@@ -112,6 +154,14 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
     }
     if (best.empty()) break;
     const PlacementServer* pick = PickWeighted(best, &random);
+    if (request.scatter_width > 0 && !result.empty()) {
+      std::vector<ServerId> candidates;
+      for (const PlacementServer* server : best) candidates.push_back(server->server);
+      const auto successor =
+          CopysetSuccessor(result, candidates, AllCopysets(all, request.replicas, request.domain, request.scatter_width));
+      pick = *std::find_if(best.begin(), best.end(),
+                           [&](const PlacementServer* server) { return server->server == *successor; });
+    }
     result.push_back(pick->server);
     chosen.push_back(pick);
     used_domains.push_back(FailureDomainKey(*pick, request.domain));

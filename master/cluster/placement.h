@@ -47,6 +47,7 @@ struct PlacementRequest {
   FailureDomain domain = FailureDomain::kServer;
   std::vector<ServerId> keep;     // members that stay; the answer begins with them
   std::vector<ServerId> exclude;  // never chosen
+  uint32_t scatter_width = 0;     // 0: any servers; otherwise copysets (copysets.h) where they can be had
 };
 
 // Between W and N servers. kNoSpace when servers are up but full, kNoQuorum when too few are up: the message

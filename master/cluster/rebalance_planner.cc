@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "master/cluster/copysets.h"
+
 namespace cairn::master {
 namespace {
 
@@ -47,6 +49,29 @@ std::optional<ServerId> BalanceModel::Source() const {
   return fullest;
 }
 
+std::optional<ServerId> BalanceModel::CopysetTarget(ServerId source, const BalanceChunk& chunk,
+                                                    const std::set<std::string>& domains) const {
+  const auto [sets, fresh] = copysets_.try_emplace({chunk.scatter_width, chunk.members.size(), chunk.domain});
+  if (fresh) {
+    std::vector<PlacementServer> all;
+    for (const auto& [id, place] : places_) {
+      if (place.accepting) all.push_back(place);
+    }
+    sets->second = AllCopysets(all, static_cast<uint32_t>(chunk.members.size()), chunk.domain, chunk.scatter_width);
+  }
+  std::vector<ServerId> keep;
+  std::vector<ServerId> others;
+  for (ServerId member : chunk.members) {
+    if (member != source) keep.push_back(member);
+  }
+  for (const auto& [id, place] : places_) {
+    const bool member = std::find(chunk.members.begin(), chunk.members.end(), id) != chunk.members.end();
+    const bool may = place.accepting && (!chunk.may_take || chunk.may_take->contains(id));
+    if (!member && may && !domains.contains(FailureDomainKey(place, chunk.domain))) others.push_back(id);
+  }
+  return CopysetSuccessor(keep, others, sets->second);
+}
+
 std::optional<ServerId> BalanceModel::Target(ServerId source, const BalanceChunk& chunk) const {
   if (std::find(chunk.members.begin(), chunk.members.end(), source) == chunk.members.end())
     return std::nullopt;
@@ -57,7 +82,13 @@ std::optional<ServerId> BalanceModel::Target(ServerId source, const BalanceChunk
       domains.insert(FailureDomainKey(place->second, chunk.domain));
   }
   std::optional<ServerId> best;
+  std::optional<ServerId> only;
+  if (chunk.scatter_width > 0) {
+    only = CopysetTarget(source, chunk, domains);
+    if (!only) return std::nullopt;
+  }
   for (const auto& [id, use] : use_) {
+    if (only && id != *only) continue;
     const PlacementServer& place = places_.at(id);
     if (place.full || place.free_bytes < chunk.bytes) continue;
     if (std::find(chunk.members.begin(), chunk.members.end(), id) != chunk.members.end()) continue;

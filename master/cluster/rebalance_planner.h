@@ -18,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "common/ids.h"
@@ -39,6 +40,7 @@ struct BalanceChunk {
   FailureDomain domain = FailureDomain::kServer;
   // Servers that may take it by storage class (they have room in it); nullopt: all.
   std::optional<std::set<ServerId>> may_take;
+  uint32_t scatter_width = 0;  // of its policy; not 0: only to the server that keeps it in a copyset (copysets.h)
 };
 
 class BalanceModel {
@@ -80,9 +82,13 @@ class BalanceModel {
   double Ratio(ServerId server) const;
   double Mean() const { return capacity_ == 0 ? 0 : static_cast<double>(total_) / static_cast<double>(capacity_); }
 
+  std::optional<ServerId> CopysetTarget(ServerId source, const BalanceChunk& chunk, const std::set<std::string>& domains) const;
+
   const double threshold_;
   std::map<ServerId, PlacementServer> places_;  // all servers
   std::map<ServerId, Use> use_;                 // those that take part
+  // By scatter width, replicas and domain; made when they are first asked for.
+  mutable std::map<std::tuple<uint32_t, size_t, FailureDomain>, std::vector<std::vector<ServerId>>> copysets_;
   std::set<ServerId> exhausted_;
   uint64_t capacity_ = 0;
   uint64_t total_ = 0;

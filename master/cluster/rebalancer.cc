@@ -66,6 +66,7 @@ BalanceChunk ChunkOf(ChunkId chunk, const proto::ChunkRecord& record, const prot
   for (uint32_t member : record.members()) out.members.push_back(ServerId(member));
   auto domain = ParseFailureDomain(policy.failure_domain());
   if (domain.ok()) out.domain = *domain;
+  out.scatter_width = policy.scatter_width();
   if (!policy.storage_class().empty()) {
     out.may_take.emplace();
     for (const PlacementServer& place : servers.ForPlacement(policy.storage_class())) {

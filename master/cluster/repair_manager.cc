@@ -186,6 +186,7 @@ ChunkFacts RepairManager::FactsOf(ChunkId chunk, const proto::ChunkRecord& recor
   if (policy.ok()) {
     facts.replicas = policy->replicas();
     facts.wanted_quorum = policy->write_quorum();
+    facts.scatter_width = policy->scatter_width();
     auto domain = ParseFailureDomain(policy->failure_domain());
     if (domain.ok()) facts.domain = *domain;
   }

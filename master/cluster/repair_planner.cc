@@ -249,6 +249,7 @@ class Planner {
   bool PlaceOne(PlacementRequest request, const std::string& reason, size_t copies) {
     request.write_quorum = 0;
     request.domain = chunk_.domain;
+    request.scatter_width = chunk_.scatter_width;
     auto placed = Place(request, servers_, seed_);
     CAIRN_CHECK(placed.ok(), "a placement that requires nothing cannot fail");
     if (placed->size() < request.replicas) return false;

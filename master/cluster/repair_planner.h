@@ -48,6 +48,7 @@ struct ChunkFacts {
   uint32_t replicas = 3;      // N of the policy
   uint32_t write_quorum = 2;  // W of the configuration
   uint32_t wanted_quorum = 0;  // W of the policy; 0: as write_quorum
+  uint32_t scatter_width = 0;  // of the policy
   FailureDomain domain = FailureDomain::kServer;
   std::vector<MemberFacts> members;
 };

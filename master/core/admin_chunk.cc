@@ -103,6 +103,7 @@ std::vector<ServerId> MembersAfterLoss(Core& core, const proto::ChunkRecord& rec
   std::string storage_class;
   if (auto policy = EffectivePolicy(core.txn(), InodeId(record.inode())); policy.ok()) {
     storage_class = policy->storage_class();
+    request.scatter_width = policy->scatter_width();
     if (auto domain = ParseFailureDomain(policy->failure_domain()); domain.ok()) request.domain = *domain;
   }
   auto placed = Place(request, core.servers().ForPlacement(storage_class), core.NextSeed());

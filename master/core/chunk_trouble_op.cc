@@ -59,6 +59,7 @@ std::vector<ServerId> ChunkTroubleRequestOp::ChooseMembers(Core& core, const pro
     auto domain = ParseFailureDomain(policy->failure_domain());
     if (domain.ok()) request.domain = *domain;
     storage_class = policy->storage_class();
+    request.scatter_width = policy->scatter_width();
   }
   auto placed = Place(request, core.servers().ForPlacement(storage_class), core.NextSeed());
   std::vector<ServerId> members = placed.ok() ? *placed : good;

@@ -137,6 +137,7 @@ Status RequestOp::AddPlacements(Core& core, const Effects& effects, InodeId pare
     request.replicas = policy.replicas();
     request.write_quorum = policy.write_quorum();
     CAIRN_ASSIGN_OR_RETURN(request.domain, ParseFailureDomain(policy.failure_domain()));
+    request.scatter_width = policy.scatter_width();
     auto placed = Place(request, core.servers().ForPlacement(policy.storage_class()), core.NextSeed());
     if (!placed.ok()) {
       core.RememberRefusal(owner, placed.status());

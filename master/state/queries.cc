@@ -52,11 +52,12 @@ void Inherit(const proto::Policy& source, proto::Policy* policy) {
   if (policy->storage_class().empty()) policy->set_storage_class(source.storage_class());
   if (!policy->has_trash_seconds() && source.has_trash_seconds())
     policy->set_trash_seconds(source.trash_seconds());
+  if (!policy->has_scatter_width() && source.has_scatter_width()) policy->set_scatter_width(source.scatter_width());
 }
 
 bool IsComplete(const proto::Policy& policy) {
   return policy.replicas() != 0 && policy.chunk_bytes() != 0 && !policy.failure_domain().empty() &&
-         !policy.storage_class().empty() && policy.has_trash_seconds();
+         !policy.storage_class().empty() && policy.has_trash_seconds() && policy.has_scatter_width();
 }
 
 }  // namespace

@@ -289,6 +289,11 @@ TEST_F(CommandsTest, PoliciesAreShownSetAndInherited) {
   const auto json = nlohmann::json::parse(Out());
   EXPECT_EQ(json["own"]["replicas"], 0);
   EXPECT_EQ(json["effective"]["replicas"], 2);
+  EXPECT_EQ(json["set_at"]["replicas"], "/a");
+  EXPECT_EQ(json["set_at"]["write_quorum"], "/a");
+  EXPECT_EQ(json["set_at"]["chunk_bytes"], "/");
+  ASSERT_EQ(Run({"policy", "get", "/a/b/"}), kExitOk) << Err();
+  EXPECT_NE(Out().find("replicas from /a, write_quorum from /a, chunk_bytes from /"), std::string::npos) << Out();
   EXPECT_EQ(Run({"policy", "set", "/a", "replicas=1,write_quorum=2"}), kExitUsage);
 }
 

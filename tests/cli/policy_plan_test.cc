@@ -28,5 +28,19 @@ TEST(PolicyPlanTest, MoreReplicasLoseLessAndALargerQuorumWritesLessOften) {
             50 * PlanFor(3, 2, PlanAssumptions{.servers = 6}).loss_per_year);
 }
 
+TEST(PolicyPlanTest, CopysetsLoseLessOftenForAPrice) {
+  // 9 servers, N = 3, width 4: 2 orders of 3 sets each, of 84 possible ones.
+  EXPECT_EQ(CopysetCount(9, 3, 0), 84);
+  EXPECT_EQ(CopysetCount(9, 3, 4), 6);
+  EXPECT_EQ(CopysetCount(3, 3, 4), 1) << "never more than there are";
+  PlanAssumptions random{.servers = 9};
+  PlanAssumptions sets{.servers = 9, .scatter_width = 4};
+  EXPECT_DOUBLE_EQ(PlanFor(3, 2, random).loss_at_once, 1);
+  EXPECT_DOUBLE_EQ(PlanFor(3, 2, sets).loss_at_once, 6.0 / 84);
+  // Fewer sets, but a lost server's copies come back half as fast: 6/84 * 2^2.
+  EXPECT_NEAR(PlanFor(3, 2, sets).loss_per_year / PlanFor(3, 2, random).loss_per_year, 6.0 / 84 * 4, 1e-3);
+  EXPECT_DOUBLE_EQ(PlanFor(3, 2, sets).write_availability, PlanFor(3, 2, random).write_availability);
+}
+
 }  // namespace
 }  // namespace cairn::cli

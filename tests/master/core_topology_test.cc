@@ -1,6 +1,7 @@
 // What administrators say of servers and disks: names and places, disks that are left out, drained and forgotten, log levels.
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "tests/master/core_admin_fixture.h"
 
@@ -68,6 +69,34 @@ TEST_F(TopologyTest, AServerThatMovesToAnotherRackOnTheMastersWordLeavesNoTwoCop
   ASSERT_TRUE(Set(2, "", std::nullopt, "").ok());
   EXPECT_EQ(Server(2).rack, "r2");
   EXPECT_EQ(Server(2).name, "");
+}
+
+TEST_F(TopologyTest, ChunksOfAScatterWidthShareFewSetsAlsoAfterARepair) {
+  StartServers(9);
+  auto client = h_.NewClient();
+  client->Hello();
+  proto::Request set;
+  set.mutable_set_policy()->set_inode(kRootInode.value());
+  *set.mutable_set_policy()->mutable_policy() = DefaultPolicy();
+  set.mutable_set_policy()->mutable_policy()->set_scatter_width(4);
+  *set.mutable_credentials() = Root();
+  ASSERT_EQ(client->Call(set).status().code(), 0u);
+  std::vector<uint64_t> chunks;
+  for (int i = 0; i < 60; ++i) chunks.push_back(h_.SealedFile(*client, "f" + std::to_string(i)).second.chunk());
+  const auto sets = [&] {
+    std::set<std::vector<uint32_t>> all;
+    for (uint64_t chunk : chunks) {
+      auto members = MembersOf(chunk);
+      std::sort(members.begin(), members.end());
+      all.insert({members.begin(), members.end()});
+    }
+    return all;
+  };
+  EXPECT_LE(sets().size(), 6u) << "of 84";
+  h_.StopServer(9);
+  AdvanceSeconds(120);
+  for (const auto& members : sets()) EXPECT_EQ(std::count(members.begin(), members.end(), 9u), 0);
+  EXPECT_LE(sets().size(), 8u) << "what the lost server shared with two others stays in one set each";
 }
 
 TEST_F(TopologyTest, NamesAreUniqueAndNoNumbers) {

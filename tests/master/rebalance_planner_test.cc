@@ -164,6 +164,27 @@ TEST(BalanceModelTest, AServerThatGoesDownOrComesAsksForANewModel) {
   EXPECT_FALSE(BalanceModel(f.servers, 1).SameServers(Fixture({500, 100, 300}).servers));
 }
 
+TEST(BalanceModelTest, CopiesOfACopysetMoveTogether) {
+  std::map<uint32_t, size_t> used;
+  for (const uint32_t scatter_width : {0u, 1u}) {
+    Fixture f({900, 900, 0, 0, 0});
+    f.AddChunks(40, {1, 2});
+    for (BalanceChunk& chunk : f.chunks) chunk.scatter_width = scatter_width;
+    BalanceModel model(f.servers, 1);
+    f.Run(&model);
+    std::set<std::vector<ServerId>> sets;
+    for (const BalanceChunk& chunk : f.chunks) {
+      auto members = chunk.members;
+      std::sort(members.begin(), members.end());
+      sets.insert(members);
+    }
+    used[scatter_width] = sets.size();
+  }
+  EXPECT_GT(used[1], 1u) << "something moved";
+  EXPECT_LE(used[1], 4u);
+  EXPECT_LT(used[1], used[0]) << "of the ten there could be";
+}
+
 TEST(BalanceModelTest, UndoTakesAMoveBack) {
   Fixture f({500, 100});
   BalanceModel model(f.servers, 1);

@@ -9,6 +9,8 @@
 namespace cairn::master {
 namespace {
 
+constexpr uint32_t kMaxScatterWidth = 1000;  // placing a chunk takes time in proportion to it
+
 Status CheckPolicy(const proto::Policy& policy) {
   if (policy.replicas() > kMaxReplicas) {
     return {StatusCode::kInvalidArgument, "replicas is " + std::to_string(policy.replicas()) + ", at most " +
@@ -29,6 +31,10 @@ Status CheckPolicy(const proto::Policy& policy) {
     return {StatusCode::kInvalidArgument,
             "deleted files are kept for at most " + std::to_string(kMaxTrashSeconds / 86400) + " days"};
   }
+  if (policy.scatter_width() > kMaxScatterWidth) {
+    return {StatusCode::kInvalidArgument, "scatter_width is " + std::to_string(policy.scatter_width()) +
+                                              ", at most " + std::to_string(kMaxScatterWidth) + " is possible"};
+  }
   const std::string& domain = policy.failure_domain();
   if (!domain.empty() && domain != "server" && domain != "rack" && domain != "zone") {
     return {StatusCode::kInvalidArgument, "failure domain '" + domain + "': server, rack or zone are known"};
@@ -38,7 +44,7 @@ Status CheckPolicy(const proto::Policy& policy) {
 
 bool IsEmpty(const proto::Policy& policy) {
   return policy.replicas() == 0 && policy.write_quorum() == 0 && policy.chunk_bytes() == 0 &&
-         policy.failure_domain().empty() && policy.storage_class().empty() && !policy.has_trash_seconds();
+         policy.failure_domain().empty() && policy.storage_class().empty() && !policy.has_trash_seconds() && !policy.has_scatter_width();
 }
 
 }  // namespace
