@@ -79,7 +79,7 @@ std::string Call(std::istringstream& words) {
   uint64_t seed = 0;
   words >> kind >> path;
   if (kind == "create") {
-    const int fd = open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    const int fd = open(path.c_str(), O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0644);
     return fd >= 0 && close(fd) == 0 ? "ok" : Errno();
   }
   if (kind == "rename") {
