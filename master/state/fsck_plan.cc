@@ -36,6 +36,7 @@ void RepairPlan::Add(const proto::FsckResponse& page) {
   for (const proto::FsckProblem& problem : page.problems()) {
     if (problem.leads_to() != 0) named_.insert(InodeId(problem.leads_to()));
     if (problem.kind() == "stray-chunk") with_chunks_.insert(InodeId(problem.inode()));
+    if (problem.kind() == "missing-chunk") lost_.insert(ChunkId(problem.chunk()));
     if (problems_.size() >= kMaxProblems) {
       complete_ = false;
       continue;
@@ -48,6 +49,7 @@ bool RepairPlan::Alone(const proto::FsckProblem& problem) const {
   if (!complete_) return false;
   if (problem.kind() == "missing-inode" && problem.leads_to() != 0)
     return !with_chunks_.contains(InodeId(problem.leads_to()));
+  if (problem.kind() == "stray-server-entry") return !lost_.contains(ChunkId(problem.chunk()));
   return !named_.contains(InodeId(problem.inode()));
 }
 

@@ -41,6 +41,7 @@ class RepairPlan {
   std::set<std::pair<std::string, std::string>> seen_;  // (kind, record): one repair is for all of a kind
   std::set<InodeId> named_;                             // inodes to which names lead that they do not know
   std::set<InodeId> with_chunks_;                       // inodes that do not exist, though chunks belong to them
+  std::set<ChunkId> lost_;  // chunks that files list and that have no record
   bool complete_ = true;
 };
 

@@ -34,7 +34,7 @@ InodeId Child(const master::MetaReader& txn, InodeId directory, const std::strin
   return InodeId(master::LoadDentry(txn, directory, name)->inode());
 }
 
-void SeedDamage(const std::string& directory) {
+void SeedDamage(const std::string& directory, ChunkId* gone) {
   master::RocksdbStoreOptions options;
   options.directory = directory;
   options.create_if_missing = false;
@@ -55,7 +55,8 @@ void SeedDamage(const std::string& directory) {
   record.set_nlink(5);                                                                  // wrong-nlink
   record.set_allocated_bytes(1 << 20);                                                  // wrong-allocation
   master::SaveInode(&txn, holes, record);
-  txn.Delete(Family::kChunks, keys::Chunk(*master::ChunkAtIndex(txn, lost, 0)));        // missing-chunk: cannot be decided
+  *gone = *master::ChunkAtIndex(txn, lost, 0);
+  txn.Delete(Family::kChunks, keys::Chunk(*gone));                                      // missing-chunk: cannot be decided
   ASSERT_TRUE((*store)->Commit(&txn).ok());
   ASSERT_TRUE((*store)->SyncLog().ok());
 }
@@ -72,7 +73,8 @@ TEST(FsckRepair, DamageIsRepairedWhileTheClusterRuns) {
   ASSERT_EQ(cluster->Cairn({"fsck", "--repair"}).exit_code, 0) << "nothing to repair";
 
   cluster->Down();
-  ASSERT_NO_FATAL_FAILURE(SeedDamage(cluster->DataOf("master") + "/meta"));
+  ChunkId lost;
+  ASSERT_NO_FATAL_FAILURE(SeedDamage(cluster->DataOf("master") + "/meta", &lost));
   cluster->Up();
   // The mount holds leases on what it found missing and wrong.
   EXPECT_EQ(ReadError(cluster->Path("dir/nameless")), ENOENT);
@@ -102,8 +104,14 @@ TEST(FsckRepair, DamageIsRepairedWhileTheClusterRuns) {
   const RunResult events = cluster->Cairn({"events", "--kind", "metadata.repaired"});
   EXPECT_NE(events.out.find("wrong-nlink"), std::string::npos) << events.Both();
 
+  // The copies of the chunk whose record is lost are there for a backup of the metadata.
+  for (const std::string& server : cluster->ServerAddresses()) {
+    const auto replica = QueryReplica(server, lost);
+    EXPECT_TRUE(replica.ok()) << server << ": " << replica.status().ToString();
+  }
   // The way out that the message names; what was repaired survives a restart of the master.
   EXPECT_EQ(Remove(cluster->Path("dir/lost")), 0);
+  EXPECT_EQ(cluster->Cairn({"fsck", "--repair", "--yes"}).exit_code, 0);
   cluster->Kill("master");
   cluster->Up();
   EXPECT_TRUE(WaitUntil([&] { return cluster->Cairn({"fsck"}).exit_code == 0; }, 30'000, 500)) << cluster->Cairn({"fsck"}).Both();

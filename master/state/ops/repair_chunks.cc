@@ -113,6 +113,11 @@ Result<std::string> RepairBadConfiguration(Context& c, const RepairSubject& subj
 
 Result<std::string> RepairServerEntry(Context& c, const RepairSubject& subject) {
   if (subject.family == Family::kServerChunks) {
+    const ChunkId listed(keys::NumberAt(subject.key, 4));
+    if (!subject.alone && !LoadChunk(c.txn(), listed)) {
+      return NotRepairable("a file lists the chunk, whose record is lost: this entry keeps the copy from being erased until the metadata is "
+                           "restored from a backup or the file is removed");
+    }
     c.txn().Delete(Family::kServerChunks, subject.key);
     return ToString(ServerId(keys::SmallNumberAt(subject.key, 0))) + " does not list it any more";
   }
