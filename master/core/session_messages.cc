@@ -160,7 +160,7 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
                                                          core.cluster_id()));
     return;
   }
-  if (core.sessions_.FindByChannel(channel.get()) != nullptr) {
+  if (const Session* own = core.sessions_.FindByChannel(channel.get()); own != nullptr && own->id.value() != hello.session()) {
     channel->Close(Status(StatusCode::kMalformed, "there is a session on this stream already: one stream has one"));
     return;
   }
