@@ -193,6 +193,7 @@ Result<uint64_t> FileCore::CopyParts(uint64_t offset, std::span<const CopyPart> 
     end += part.length;
   }
   Lock lock(mu_);
+  if (end > size_) CAIRN_RETURN_IF_ERROR(KnowTailLocked(lock));
   return PartsCopy(this, offset, parts, now, mode).Run(lock, offset);
 }
 

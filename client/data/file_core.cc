@@ -41,6 +41,7 @@ void FileCore::AttachWrite(Epoch lease, uint64_t size, std::vector<ChunkPlace> k
   mode_ = Mode::kWrite;
   lease_ = lease;
   SetRecordedSizeLocked(size);
+  uncut_size_ = size % chunk_bytes_ == 0 ? 0 : size;
   for (ChunkPlace& place : known) InstallPlaceLocked(std::move(place));
   changed_.notify_all();
 }
@@ -159,11 +160,31 @@ void FileCore::InstallPlaceLocked(ChunkPlace place) {
   if (place.chunk) index_of_[place.chunk] = place.index;
   const Stamp held = place.sealed.epoch ? place.sealed : place.config.base;
   if (chunk.held() != held) chunk.sealed_durable = false;
+  CutLocked(chunk, place);
   chunk.length = chunk.log.LengthAfter(place.length);  // writes may have been buffered before it was known
   if (chunk.log.all_done()) chunk.allocated = place.allocated_bytes;
   chunk.allocated = std::max(chunk.allocated, place.allocated_bytes);
   chunk.place = std::move(place);
   chunk.place_known = true;
+}
+
+// A truncation that was not synced may have been lost with its replicas' power, while the master recorded the smaller size: bytes
+// behind it, which nobody could see since, must not come to light when the file grows, nor give it a size when its writer vanishes.
+// So the chunk is cut before anything is written to it. Likewise one that this client had sealed under its lease, and that went back.
+void FileCore::CutLocked(ChunkState& chunk, const ChunkPlace& place) {
+  if (mode_ != Mode::kWrite) return;
+  std::optional<uint64_t> length;
+  if (uncut_size_ != 0 && uncut_size_ / chunk_bytes_ == place.index) {
+    length = uncut_size_ % chunk_bytes_;
+    uncut_size_ = 0;
+  } else if (chunk.place_known && chunk.place.chunk == place.chunk && chunk.place.sealed.epoch && place.sealed.epoch) {
+    length = chunk.place.length;
+  }
+  if (!length || place.length <= *length) return;
+  chunk.log.PushFront({.kind = replication::MutationKind::kTruncate, .offset = *length, .number = next_number_++});
+  if (chunk.waiting_since_ns == 0) chunk.waiting_since_ns = Now();
+  active_.insert(chunk.index);
+  ArmTickLocked();
 }
 
 void FileCore::InstallLayoutLocked(uint64_t first, uint64_t count, const std::vector<ChunkPlace>& places) {

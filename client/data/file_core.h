@@ -137,6 +137,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   void LogAllLocked();
   Status ZeroLocked(Lock& lock, uint64_t offset, uint64_t length);
   Status PlaceForChangeLocked(Lock& lock, uint64_t index);
+  Status KnowTailLocked(Lock& lock);
+  void CutLocked(ChunkState& chunk, const ChunkPlace& place);
   void TouchLocked(TimeSpec now);
 
   // send_path.cc
@@ -298,6 +300,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
   // lost track of.
   uint64_t shrinking_from_ = kNoIndex;
   uint64_t announces_ = 0;  // under way
+  // The size with which the lease came, while it is not known whether the chunk in which it ends is longer; 0: known.
+  uint64_t uncut_size_ = 0;
   uint64_t shrinks_ = 0;    // counts truncations: placements asked for before one may be of chunks that went
   Epoch lease_;
   uint64_t size_ = 0;

@@ -46,6 +46,14 @@ void MutationLog::Push(LoggedMutation mutation) {
   entries_.push_back(std::move(mutation));
 }
 
+void MutationLog::PushFront(LoggedMutation mutation) {
+  CAIRN_CHECK(submitted_ == 0, "mutations leave in order");
+  undone_bytes_ += mutation.data.size();
+  // Flushes wait for numbers: who waits for the one behind it waits for this one.
+  if (!entries_.empty()) mutation.number = entries_.front().number;
+  entries_.push_front(std::move(mutation));
+}
+
 LoggedMutation* MutationLog::NextToSubmit() {
   return submitted_ < entries_.size() ? &entries_[submitted_] : nullptr;
 }

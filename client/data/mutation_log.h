@@ -36,6 +36,8 @@ struct LoggedMutation {
 class MutationLog {
  public:
   void Push(LoggedMutation mutation);
+  // In front of everything. Precondition: nothing is submitted.
+  void PushFront(LoggedMutation mutation);
 
   // The oldest one that has no seq yet, or nullptr; SetSeq gives it one.
   LoggedMutation* NextToSubmit();

@@ -72,6 +72,7 @@ Status FileCore::Write(uint64_t offset, std::span<const std::byte> data, TimeSpe
     const uint64_t in_chunk = offset % chunk_bytes_;
     net::PooledBuffer whole_slot;
     Lock lock(mu_);
+    if (offset + n > size_) CAIRN_RETURN_IF_ERROR(KnowTailLocked(lock));
     CAIRN_RETURN_IF_ERROR(AdmitWrite(lock, n));
     if (n == slot_bytes) {  // large: copied without the lock, becomes a mutation as it is
       lock.unlock();
@@ -157,6 +158,14 @@ Status FileCore::PlaceForChangeLocked(Lock& lock, uint64_t index) {
   return CheckWritableLocked();
 }
 
+// Before the file grows: the chunk in which it ended when the lease came is cut when its place is known.
+Status FileCore::KnowTailLocked(Lock& lock) {
+  if (uncut_size_ == 0) return Status::Ok();
+  CAIRN_RETURN_IF_ERROR(PlaceForChangeLocked(lock, uncut_size_ / chunk_bytes_));
+  uncut_size_ = 0;
+  return Status::Ok();
+}
+
 Status FileCore::Zero(uint64_t offset, uint64_t length, TimeSpec now) {
   Lock lock(mu_);
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
@@ -234,7 +243,8 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
   CAIRN_RETURN_IF_ERROR(CheckWritableLocked());
   if (size >= size_) {
     shrinking_from_ = kNoIndex;
-    size_ = size;
+    if (size > size_) CAIRN_RETURN_IF_ERROR(KnowTailLocked(lock));
+    size_ = std::max(size_, size);
     TouchLocked(now);
     return Status::Ok();
   }
@@ -263,6 +273,7 @@ Status FileCore::Truncate(uint64_t size, TimeSpec now) {
     PumpLocked(chunk);
   }
   shrinking_from_ = kNoIndex;
+  uncut_size_ = 0;
   SetRecordedSizeLocked(size);  // the master has logged it
   TouchLocked(now);
   context_.clean_budget->Release(cache_.Clear());

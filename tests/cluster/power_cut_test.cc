@@ -82,7 +82,7 @@ class PowerCut : public ::testing::Test {
     // At once, and again when everything is whole: what a writer that died had not synced may appear until
     // then.
     const std::string kept = all_kept ? " all" : " synced";
-    EXPECT_EQ(load_->Say("look " + reader_ + kept), "ok") << What(nodes, writer_dies, reader_dies);
+    EXPECT_EQ(load_->Say("look " + reader_ + kept), "ok") << What(nodes, writer_dies, reader_dies) << "\n" << Explanations();
     const std::string unhealthy = machines_->WaitHealthy(60'000);
     EXPECT_EQ(unhealthy, "") << Explanations();
     totals_.longest_recovery_ms = std::max(totals_.longest_recovery_ms, NowMillis() - start);

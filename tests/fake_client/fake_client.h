@@ -79,6 +79,7 @@ class FakeClient final : public client::Client {
   Status ReleaseRecordLocks(Handle, uint64_t owner) override;
   void ReleaseHandleLocks(Handle, uint64_t flock_owner) override;
   void AbandonLocks() override;
+  size_t WaitingLocks() const;  // for tests: requests that are queued
   void Forget(InodeId inode) override;
   client::ClientStats Stats() override { return {}; }
 

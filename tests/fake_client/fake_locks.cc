@@ -106,6 +106,11 @@ void FakeClient::ReleaseHandleLocks(Handle handle, uint64_t flock_owner) {
                     [](const Status&) {}));
 }
 
+size_t FakeClient::WaitingLocks() const {
+  const std::lock_guard lock(cluster_->mu_);
+  return cluster_->lock_waits_.size();
+}
+
 void FakeClient::AbandonLocks() {
   std::vector<uint64_t> tickets;
   {

@@ -1,5 +1,6 @@
 // The mount's life, its errors, interruption, and the kernel's caches.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -135,6 +136,39 @@ TEST_F(MountTest, BlockedOperationsDoNotStarveOthers) {
   EXPECT_EQ(info.st_size, 17);
   cluster_->Release("read");
   for (std::thread& thread : blocked) thread.join();
+}
+
+// A lock that somebody waits for is granted by another thread than the one that took the request. There are more waiters than the
+// mount has threads, and half of them are killed.
+TEST_F(MountTest, WaitersForALockHoldUpNobody) {
+  MountWith("threads=4");
+  WriteFile("file", "content");
+  const std::string path = Path("file");
+  const int holder = open(path.c_str(), O_RDONLY);
+  ASSERT_EQ(flock(holder, LOCK_EX), 0);
+  std::vector<pid_t> waiters;
+  for (int i = 0; i < 40; ++i) {
+    waiters.push_back(InChild([&path] {
+      const int fd = open(path.c_str(), O_RDONLY);
+      return flock(fd, LOCK_EX) == 0 ? 0 : errno;
+    }));
+  }
+  while (client_->WaitingLocks() < waiters.size()) std::this_thread::yield();
+  WriteFile("other", "written meanwhile");
+  EXPECT_EQ(ReadFile("other"), "written meanwhile");
+  for (size_t i = 0; i < waiters.size(); i += 2) {
+    ASSERT_EQ(kill(waiters[i], SIGKILL), 0);
+    int status = 0;
+    ASSERT_EQ(waitpid(waiters[i], &status, 0), waiters[i]);
+    EXPECT_TRUE(WIFSIGNALED(status));
+  }
+  EXPECT_EQ(flock(holder, LOCK_UN), 0);
+  for (size_t i = 1; i < waiters.size(); i += 2) {
+    int status = 0;
+    ASSERT_EQ(waitpid(waiters[i], &status, 0), waiters[i]);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
+  close(holder);
 }
 
 // Two programs, or two threads of a database, that write past the page cache into one file.

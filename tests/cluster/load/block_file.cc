@@ -82,13 +82,13 @@ void BlockFile::Put(uint32_t block, uint64_t value, bool failed) {
   blocks_[block].failed = failed;
 }
 
-void BlockFile::Remember(const std::string& what, int error) {
+void BlockFile::Remember(const std::string& what, int error, uint32_t first, uint32_t end) {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   char time[32];
   std::snprintf(time, sizeof time, "%02ld.%03ld ", now.tv_sec % 60, now.tv_nsec / 1'000'000);
-  journal_.push_back(time + what + (error == 0 ? "" : std::string(": ") + std::strerror(error)));
-  if (journal_.size() > 40) journal_.pop_front();
+  journal_.push_back({time + what + (error == 0 ? "" : std::string(": ") + std::strerror(error)), first, end});
+  if (journal_.size() > 5000) journal_.pop_front();
 }
 
 int BlockFile::Write(std::mt19937_64& random, bool sync) {
@@ -102,7 +102,7 @@ int BlockFile::Write(std::mt19937_64& random, bool sync) {
   const int error = written == static_cast<ssize_t>(data.size()) ? 0 : written < 0 ? errno : EIO;
   Remember((sync ? "sync write " : "write ") + std::to_string(value) + " to " + std::to_string(first) + ".." +
                std::to_string(first + count - 1),
-           error);
+           error, first, first + count);
   for (uint32_t i = 0; i < count; ++i) {
     Put(first + i, value, error != 0);
     if (sync && error == 0) Settle(blocks_[first + i]);
@@ -112,7 +112,7 @@ int BlockFile::Write(std::mt19937_64& random, bool sync) {
 
 int BlockFile::Truncate(uint32_t blocks) {
   const int error = ftruncate(fd_, static_cast<off_t>(blocks) * kBlockBytes) == 0 ? 0 : errno;
-  Remember("truncate to " + std::to_string(blocks), error);
+  Remember("truncate to " + std::to_string(blocks), error, blocks, kBlocks);
   for (uint32_t i = blocks; i < kBlocks; ++i) Put(i, 0, error != 0);
   return error;
 }
@@ -158,6 +158,7 @@ void BlockFile::Check(int directory_fd, Kept kept, bool settle, std::vector<std:
     return;
   }
   const size_t before = problems.size();
+  uint32_t first_bad = kBlocks;
   std::vector<char> data(kBlockBytes);
   for (uint32_t i = 0; i < kBlocks; ++i) {
     std::fill(data.begin(), data.end(), 0);
@@ -171,6 +172,7 @@ void BlockFile::Check(int directory_fd, Kept kept, bool settle, std::vector<std:
     if (!ok && problems.size() < 20) {
       std::string allowed;
       for (uint64_t value : block.allowed) allowed += (allowed.empty() ? "" : ", ") + Show(value);
+      if (problems.size() == before) first_bad = i;
       problems.push_back(name_ + " block " + std::to_string(i) + " shows " + Show(seen) +
                          (error != 0 ? std::string(" (") + std::strerror(error) + ")" : "") +
                          ", allowed: " + allowed + (block.failed ? " (the last failed)" : ""));
@@ -178,8 +180,13 @@ void BlockFile::Check(int directory_fd, Kept kept, bool settle, std::vector<std:
     if (settle) block = Block{.allowed = {seen}, .failed = false};
   }
   if (problems.size() > before) {
-    std::string text = name_ + ", last operations:";
-    for (const std::string& line : journal_) text += "\n  " + line;
+    // What changed the first bad block, what stands between these, and the last operations.
+    std::string text = name_ + ", operations that concern block " + std::to_string(first_bad) + ", and the last ones:";
+    for (size_t i = 0; i < journal_.size(); ++i) {
+      const Operation& operation = journal_[i];
+      const bool concerns = operation.first <= first_bad && first_bad < operation.end;
+      if (concerns || i + 40 >= journal_.size()) text += "\n  " + std::to_string(i) + ": " + operation.text;
+    }
     problems.push_back(text);
   }
   Remember(settle ? "check" : "look", 0);

@@ -60,9 +60,13 @@ class BlockFile {
   const uint32_t id_;
   int fd_ = -1;
   int sync_fd_ = -1;
-  void Remember(const std::string& what, int error);
+  struct Operation {
+    std::string text;
+    uint32_t first, end;  // blocks that it concerns
+  };
+  void Remember(const std::string& what, int error, uint32_t first = 0, uint32_t end = kBlocks);
   uint64_t last_value_ = 0;
-  std::deque<std::string> journal_;  // the last operations, for the report of a problem
+  std::deque<Operation> journal_;  // the last operations, for the report of a problem
   std::vector<Block> blocks_;
 };
 
