@@ -43,7 +43,9 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
         pool_(options.pooled_receive_bytes),
         server_(
             loops_,
-            {.max_connections = options.max_connections, .socket_buffer_bytes = options.socket_buffer_bytes},
+            {.max_connections = options.max_connections,
+             .max_connections_per_host = options.max_connections_per_host,
+             .socket_buffer_bytes = options.socket_buffer_bytes},
             [this](EventLoop* loop, net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
               Accept(loop, std::move(socket), std::move(peer), std::move(slot));
             }) {
@@ -125,12 +127,33 @@ class DataService::Impl : public std::enable_shared_from_this<Impl> {
       }
     }
     for (const auto& [connection, why] : idle) connection->Close(Status(StatusCode::kMalformed, why));
+    EndSlowReaders(loop, now);
     const uint64_t refused = server_.refused();
     if (loop == loops_.front() && refused > refused_told_) {
-      CAIRN_LOG(Warning, "data plane: {} connections were refused because {} are open (--max-connections)",
-                refused - refused_told_, options_.max_connections);
+      const std::string greedy = server_.TakeGreedyHost();
+      if (greedy.empty()) {
+        CAIRN_LOG(Warning, "data plane: {} connections were refused because {} are open (--max-connections)",
+                  refused - refused_told_, options_.max_connections);
+      } else {
+        CAIRN_LOG(Warning, "data plane: {} connections were refused; {} has {} open (--max-connections-per-host)",
+                  refused - refused_told_, greedy, options_.max_connections_per_host);
+      }
       refused_told_ = refused;
     }
+  }
+
+  // A peer that does not take its answers holds memory that others need.
+  void EndSlowReaders(EventLoop* loop, int64_t now) {
+    std::vector<std::shared_ptr<FrameConnection>> connections;
+    std::vector<net::SendQueueState> queues;
+    for (const auto& [connection, session] : sessions_.at(loop).connections) {
+      connections.push_back(connection);
+      queues.push_back({connection->queued_bytes(), connection->send_waits_since_ns()});
+    }
+    net::SlowReaderLimits limits = options_.slow_readers;
+    limits.queued_bytes /= loops_.size();
+    for (const size_t slow : net::SlowReaders(queues, now, limits))
+      connections[slow]->Close(Status(StatusCode::kResourceExhausted, "it does not read its answers"));
   }
 
   const std::vector<EventLoop*> loops_;

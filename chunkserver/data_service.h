@@ -4,9 +4,10 @@
 // which they arrive. Reads and digests go to a pool, flushes to the disks' group commit: none of these holds
 // up the loop. Answers go back when they are ready, in any order.
 //
-// Bounds: connections, requests in work and bytes of answers per connection. A connection that reaches one is
+// Bounds: connections, of all and of one host, requests in work and bytes of answers per connection. A connection that reaches one is
 // not read from until it is below again. A peer that has not greeted may send nothing but a small greeting,
-// and soon. Bytes that make no sense end the connection with a line in the log.
+// and soon. A peer that does not take its answers loses the connection (common/net/slow_readers.h). Bytes that make no sense end the
+// connection with a line in the log.
 //
 // Thread-safety: Start and Stop from one thread; the rest happens on the loops.
 #pragma once
@@ -25,16 +26,19 @@
 #include "common/net/address.h"
 #include "common/net/data_client.h"
 #include "common/net/event_loop.h"
+#include "common/net/slow_readers.h"
 #include "common/status.h"
 
 namespace cairn::chunkserver {
 
 struct DataServiceOptions {
   size_t max_connections = 4096;
+  size_t max_connections_per_host = 1024;
   size_t max_requests_in_work = 256;    // per connection: reads, digests and flushes not answered yet
   size_t max_answer_bytes = 32u << 20;  // per connection, waiting to be sent or being read
   int64_t greeting_timeout_ms = 10'000;
   int64_t half_frame_timeout_ms = 60'000;   // a frame that does not go on for so long ends its connection
+  net::SlowReaderLimits slow_readers;       // of all connections of the service
   size_t pooled_receive_bytes = 64u << 20;  // receive buffers kept for reuse
   int socket_buffer_bytes = 4 << 20;
   DataMetrics* metrics = nullptr;  // counts requests; may be null, else outlives the service

@@ -66,6 +66,7 @@ struct Flags {
   uint64_t sync_mib = 0;
   size_t max_syncs = 4;
   size_t max_connections = 4096;
+  size_t max_connections_per_host = 1024;
   size_t io_threads = 0;
   size_t read_threads = 4;
   DaemonOptions daemon;
@@ -117,6 +118,9 @@ void AddFlags(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->check(CLI::Range(1, 64));
   app.add_option("--max-connections", f.max_connections, "connections of the data plane")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100'000));
+  app.add_option("--max-connections-per-host", f.max_connections_per_host, "of them from one address")
       ->capture_default_str()
       ->check(CLI::Range(1, 100'000));
   app.add_option("--io-threads", f.io_threads,
@@ -230,6 +234,7 @@ Status FillOptions(const Flags& flags, ServerOptions* options) {
                                               : std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 4);
   options->read_threads = flags.read_threads;
   options->data.max_connections = flags.max_connections;
+  options->data.max_connections_per_host = flags.max_connections_per_host;
   options->commands.syncs = flags.max_syncs;
   options->copier.rate_bytes_per_second = flags.sync_mib * kMiB;
   options->scrubber.rate_bytes_per_second = flags.scrub_mib * kMiB;

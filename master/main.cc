@@ -99,6 +99,12 @@ void AddFlags(CLI::App* app, Flags* flags) {
   app->add_option("--repair-bytes-per-second", core.repair_bytes_per_second, "Per repair; 0: no limit")
       ->capture_default_str();
   app->add_option("--max-sessions", core.max_sessions, "Client sessions at a time")->capture_default_str();
+  app->add_option("--max-sessions-per-host", core.max_sessions_per_host, "Of them from one address")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  app->add_option("--max-write-leases", core.max_write_leases_per_session, "Files that one session may write at a time")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
   app->add_option("--max-requests-per-session", core.max_requests_per_session,
                   "Requests outstanding in a session")
       ->capture_default_str();

@@ -13,8 +13,9 @@ namespace cairn::cli {
 void RegisterChunkCommands(CLI::App& app, Context& context);  // chunk explain, chunk accept-loss
 void RegisterLockCommands(CLI::App& app, Context& context);   // lock ls, lock break
 void RegisterMasterCommands(CLI::App& app,
-                            Context& context);  // fsck, session list, master backup, master restore
+                            Context& context);  // session list, master backup, master restore
 
+void RegisterFsckCommand(CLI::App& app, Context& context);      // fsck
 void RegisterServerCommands(CLI::App& app, Context& context);  // server ..., whatif
 void RegisterEventCommands(CLI::App& app, Context& context);   // events
 

@@ -1,4 +1,4 @@
-// fsck, session list, master backup, master restore.
+// session list, master backup, master restore.
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -24,50 +24,6 @@ extern char** environ;
 
 namespace cairn::cli {
 namespace {
-
-Status Fsck(Context& context, const std::string& path) {
-  CAIRN_ASSIGN_OR_RETURN(const Location location, ParseTarget(path));
-  CAIRN_ASSIGN_OR_RETURN(const auto masters, MastersOf(context, location));
-  proto::FsckRequest request;
-  {
-    Sessions sessions(context);
-    CAIRN_ASSIGN_OR_RETURN(const client::Entry entry, ResolveTarget(sessions, location));
-    request.set_inode(entry.attr.inode.value());
-  }
-  request.set_max_items(1000);
-  AdminClient admin(masters);
-  uint64_t inodes = 0, chunks = 0, problems = 0;
-  nlohmann::json list = nlohmann::json::array();
-  do {
-    CAIRN_ASSIGN_OR_RETURN(const auto page, admin.Fsck(request));
-    inodes += page.inodes_checked();
-    chunks += page.chunks_checked();
-    for (const auto& problem : page.problems()) {
-      ++problems;
-      if (context.json) {
-        list.push_back(ToJson(problem));
-        continue;
-      }
-      const std::string subject =
-          problem.path().empty() ? fmt::format("inode {}", problem.inode()) : problem.path();
-      *context.out << fmt::format("{}: {}{}: {}\n", problem.kind(), Printable(subject),
-                                  problem.chunk() == 0 ? "" : fmt::format(", chunk {}", problem.chunk()),
-                                  problem.detail());
-    }
-    request.set_cursor(page.cursor());
-    if (Interrupted()) return {StatusCode::kInterrupted, "interrupted"};
-  } while (!request.cursor().empty());
-  if (context.json) {
-    const nlohmann::json result{{"inodes_checked", inodes}, {"chunks_checked", chunks}, {"problems", list}};
-    *context.out << result.dump(2) << std::endl;
-  } else {
-    *context.out << fmt::format("{}: {} inodes and {} chunks checked, {} problem{}", location.path, inodes,
-                                chunks, problems, problems == 1 ? "" : "s")
-                 << std::endl;
-  }
-  if (problems != 0) context.exit_code = kExitMismatch;
-  return Status::Ok();
-}
 
 Status ListSessions(Context& context, bool with_leases) {
   CAIRN_ASSIGN_OR_RETURN(const auto masters, FindMasters(context));
@@ -166,14 +122,6 @@ Status Restore(Context& context, RestoreOptions options) {
 }  // namespace
 
 void RegisterMasterCommands(CLI::App& app, Context& context) {
-  auto path = std::make_shared<std::string>("/");
-  CLI::App* fsck = app.add_subcommand("fsck", "Check names, inodes, chunks and replicas below a path");
-  fsck->add_option("path", *path, "Path of the cluster, or below a mount (default /)");
-  fsck->add_flag("--json", context.json, "For programs");
-  fsck->callback([&context, path] {
-    if (const Status status = Fsck(context, *path); !status.ok()) context.Fail(status);
-  });
-
   CLI::App* session = app.add_subcommand("session", "Sessions of clients");
   session->require_subcommand(1);
   auto with_leases = std::make_shared<bool>(false);
@@ -209,6 +157,7 @@ void RegisterMasterCommands(CLI::App& app, Context& context) {
 
 void RegisterAdminCommands(CLI::App& app, Context& context) {
   RegisterChunkCommands(app, context);
+  RegisterFsckCommand(app, context);
   RegisterLockCommands(app, context);
   RegisterMasterCommands(app, context);
   RegisterDiskCommands(app, context);

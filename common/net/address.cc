@@ -67,6 +67,11 @@ Result<HostPort> ParseHostPort(std::string_view text, uint16_t default_port) {
   return result;
 }
 
+std::string SocketAddress::Host() const {
+  auto where = ParseHostPort(ToString());
+  return where.ok() ? std::move(where->host) : std::string();
+}
+
 std::string SocketAddress::ToString() const {
   char host[INET6_ADDRSTRLEN] = "?";
   if (family() == AF_INET) {

@@ -34,6 +34,7 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const { return storage.ss_family; }
   std::string ToString() const;  // "10.0.0.3:9410", "[::1]:9410"
+  std::string Host() const;      // "10.0.0.3", "::1"
 };
 
 // True, with `out` filled, when the host is a numeric address: no name service is needed.

@@ -30,7 +30,11 @@ Status DecodeControlEnd(std::span<const std::byte> bytes) {
 
 ControlConnection::ControlConnection(EventLoop* loop, const Limits& limits, Handler handler,
                                      std::shared_ptr<void> slot)
-    : loop_(loop), limits_(limits), handler_(std::move(handler)), slot_(std::move(slot)) {}
+    : loop_(loop),
+      limits_(limits),
+      handler_(std::move(handler)),
+      slot_(std::move(slot)),
+      opened_ns_(loop->clock()->NowNanos()) {}
 
 std::shared_ptr<ControlConnection> ControlConnection::Start(EventLoop* loop, Socket socket, std::string peer,
                                                             BufferPool* pool, const Limits& limits,
@@ -66,10 +70,33 @@ void ControlConnection::End(const Status& status) {
 }
 
 void ControlConnection::Consumed() {
-  if (unconsumed_ > 0) --unconsumed_;
-  if (connection_ != nullptr && connection_->reading_paused() && unconsumed_ <= limits_.window / 2) {
+  if (!unconsumed_.empty()) {
+    unconsumed_bytes_ -= unconsumed_.front();
+    unconsumed_.pop_front();
+  }
+  if (connection_ != nullptr && connection_->reading_paused() && unconsumed_.size() <= limits_.window / 2 &&
+      unconsumed_bytes_ <= limits_.window_bytes / 2) {
     connection_->ResumeReading();
   }
+}
+
+std::string ControlConnection::Overdue(int64_t now_ns) const {
+  if (connection_ == nullptr || ending_) return {};
+  if (!heard_ && now_ns - opened_ns_ > limits_.first_message_timeout_ns) return "nothing was said";
+  const bool half = !parts_.empty() || connection_->in_the_middle_of_a_frame();
+  if (half && !connection_->reading_paused() && now_ns - connection_->last_received_ns() > limits_.half_message_timeout_ns)
+    return "half a message came and nothing more";
+  return {};
+}
+
+void ControlConnection::AddPart(std::span<const std::byte> part) {
+  parts_.insert(parts_.end(), part.begin(), part.end());
+  if (limits_.unfinished != nullptr) limits_.unfinished->used_bytes += part.size();
+}
+
+void ControlConnection::DropParts() {
+  if (limits_.unfinished != nullptr) limits_.unfinished->used_bytes -= parts_.size();
+  parts_.clear();
 }
 
 void ControlConnection::Close(const Status& why) {
@@ -81,16 +108,28 @@ void ControlConnection::OnFrame(FrameConnection& connection, Frame frame) {
   const bool first = !std::exchange(started_, true);
   switch (static_cast<ControlFrame>(frame.header.type)) {
     case ControlFrame::kPart:
-      if (parts_.size() + frame.meta.size() > kMaxMessageBytes) {
-        return End(Status(StatusCode::kResourceExhausted, "a message is too long"));
+      if (parts_.size() + frame.meta.size() > limits_.max_message_bytes) {
+        return End(Status(StatusCode::kResourceExhausted, "a message has more than the " +
+                                                              std::to_string(limits_.max_message_bytes >> 20) + " MiB possible"));
       }
-      parts_.insert(parts_.end(), frame.meta.begin(), frame.meta.end());
-      return;
+      if (limits_.unfinished != nullptr &&
+          limits_.unfinished->used_bytes + frame.meta.size() > limits_.unfinished->limit_bytes) {
+        return End(Status(StatusCode::kResourceExhausted, "connections of this host hold " +
+                                                              std::to_string(limits_.unfinished->used_bytes >> 20) +
+                                                              " MiB of messages without an end, which is the limit"));
+      }
+      return AddPart(frame.meta);
     case ControlFrame::kMessage: {
-      if (++unconsumed_ >= limits_.window) connection.PauseReading();
+      heard_ = true;
+      const size_t bytes = parts_.size() + frame.meta.size();
+      unconsumed_.push_back(bytes);
+      unconsumed_bytes_ += bytes;
+      if (unconsumed_.size() >= limits_.window || unconsumed_bytes_ >= limits_.window_bytes) connection.PauseReading();
       if (parts_.empty()) return handler_.message(frame.meta);
-      parts_.insert(parts_.end(), frame.meta.begin(), frame.meta.end());
-      const std::vector<std::byte> whole = std::exchange(parts_, {});
+      AddPart(frame.meta);
+      const std::vector<std::byte> whole(parts_.begin(), parts_.end());
+      DropParts();
+      parts_.shrink_to_fit();
       return handler_.message(whole);
     }
     case ControlFrame::kChunkserver:
@@ -111,7 +150,7 @@ void ControlConnection::OnClosed(FrameConnection&, const Status&) {
   const auto self = shared_from_this();
   connection_.reset();
   slot_.reset();
-  parts_.clear();
+  DropParts();
   const Handler handler = std::exchange(handler_, {});
   if (handler.closed) handler.closed();
 }

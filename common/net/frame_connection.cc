@@ -237,6 +237,7 @@ void FrameConnection::Send(uint8_t type, uint64_t request_id, SharedBytes meta, 
   header.meta_crc = Crc32c(meta.bytes);
   CAIRN_CHECK(meta.size() <= wire::kMaxMetaBytes && data.size() <= wire::kMaxDataBytes,
               "a frame beyond the limits");
+  if (queue_.empty()) send_progress_ns_ = loop_->clock()->NowNanos();
   queue_.push_back({wire::EncodeHeader(header), std::move(meta), std::move(data)});
   queued_bytes_ += queue_.back().bytes();
   if (queued_bytes_ > options_.notify_below) was_long_ = true;
@@ -292,6 +293,7 @@ void FrameConnection::Flush() {
       return;
     }
     DropSent(static_cast<size_t>(sent));
+    if (!queue_.empty()) send_progress_ns_ = loop_->clock()->NowNanos();
   }
   UpdateEvents();
   if (was_long_ && queued_bytes_ <= options_.notify_below) {

@@ -76,6 +76,8 @@ class FrameConnection final : public FdHandler, public std::enable_shared_from_t
   const std::string& peer() const { return peer_; }
   bool closed() const { return closed_; }
   size_t queued_bytes() const { return queued_bytes_; }
+  // When the peer last took something of what is queued for it; 0: nothing is queued.
+  int64_t send_waits_since_ns() const { return queue_.empty() ? 0 : send_progress_ns_; }
   bool reading_paused() const { return paused_; }
   // When bytes last arrived, and whether a frame is half received.
   int64_t last_received_ns() const { return last_received_ns_; }
@@ -133,6 +135,7 @@ class FrameConnection final : public FdHandler, public std::enable_shared_from_t
   // Sending.
   std::deque<Outgoing> queue_;
   size_t front_sent_ = 0;  // bytes of the first frame that are gone
+  int64_t send_progress_ns_ = 0;
   size_t queued_bytes_ = 0;
   bool flush_deferred_ = false;
   bool send_blocked_ = false;

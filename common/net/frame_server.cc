@@ -109,14 +109,36 @@ void FrameServer::Stop() {
   listeners_.clear();
 }
 
+bool FrameServer::TakePlace(const std::string& host) {
+  std::lock_guard lock(state_->mu);
+  size_t& taken = state_->by_host[host];
+  if (taken < options_.max_connections_per_host) {
+    ++taken;
+    return true;
+  }
+  state_->greedy = host;
+  return false;
+}
+
+std::string FrameServer::TakeGreedyHost() {
+  std::lock_guard lock(state_->mu);
+  return std::exchange(state_->greedy, {});
+}
+
 void FrameServer::Accept(EventLoop* accepting, Socket socket, const SocketAddress& from) {
-  if (state_->connections.load() >= options_.max_connections) {
+  const std::string host = from.Host();
+  if (state_->connections.load() >= options_.max_connections || !TakePlace(host)) {
     state_->refused.fetch_add(1);
     return;
   }
   SetStreamOptions(socket, options_.socket_buffer_bytes);
   state_->connections.fetch_add(1);
-  std::shared_ptr<void> slot(state_.get(), [state = state_](void*) { state->connections.fetch_sub(1); });
+  std::shared_ptr<void> slot(state_.get(), [state = state_, host](void*) {
+    state->connections.fetch_sub(1);
+    std::lock_guard lock(state->mu);
+    const auto it = state->by_host.find(host);
+    if (--it->second == 0) state->by_host.erase(it);
+  });
   EventLoop* loop = loops_[next_loop_++ % loops_.size()];
   if (loop == accepting) {
     accept_(loop, std::move(socket), from.ToString(), std::move(slot));

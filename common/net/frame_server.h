@@ -1,6 +1,7 @@
 // Listens for connections and hands them, round robin, to event loops.
 //
-// Bounds: at most `max_connections` at a time; further ones are closed at once and counted. When the process
+// Bounds: at most `max_connections` at a time, and of them `max_connections_per_host` from one address, so that no single machine can
+// take the places of all others; further ones are closed at once and counted. When the process
 // runs out of descriptors it stops accepting for a moment instead of spinning.
 //
 // Thread-safety: Start and Stop on the accepting loop's thread or while it does not run; the rest from any
@@ -11,7 +12,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "common/net/event_loop.h"
@@ -29,6 +32,7 @@ class FrameServer {
 
   struct Options {
     size_t max_connections = 1024;
+    size_t max_connections_per_host = SIZE_MAX;
     int backlog = 256;
     int socket_buffer_bytes = 4 << 20;
   };
@@ -45,16 +49,22 @@ class FrameServer {
 
   uint16_t port() const { return port_.load(); }
   size_t connections() const { return state_->connections.load(); }
-  uint64_t refused() const { return state_->refused.load(); }
+  uint64_t refused() const { return state_->refused.load(); }  // for either reason
+  // Of those refused since the last call, the host refused last for having too many; empty: none was.
+  std::string TakeGreedyHost();
 
  private:
   struct State {
     std::atomic<size_t> connections{0};
     std::atomic<uint64_t> refused{0};
+    std::mutex mu;
+    std::unordered_map<std::string, size_t> by_host;  // guarded by mu
+    std::string greedy;                               // guarded by mu
   };
   class Listener;
 
   void Accept(EventLoop* loop, Socket socket, const SocketAddress& from);
+  bool TakePlace(const std::string& host);
 
   const std::vector<EventLoop*> loops_;
   const Options options_;

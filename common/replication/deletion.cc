@@ -64,6 +64,7 @@ void QuorumDelete::OnPrepareReply(ChunkId chunk, ServerId server, const Status& 
   Member* member = Find(chunk, server, &owner);
   if (member == nullptr || phase_ != Phase::kPreparing || member->prepare == Answer::kYes) return;
   if (!status.ok()) {
+    fenced_ = fenced_ || status.code() == StatusCode::kFenced;
     member->prepare = Answer::kError;
     member->problem = status;
     return;

@@ -77,7 +77,8 @@ class QuorumDelete {
   bool committable() const { return phase_ == Phase::kPreparing && chunks_below_quorum_ == 0; }
   // A member promised more than this epoch: this attempt cannot count it. Refuse and try again with a higher
   // epoch.
-  bool epoch_too_low() const { return highest_promise_ > epoch_; }
+  bool epoch_too_low() const { return highest_promise_ > epoch_ || fenced_; }
+  // As far as the answers told; a refusal need not say.
   Epoch highest_promise() const { return highest_promise_; }
   // Every member that could still answer has; without committable() waiting longer helps only if somebody
   // comes back.
@@ -117,6 +118,7 @@ class QuorumDelete {
   const Rules rules_;
   Epoch abort_epoch_;
   Epoch highest_promise_;
+  bool fenced_ = false;  // a member refused because it promised more
   Phase phase_ = Phase::kPreparing;
   size_t chunks_below_quorum_ = 0;
   std::vector<DeleteAction> actions_;

@@ -10,6 +10,7 @@
 #include "master/core/reconfigure_op.h"
 #include "master/core/recover_op.h"
 #include "master/state/chunk_queries.h"
+#include "master/state/keys.h"
 
 namespace cairn::master {
 namespace {
@@ -64,6 +65,12 @@ void ReplicaAudit::Compare(ServerId server, const replication::ReplicaInfo& info
     if (chunk.value() >= core_.ids().chunks_reserved_below()) {
       CAIRN_LOG(Error, "{} holds chunk {}, which this cluster never allocated; it is left alone",
                 ToString(server), ToString(chunk));
+      return;
+    }
+    if (core_.txn().Get(Family::kServerChunks, keys::ServerChunk(server, chunk))) {
+      // Deleting a chunk takes it from this list, too: the record was lost, and what is here may be acknowledged data.
+      CAIRN_LOG(Error, "{} holds chunk {}, whose record is lost; it is kept, see cairn fsck --repair", ToString(server),
+                ToString(chunk));
       return;
     }
     // A session that is still missing may bring its unrecorded tail back, so wait for the end of the grace

@@ -1,6 +1,7 @@
 // Compares what chunkservers report with the record of each chunk, and remembers only the differences: which
 // listed replica is not what the record says. Agreement costs no memory.
 //
+//   not recorded, but listed for the server -> the record was lost (fsck): kept
 //   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine), after the
 //   grace period being deleted                               -> erased not a member (any more) -> surplus:
 //   erased when the chunk has all its copies a tombstone, although referenced            -> taken back

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <variant>
 
 #include "common/ids.h"
@@ -28,6 +29,8 @@ class SessionChannel {
   // The core is done with one message of this stream; the next one may be read (bounds what waits in the
   // queue).
   virtual void Consumed() {}
+  // The address of the machine at the other end, without a port; empty: not known, and not bounded.
+  virtual std::string host() const { return {}; }
 };
 
 // One connected stream of a chunkserver.

@@ -276,6 +276,13 @@ Status Core::MutationsAllowed() const {
                     std::to_string(options_.min_free_bytes >> 20) + " MiB; make room in its data directory");
 }
 
+Status Core::RoomForWriteLease(SessionId session) const {
+  if (leases_.WriteLeaseCount(session) < options_.max_write_leases_per_session) return Status::Ok();
+  return Status(StatusCode::kResourceExhausted,
+                "the session writes " + std::to_string(options_.max_write_leases_per_session) +
+                    " files at a time, its limit (--max-write-leases of the master): close some");
+}
+
 void Core::WhenDurable(uint64_t log_index, std::function<void()> call) {
   when_durable_.emplace(log_index, std::move(call));
   sync_wanted_ = true;

@@ -130,6 +130,8 @@ class Core {
   LogTail& tail() { return *tail_; }
   // Why mutations are refused at present (the master's disk is nearly full), or ok.
   Status MutationsAllowed() const;
+  // Why the session gets no further write lease (it has as many as it may), or ok.
+  Status RoomForWriteLease(SessionId session) const;
 
   // Operations.
   OperationId StartOperation(std::unique_ptr<Operation> operation);

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "master/cluster/commander.h"
 #include "master/core/core.h"
+#include "master/core/reconfigure_op.h"
 #include "master/state/chunk_queries.h"
 
 namespace cairn::master {
@@ -119,7 +120,8 @@ void DeleteProcedure::Perform() {
       }
       core_.commander().Send(
           server, std::move(command), core_.now() + timeout_ns,
-          [self = shared_from_this(), chunk, server, prepare](const CommandOutcome& outcome) {
+          [self = shared_from_this(), chunk, server, prepare, epoch = decision_->epoch()](const CommandOutcome& outcome) {
+            if (epoch != self->decision_->epoch()) return;  // of an attempt that was given up
             if (prepare) {
               self->decision_->OnPrepareReply(chunk, server, outcome.status, outcome.info);
             } else {
@@ -139,21 +141,29 @@ void DeleteProcedure::OnPrepared() {
     core_.Wake(wake_);
     return;
   }
-  if (decision_->epoch_too_low()) {
-    Refuse();
-    return;
-  }
-  if (!decision_->outstanding() && !retry_armed_) {
+  const bool again = decision_->epoch_too_low();
+  if ((again || !decision_->outstanding()) && !retry_armed_) {
     retry_armed_ = true;
-    core_.timers().At(core_.now() + kRetryNanos, [weak = weak_from_this()] {
+    core_.timers().At(core_.now() + kRetryNanos, [weak = weak_from_this(), again] {
       auto self = weak.lock();
       if (self == nullptr) return;
       self->retry_armed_ = false;
       if (self->state_ != State::kPreparing) return;
+      if (again) return self->PrepareAgain();
       self->decision_->Retry();
       self->Perform();
     });
   }
+}
+
+// A member promised more than this attempt's epoch: after losing power it was told a floor, or another procedure came first. The
+// prepares of a higher epoch replace those that were recorded.
+void DeleteProcedure::PrepareAgain() {
+  for (ChunkId chunk : chunks_) {
+    if (!ChunkRecordOf(core_.txn(), chunk)) return Refuse();
+    if (ReconfigureOp::Running(core_, chunk) != nullptr) return OnPrepared();  // looked at again a little later
+  }
+  Prepare();
 }
 
 void DeleteProcedure::OnDeadline() {

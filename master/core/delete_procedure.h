@@ -49,6 +49,7 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
  private:
   DeleteProcedure(Core& core, std::vector<ChunkId> chunks, OperationId wake);
   bool Prepare();
+  void PrepareAgain();
   void Perform();
   void OnPrepared();
   void OnDeadline();

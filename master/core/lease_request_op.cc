@@ -80,6 +80,8 @@ Progress LeaseRequestOp::GrantWrite(Core& core, InodeId inode) {
   const HeldLease* held = core.leases().Find(inode, session);
   const bool has_it = held != nullptr && held->mode == LeaseMode::kWrite;
   if (!has_it) {
+    const Status room = core.RoomForWriteLease(session);
+    if (!room.ok()) return Fail(core, room);
     proto::LogCommand command;
     auto* grant = command.mutable_grant_write_lease();
     grant->set_inode(inode.value());

@@ -157,6 +157,9 @@ Progress MutationOp::Try(Core& core) {
   if (!BuildCommand(&command)) {
     return Fail(core, Status(StatusCode::kNotSupported, "this master does not know the request"));
   }
+  // Without a lease the file is made all the same; who wants to write to it asks again, and is told why not.
+  if (command.has_create() && command.create().want_write() && !core.RoomForWriteLease(session).ok())
+    command.mutable_create()->set_want_write(false);
   // Opening a chunk again and erasing deleted ones may need an epoch above every one before.
   command.set_new_epoch(core.ids().NextEpoch().value());
   ApplyResult preview = core.Preview(command);

@@ -27,6 +27,8 @@ struct CoreOptions {
   uint32_t squash_uid = 65534;
   uint32_t squash_gid = 65534;
   size_t max_sessions = 10'000;
+  size_t max_sessions_per_host = 1'000;
+  size_t max_write_leases_per_session = 100'000;
   size_t max_requests_per_session = 4'096;
   size_t max_read_leases_per_session = 100'000;
   size_t max_repairs_per_server = 4;

@@ -76,7 +76,10 @@ Progress ReclaimOp::Step(Core& core) {
   }
   if (!core.OthersAtMost(inode_, SessionId{}, LeaseMode::kNone, true, id)) return Progress::kWaiting;
   std::vector<ChunkId> chunks;
-  for (const ChunkAt& chunk : ChunksOfInode(core.txn(), inode_, 0, SIZE_MAX)) chunks.push_back(chunk.chunk);
+  for (const ChunkAt& at : ChunksOfInode(core.txn(), inode_, 0, SIZE_MAX)) {
+    const auto chunk = ChunkRecordOf(core.txn(), at.chunk);
+    if (chunk && BelongsTo(*chunk, inode_, at.index)) chunks.push_back(at.chunk);
+  }
   for (ChunkId chunk : chunks) {
     if (!DeleteProcedure::MayStart(core, chunk) || ReconfigureOp::Running(core, chunk) != nullptr)
       return RetryLater(core);

@@ -77,6 +77,20 @@ void RecallUnclaimed(Core& core, const Session& session, const proto::Hello& hel
   }
 }
 
+// One host must not take the places of all others.
+Status RoomForSession(Core& core, const std::string& host) {
+  const size_t sessions = core.sessions().all().size();
+  const CoreOptions& options = core.options();
+  if (sessions >= options.max_sessions) {
+    return Status(StatusCode::kResourceExhausted, "this master has " + std::to_string(options.max_sessions) +
+                                                      " sessions, its limit (--max-sessions)");
+  }
+  if (sessions < options.max_sessions_per_host || host.empty() || core.sessions().OfHost(host) < options.max_sessions_per_host)
+    return Status::Ok();
+  return Status(StatusCode::kResourceExhausted, host + " has " + std::to_string(options.max_sessions_per_host) +
+                                                    " sessions at this master, the limit of one host (--max-sessions-per-host)");
+}
+
 }  // namespace
 
 std::unique_ptr<Operation> MakeOperation(Core& core, SessionId session, proto::Request request) {
@@ -146,6 +160,10 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
                                                          core.cluster_id()));
     return;
   }
+  if (const Session* own = core.sessions_.FindByChannel(channel.get()); own != nullptr && own->id.value() != hello.session()) {
+    channel->Close(Status(StatusCode::kMalformed, "there is a session on this stream already: one stream has one"));
+    return;
+  }
   if (hello.session() != 0) {
     if (core.sessions_.Find(SessionId(hello.session())) == nullptr) core.tail().Reopen(hello);
     Session* session = core.sessions_.Find(SessionId(hello.session()));
@@ -176,11 +194,10 @@ void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& 
   Session* session = nullptr;
   bool after_restart = false;
   if (hello.session() == 0) {
-    if (core.sessions_.all().size() >= core.options().max_sessions) {
-      *reply->mutable_status() = ToProto(
-          Status(StatusCode::kResourceExhausted,
-                 "this master has " + std::to_string(core.options().max_sessions) + " sessions, its limit"));
+    if (const Status room = RoomForSession(core, channel->host()); !room.ok()) {
+      *reply->mutable_status() = ToProto(room);
       send();
+      core.after_commit_.push_back([channel, room] { channel->Close(room); });
       return;
     }
     proto::LogCommand command;
@@ -216,6 +233,7 @@ void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& 
     }
   }
   core.sessions_.Attach(*session, channel, core.now());
+  session->host = channel->host();
   reply->set_session(session->id.value());
   reply->set_last_request(LastStoredRequest(core.txn(), session->id));
   for (proto::ServerAddress& address : core.servers().Addresses()) *reply->add_servers() = std::move(address);

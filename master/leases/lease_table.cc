@@ -231,6 +231,11 @@ std::vector<InodeId> LeaseTable::ReadLeases(SessionId session) const {
   return {it->second.reads.begin(), it->second.reads.end()};
 }
 
+size_t LeaseTable::WriteLeaseCount(SessionId session) const {
+  const auto it = by_session_.find(session);
+  return it == by_session_.end() ? 0 : it->second.writes.size();
+}
+
 size_t LeaseTable::ReadLeaseCount(SessionId session) const {
   auto it = by_session_.find(session);
   return it == by_session_.end() ? 0 : it->second.reads.size();

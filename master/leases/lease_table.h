@@ -103,6 +103,7 @@ class LeaseTable {
   std::vector<InodeId> WriteLeases(SessionId session) const;
   std::vector<InodeId> ReadLeases(SessionId session) const;
   size_t ReadLeaseCount(SessionId session) const;
+  size_t WriteLeaseCount(SessionId session) const;
   size_t size() const;  // leases in the table
 
  private:

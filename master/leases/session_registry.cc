@@ -60,6 +60,11 @@ void SessionRegistry::Attach(Session& session, std::shared_ptr<SessionChannel> c
   Renew(session, now_ns);
 }
 
+size_t SessionRegistry::OfHost(const std::string& host) const {
+  return static_cast<size_t>(
+      std::count_if(sessions_.begin(), sessions_.end(), [&](const auto& entry) { return entry.second.host == host; }));
+}
+
 void SessionRegistry::MarkPresent(Session& session, int64_t now_ns) {
   if (session.missing) {
     session.missing = false;

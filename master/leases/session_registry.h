@@ -27,6 +27,7 @@ struct Session {
   SessionId id;
   std::string client_name;
   std::string host_id;
+  std::string host;        // address of its machine, as its stream says; empty: not connected yet
   int64_t renewed_ns = 0;  // when the last sign of life that counts arrived
   int64_t expires_ns = 0;
   bool missing = false;                     // recorded before this start, not heard of yet
@@ -77,6 +78,7 @@ class SessionRegistry {
   // Earliest moment at which Expired may answer something new.
   int64_t NextDeadline() const;
   size_t alive() const;
+  size_t OfHost(const std::string& host) const;
   const std::map<SessionId, Session>& all() const { return sessions_; }
   const Options& options() const { return options_; }
 

@@ -1,11 +1,7 @@
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
-#include <cstring>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 
 #include "common/admin_token.h"
@@ -17,9 +13,9 @@
 #include "master/core/core.h"
 #include "master/core/file_locks.h"
 #include "master/service/admin_worker.h"
+#include "master/service/metadata_checks.h"
 #include "master/service/services.h"
 #include "master/state/chunk_queries.h"
-#include "master/state/fsck.h"
 #include "master/state/queries.h"
 #include "master/state/state_machine.h"
 // The generated services hide methods of their own bases.
@@ -31,74 +27,11 @@
 namespace cairn::master {
 namespace {
 
-constexpr uint32_t kMaxFsckItems = 10'000;
-constexpr size_t kMaxChecks = 4;
-constexpr auto kCheckExpiry = std::chrono::minutes(5);
-
 grpc::Status Busy() { return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls wait; try again"}; }
-
-// A check of the metadata runs over one snapshot for all its pages: the cursor names the snapshot.
-class Checks {
- public:
-  proto::FsckResponse Page(MetaStore& store, const proto::FsckRequest& request) {
-    std::lock_guard lock(mu_);
-    proto::FsckResponse response;
-    uint64_t id = 0;
-    std::string inner;
-    const auto now = std::chrono::steady_clock::now();
-    for (auto it = checks_.begin(); it != checks_.end();) {
-      it = now - it->second.used > kCheckExpiry ? checks_.erase(it) : std::next(it);
-    }
-    if (request.cursor().empty()) {
-      if (checks_.size() >= kMaxChecks) {
-        *response.mutable_status() =
-            ToProto(Status(StatusCode::kResourceExhausted, "other checks are running"));
-        return response;
-      }
-      id = next_++;
-      checks_[id].reader = store.Snapshot();
-    } else if (request.cursor().size() >= sizeof(id)) {
-      std::memcpy(&id, request.cursor().data(), sizeof(id));
-      inner = request.cursor().substr(sizeof(id));
-    }
-    auto it = checks_.find(id);
-    if (it == checks_.end()) {
-      *response.mutable_status() =
-          ToProto(Status(StatusCode::kInvalidArgument, "the check was given up meanwhile; start it again"));
-      return response;
-    }
-    it->second.used = now;
-    const InodeId inode(request.inode() == 0 ? kRootInode.value() : request.inode());
-    const uint32_t items = request.max_items() == 0 ? 1000 : std::min(request.max_items(), kMaxFsckItems);
-    auto page = CheckPage(*it->second.reader, inode, inner, items);
-    if (!page.ok()) {
-      *response.mutable_status() = ToProto(page.status());
-      checks_.erase(it);
-      return response;
-    }
-    response = *std::move(page);
-    if (response.cursor().empty()) {
-      checks_.erase(it);
-    } else {
-      std::string cursor(reinterpret_cast<const char*>(&id), sizeof(id));
-      response.set_cursor(cursor + response.cursor());
-    }
-    return response;
-  }
-
- private:
-  struct Check {
-    std::unique_ptr<MetaReader> reader;
-    std::chrono::steady_clock::time_point used;
-  };
-  std::mutex mu_;
-  std::map<uint64_t, Check> checks_;  // guarded by mu_
-  uint64_t next_ = 1;                 // guarded by mu_
-};
 
 class AdminServiceImpl final : public proto::AdminService::CallbackService {
  public:
-  AdminServiceImpl(Core* core, std::string token) : core_(core), token_(std::move(token)) {}
+  AdminServiceImpl(Core* core, std::string token) : core_(core), token_(std::move(token)), checks_(core) {}
 
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const proto::StatusRequest* request,
                                    proto::StatusResponse* response) override {
@@ -144,9 +77,16 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
 
   grpc::ServerUnaryReactor* Fsck(grpc::CallbackServerContext* context, const proto::FsckRequest* request,
                                  proto::FsckResponse* response) override {
+    if (request->mode() == proto::FSCK_REPAIR) {
+      if (auto* refused = Refused(context)) return refused;
+    }
     // Beside the core: a check reads a snapshot and must not hold up anybody.
-    *response = checks_.Page(core_->store(), *request);
-    return Answered(context);
+    auto* reactor = context->DefaultReactor();
+    checks_.Page(*request, [response, reactor](proto::FsckResponse answer) {
+      *response = std::move(answer);
+      reactor->Finish(grpc::Status::OK);
+    });
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* ChangeServer(grpc::CallbackServerContext* context,
@@ -422,7 +362,7 @@ class AdminServiceImpl final : public proto::AdminService::CallbackService {
 
   Core* const core_;
   const std::string token_;
-  Checks checks_;
+  MetadataChecks checks_;
   AdminWorker worker_;
 };
 

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/net/address.h"
 #include "common/net/control_connection.h"
 #include "master/core/core.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 // What the core sends to. Everything runs on one thread, the loop's, which is the core's.
 template <typename Base, typename Message>
-class Channel final : public Base {
+class Channel : public Base {
  public:
   // The connection forgets its handlers, and with them this, when it is closed.
   explicit Channel(std::shared_ptr<net::ControlConnection> connection) : connection_(std::move(connection)) {}
@@ -28,7 +29,15 @@ class Channel final : public Base {
   const std::shared_ptr<net::ControlConnection> connection_;
 };
 
-using ClientChannel = Channel<SessionChannel, proto::MasterMessage>;
+class ClientChannel final : public Channel<SessionChannel, proto::MasterMessage> {
+ public:
+  ClientChannel(std::shared_ptr<net::ControlConnection> connection, std::string host)
+      : Channel(std::move(connection)), host_(std::move(host)) {}
+  std::string host() const override { return host_; }
+
+ private:
+  const std::string host_;
+};
 using ChunkserverChannel = Channel<ServerChannel, proto::MasterToChunkserver>;
 
 // One connection: a session, unless the peer says that it is a chunkserver.
@@ -46,11 +55,20 @@ void Pass(Core* core, const ChannelPtr& channel, std::span<const std::byte> byte
   core->inbox().Push(Event{channel, std::move(message)});
 }
 
+// A Hello after a restart of the master carries what the client keeps of the log (16 MiB) and its claims. Chunkservers send less.
+constexpr size_t kMaxSessionMessageBytes = 32u << 20;
+
 }  // namespace
+
+std::string HostOf(const std::string& peer) {
+  auto where = net::ParseHostPort(peer);
+  return where.ok() ? std::move(where->host) : peer;
+}
 
 std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* loop, net::BufferPool* pool,
                                                     net::Socket socket, std::string peer_name,
-                                                    std::shared_ptr<void> slot) {
+                                                    std::shared_ptr<void> slot,
+                                                    std::shared_ptr<net::UnfinishedBudget> unfinished) {
   auto peer = std::make_shared<Peer>();
   net::ControlConnection::Handler handler;
   handler.chunkserver = [peer](const std::shared_ptr<net::ControlConnection>& connection) {
@@ -70,9 +88,12 @@ std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* 
       core->inbox().Push(SessionClosedEvent{peer->client});
     }
   };
-  auto connection = net::ControlConnection::Start(loop, std::move(socket), std::move(peer_name), pool, {},
-                                                  std::move(handler), std::move(slot));
-  peer->client = std::make_shared<ClientChannel>(connection);
+  net::ControlConnection::Limits limits;
+  limits.max_message_bytes = kMaxSessionMessageBytes;
+  limits.unfinished = std::move(unfinished);
+  auto connection =
+      net::ControlConnection::Start(loop, std::move(socket), peer_name, pool, limits, std::move(handler), std::move(slot));
+  peer->client = std::make_shared<ClientChannel>(connection, HostOf(peer_name));
   return connection;
 }
 

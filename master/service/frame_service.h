@@ -13,15 +13,19 @@
 
 namespace cairn::net {
 class ControlConnection;
+struct UnfinishedBudget;
 }
 
 namespace cairn::master {
 
 class Core;
 
-// Serves one connection until it ends. `core`, `loop` and `pool` outlive it.
+// Serves one connection until it ends. `core`, `loop` and `pool` outlive it. `unfinished`: shared by the connections of its host.
 std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* loop, net::BufferPool* pool,
                                                     net::Socket socket, std::string peer,
-                                                    std::shared_ptr<void> slot);
+                                                    std::shared_ptr<void> slot,
+                                                    std::shared_ptr<net::UnfinishedBudget> unfinished);
+// "10.0.0.3" of "10.0.0.3:4711".
+std::string HostOf(const std::string& peer);
 
 }  // namespace cairn::master

@@ -12,9 +12,9 @@
 
 #include "common/log.h"
 #include "common/net/buffer_pool.h"
-#include "common/net/control_connection.h"
 #include "common/net/event_loop.h"
 #include "master/core/core.h"
+#include "master/service/connections.h"
 #include "master/service/frame_service.h"
 #include "master/service/service_port.h"
 #include "master/service/services.h"
@@ -25,7 +25,10 @@ namespace {
 
 constexpr int kMaxMessageBytes = 16 << 20;
 constexpr size_t kIdleReceiveBytes = 16u << 20;
-constexpr size_t kOtherConnections = 4096;  // chunkservers, administration
+constexpr size_t kOtherConnections = 4096;        // chunkservers, administration
+constexpr size_t kOtherConnectionsOfHost = 256;
+constexpr int kMaxCallsOfConnection = 64;
+constexpr int kGrpcHandshakeMs = 10'000;
 
 }  // namespace
 
@@ -49,7 +52,8 @@ struct MasterServer::State {
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::atomic<bool> round_due{false};
   // Of the core's thread:
-  std::vector<std::weak_ptr<net::ControlConnection>> sessions;
+  std::unique_ptr<SessionConnections> sessions;
+  GrpcConnections grpc_connections;
   bool failed = false;
   net::EventLoop::TimerId next_round = 0;
   std::atomic<bool> stopping{false};
@@ -96,27 +100,32 @@ struct MasterServer::State {
   Status Listen(const MasterServerOptions& options) {
     ServicePort::Handlers handlers;
     handlers.session = [this](net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
-      std::erase_if(sessions, [](const auto& session) { return session.expired(); });
-      sessions.push_back(ServeFrames(core.get(), core_loop->loop(), &pool, std::move(socket),
-                                      std::move(peer), std::move(slot)));
+      sessions->Serve(std::move(socket), std::move(peer), std::move(slot));
     };
-    handlers.grpc = [this](net::Socket socket) {
+    handlers.grpc = [this](net::Socket socket, const std::string& peer) {
+      if (!grpc_connections.Admit(socket, HostOf(peer))) {
+        CAIRN_LOG(Warning, "a connection of {} for administration is refused: {} are open", peer, grpc_connections.size());
+        return;
+      }
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
       connection.fd = socket.Release();
       acceptor->HandleNewConnection(&connection);
     };
+    sessions = std::make_unique<SessionConnections>(core.get(), core_loop->loop(), &pool);
     port = std::make_unique<ServicePort>(core_loop->loop(), options.core.max_sessions + kOtherConnections,
-                                         std::move(handlers));
-    return port->Start(options.listen);
+                                         options.core.max_sessions_per_host + kOtherConnectionsOfHost, std::move(handlers));
+    CAIRN_RETURN_IF_ERROR(port->Start(options.listen));
+    core_loop->loop()->Post([this] { sessions->StartSweep([this] { return port->TakeRefused(); }); });
+    return Status::Ok();
   }
 
   // Clients see at once that this master is gone, instead of waiting for their next renewal.
   void CloseSessions() {
     std::promise<void> closed;
     core_loop->loop()->Post([this, &closed] {
-      for (const auto& session : sessions) {
-        if (const auto open = session.lock())
-          open->Close(Status(StatusCode::kUnavailable, "the master shuts down"));
+      if (sessions != nullptr) {
+        sessions->StopSweep();
+        sessions->CloseAll(Status(StatusCode::kUnavailable, "the master shuts down"));
       }
       closed.set_value();
     });
@@ -184,6 +193,8 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsOfConnection);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kGrpcHandshakeMs);
   // Peers that vanished without closing are found within seconds; theirs are allowed to look for us as often.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);

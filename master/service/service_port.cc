@@ -55,7 +55,7 @@ class ServicePort::FirstByte final : public net::FdHandler, public std::enable_s
     Leave();
     if (n <= 0) return socket_.Close();
     if (first == kFrameByte) return handlers_->session(std::move(socket_), peer_, std::move(slot_));
-    handlers_->grpc(std::move(socket_));
+    handlers_->grpc(std::move(socket_), peer_);
     slot_.reset();
   }
 
@@ -74,10 +74,13 @@ class ServicePort::FirstByte final : public net::FdHandler, public std::enable_s
   net::EventLoop::TimerId timer_ = 0;
 };
 
-ServicePort::ServicePort(net::EventLoop* loop, size_t max_connections, Handlers handlers)
+ServicePort::ServicePort(net::EventLoop* loop, size_t max_connections, size_t max_connections_per_host, Handlers handlers)
     : loop_(loop),
       handlers_(std::make_shared<const Handlers>(std::move(handlers))),
-      server_({loop}, {.max_connections = max_connections, .socket_buffer_bytes = 0},
+      server_({loop},
+              {.max_connections = max_connections,
+               .max_connections_per_host = max_connections_per_host,
+               .socket_buffer_bytes = 0},
               [handlers = handlers_](net::EventLoop* own, net::Socket socket, std::string peer,
                                      std::shared_ptr<void> slot) {
                 std::make_shared<FirstByte>(own, std::move(socket), std::move(peer), std::move(slot), handlers)->Start();
@@ -93,6 +96,14 @@ Status ServicePort::Start(const std::string& listen) {
   return Status(StatusCode::kBusy, "cannot listen on " + listen +
                                        ": the address is in use, not one of this machine, or not permitted (" +
                                        status.message() + ")");
+}
+
+std::string ServicePort::TakeRefused() {
+  const uint64_t refused = server_.refused();
+  if (refused == refused_told_) return {};
+  const std::string greedy = server_.TakeGreedyHost();
+  return std::to_string(refused - std::exchange(refused_told_, refused)) + " connections were refused: " +
+         (greedy.empty() ? "too many are open" : greedy + " has too many open");
 }
 
 void ServicePort::Stop() {

@@ -20,16 +20,18 @@ class ServicePort {
   struct Handlers {
     // The connection counts against the limit until `slot` is dropped.
     std::function<void(net::Socket socket, std::string peer, std::shared_ptr<void> slot)> session;
-    std::function<void(net::Socket socket)> grpc;
+    std::function<void(net::Socket socket, std::string peer)> grpc;
   };
 
-  ServicePort(net::EventLoop* loop, size_t max_connections, Handlers handlers);
+  ServicePort(net::EventLoop* loop, size_t max_connections, size_t max_connections_per_host, Handlers handlers);
   ~ServicePort();
 
   // kBusy with the reason when it cannot listen there.
   Status Start(const std::string& listen);
   void Stop();  // no new connections
   int port() const { return server_.port(); }
+  // What was refused since the last call, for people; empty: nothing.
+  std::string TakeRefused();
 
  private:
   class FirstByte;
@@ -37,6 +39,7 @@ class ServicePort {
   net::EventLoop* const loop_;
   const std::shared_ptr<const Handlers> handlers_;
   net::FrameServer server_;
+  uint64_t refused_told_ = 0;
 };
 
 }  // namespace cairn::master

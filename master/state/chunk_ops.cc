@@ -113,10 +113,11 @@ Status AllocateChunk(Context& c, InodeId inode, uint64_t index, Epoch lease, Ses
   return Status::Ok();
 }
 
-Status OpenChunk(Context& c, ChunkId chunk, Epoch lease, SessionId session,
+Status OpenChunk(Context& c, InodeId inode, uint64_t index, ChunkId chunk, Epoch lease, SessionId session,
                  google::protobuf::RepeatedPtrField<proto::ChunkLayout>* layouts) {
   std::optional<proto::ChunkRecord> record = LoadChunk(c.txn(), chunk);
-  CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
+  if (!record || !BelongsTo(*record, inode, index))
+    return {StatusCode::kDamaged, LostRecordDetail(chunk)};
   if (record->state() == proto::CHUNK_DAMAGED) {
     return {StatusCode::kDamaged, "chunk " + ToString(chunk) + " waits for its members: " + record->detail()};
   }
@@ -191,7 +192,7 @@ Status AnnounceChunks(Context& c, InodeId inode, const proto::InodeRecord& recor
   auto next = present.begin();
   for (uint64_t index = first; index <= last; ++index) {
     if (next != present.end() && next->index == index) {
-      CAIRN_RETURN_IF_ERROR(OpenChunk(c, next->chunk, lease, session, layouts));
+      CAIRN_RETURN_IF_ERROR(OpenChunk(c, inode, index, next->chunk, lease, session, layouts));
       ++next;
     } else {
       CAIRN_RETURN_IF_ERROR(AllocateChunk(c, inode, index, lease, session, policy, layouts));
@@ -200,32 +201,40 @@ Status AnnounceChunks(Context& c, InodeId inode, const proto::InodeRecord& recor
   return Status::Ok();
 }
 
+void DeleteChunk(Context& c, ChunkId chunk, const proto::ChunkRecord& before, bool deleted_by_quorum) {
+  proto::ChunkRecord record = before;
+  record.set_state(proto::CHUNK_DELETING);
+  // Erasing names this epoch: above whatever the writer may still send under its lease.
+  if (c.NewEpoch() > Epoch(record.epoch())) record.set_epoch(c.NewEpoch().value());
+  record.clear_writer_lease();
+  record.clear_writer_session();
+  record.clear_pending_epoch();
+  record.clear_pending_reason();
+  record.clear_shrink_pending();
+  *record.mutable_deleting_since() = c.now();
+  record.set_deleted_by_quorum(deleted_by_quorum);
+  UpdateChunk(c, chunk, &before, record);
+  const InodeId inode(before.inode());
+  if (ChunkAtIndex(c.txn(), inode, before.index()) == chunk)
+    c.txn().Delete(Family::kInodeChunks, keys::InodeChunk(inode, before.index()));
+  c.effects().chunks_deleting.push_back(chunk);
+}
+
 uint64_t DeleteChunks(Context& c, InodeId inode, uint64_t first, bool deleted_by_quorum) {
-  const std::vector<ChunkAt> chunks = ChunksOfInode(c.txn(), inode, first, SIZE_MAX);
   uint64_t allocated = 0;
-  for (const ChunkAt& at : chunks) {
-    std::optional<proto::ChunkRecord> record = LoadChunk(c.txn(), at.chunk);
-    CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
-    const proto::ChunkRecord before = *record;
+  int64_t count = 0;
+  for (const ChunkAt& at : ChunksOfInode(c.txn(), inode, first, SIZE_MAX)) {
+    const std::optional<proto::ChunkRecord> record = LoadChunk(c.txn(), at.chunk);
+    if (!record || !BelongsTo(*record, inode, at.index)) {
+      // fsck names it; the place goes with the file, somebody else's chunk stays.
+      c.txn().Delete(Family::kInodeChunks, keys::InodeChunk(inode, at.index));
+      continue;
+    }
     allocated += AllocatedBytes(*record);
-    record->set_state(proto::CHUNK_DELETING);
-    // Erasing names this epoch: above whatever the writer may still send under its lease.
-    if (c.NewEpoch() > Epoch(record->epoch())) record->set_epoch(c.NewEpoch().value());
-    record->clear_writer_lease();
-    record->clear_writer_session();
-    record->clear_pending_epoch();
-    record->clear_pending_reason();
-    record->clear_shrink_pending();
-    *record->mutable_deleting_since() = c.now();
-    record->set_deleted_by_quorum(deleted_by_quorum);
-    UpdateChunk(c, at.chunk, &before, *record);
-    c.txn().Delete(Family::kInodeChunks, keys::InodeChunk(inode, at.index));
-    c.effects().chunks_deleting.push_back(at.chunk);
+    DeleteChunk(c, at.chunk, *record, deleted_by_quorum);
+    ++count;
   }
-  if (!chunks.empty()) {
-    const auto count = static_cast<int64_t>(chunks.size());
-    c.ChangeCounters(0, -count, count, 0);
-  }
+  if (count > 0) c.ChangeCounters(0, -count, count, 0);
   return allocated;
 }
 

@@ -25,6 +25,8 @@ Status AnnounceChunks(Context& c, InodeId inode, const proto::InodeRecord& recor
                       SessionId session, uint64_t first, uint32_t count,
                       google::protobuf::RepeatedPtrField<proto::ChunkLayout>* layouts);
 
+// Moves a chunk to the deleting queue. The caller corrects the counters.
+void DeleteChunk(Context& c, ChunkId chunk, const proto::ChunkRecord& before, bool deleted_by_quorum);
 // Moves the chunks of an inode with index >= first to the deleting queue. Returns the bytes that they had
 // allocated.
 uint64_t DeleteChunks(Context& c, InodeId inode, uint64_t first, bool deleted_by_quorum);

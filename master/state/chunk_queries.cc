@@ -73,6 +73,11 @@ uint64_t AllocatedBytes(const proto::ChunkRecord& record) {
   return record.has_allocated_bytes() ? std::min(record.allocated_bytes(), whole) : whole;
 }
 
+std::string LostRecordDetail(ChunkId chunk) {
+  return "the master has no record of chunk " + ToString(chunk) +
+         " for this place of the file: restore the metadata from a backup, or remove the file (cairn fsck says more)";
+}
+
 proto::ChunkLayout LayoutOf(ChunkId chunk, const proto::ChunkRecord& record) {
   proto::ChunkLayout layout;
   layout.set_index(record.index());

@@ -25,6 +25,12 @@ replication::Configuration ConfigurationOf(const proto::ChunkRecord& record);
 uint32_t ReadQuorumOf(const proto::ChunkRecord& record);
 // What the chunk counts for the space of its file.
 uint64_t AllocatedBytes(const proto::ChunkRecord& record);
+// Whether the record is that of chunk number `index` of the inode. A file that lists another chunk, or one without a record, is damaged
+// there (fsck: missing-chunk): nothing is read or written at that place.
+inline bool BelongsTo(const proto::ChunkRecord& record, InodeId inode, uint64_t index) {
+  return record.inode() == inode.value() && record.index() == index;
+}
+std::string LostRecordDetail(ChunkId chunk);
 // As clients see it.
 proto::ChunkLayout LayoutOf(ChunkId chunk, const proto::ChunkRecord& record);
 // "open", "sealed", "recovering", "damaged", "deleting".

@@ -10,7 +10,10 @@
 // check: what changes between pages would look like damage.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "common/ids.h"
 #include "common/status.h"
@@ -25,5 +28,14 @@ namespace cairn::master {
 // inode is gone.
 Result<proto::FsckResponse> CheckPage(const MetaReader& reader, InodeId inode, const std::string& cursor,
                                       uint32_t max_items);
+
+// FsckProblem.record.
+std::string FsckRecord(Family family, std::string_view key);
+inline Family FsckFamily(std::string_view record) {
+  return record.empty() ? Family::kMeta : static_cast<Family>(static_cast<unsigned char>(record[0]));
+}
+inline std::string_view FsckKey(std::string_view record) { return record.substr(std::min<size_t>(1, record.size())); }
+// What is wrong with one record now; counters are not looked at. The key must be one that a check told.
+std::vector<proto::FsckProblem> CheckRecord(const MetaReader& reader, std::string_view record);
 
 }  // namespace cairn::master

@@ -26,8 +26,15 @@ void AddLayout(const MetaReader& reader, InodeId inode, uint64_t first, uint32_t
   for (const ChunkAt& at : ChunksOfInode(reader, inode, first, count)) {
     if (!sparse && at.index - first >= count) break;
     const std::optional<proto::ChunkRecord> record = LoadChunk(reader, at.chunk);
-    CAIRN_CHECK(record.has_value(), "a file lists a chunk without a record");
-    *layouts->Add() = LayoutOf(at.chunk, *record);
+    if (record && BelongsTo(*record, inode, at.index)) {
+      *layouts->Add() = LayoutOf(at.chunk, *record);
+      continue;
+    }
+    proto::ChunkLayout* lost = layouts->Add();  // an error for whoever reads there, never a hole
+    lost->set_index(at.index);
+    lost->set_chunk(at.chunk.value());
+    lost->set_damaged(true);
+    lost->set_detail(LostRecordDetail(at.chunk));
   }
 }
 

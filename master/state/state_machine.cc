@@ -91,6 +91,8 @@ Status Dispatch(Context& c) {
       return ApplySetServerLabels(c, command.set_server_labels());
     case proto::LogCommand::kSetServerDisks:
       return ApplySetServerDisks(c, command.set_server_disks());
+    case proto::LogCommand::kRepairMetadata:
+      return ApplyRepairMetadata(c, command.repair_metadata());
     case proto::LogCommand::OP_NOT_SET:
       break;
   }

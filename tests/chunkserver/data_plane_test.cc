@@ -285,6 +285,31 @@ TEST_F(DataPlaneTest, MoreThanTheBoundsAllowIsServedBitByBit) {
   }
 }
 
+TEST_F(DataPlaneTest, WhoDoesNotTakeItsAnswersIsSentAwayAndOthersAreServed) {
+  options_.slow_readers.stalled_ns = 1;
+  const auto data = Pattern(1 << 20, 1);
+  WriteChunk(kChunk, data);
+  const size_t before = node().service().connections();
+  net::RawClient slow(node().port());
+  wire::HelloRequest hello;
+  hello.cluster = kTestCluster;
+  slow.SendFrame(static_cast<uint8_t>(MessageType::kHello), 1, wire::Encode(hello), {});
+  const auto read = wire::Encode(wire::ReadRequest{kChunk, At(1), true, 0, 1 << 20});
+  for (uint64_t i = 2; i < 40; ++i) slow.SendFrame(static_cast<uint8_t>(MessageType::kRead), i, read, {});
+  while (node().service().connections() <= before) std::this_thread::yield();
+  while (node().service().connections() > before) std::this_thread::yield();
+  EXPECT_TRUE(caller().Read({kChunk, At(1), true, 0, 4096})->first.status.ok());
+}
+
+TEST_F(DataPlaneTest, ACrowdFromOneHostIsRefusedTheRest) {
+  options_.max_connections_per_host = 3;
+  WriteChunk(kChunk, Pattern(4096, 1));  // the caller has one
+  net::RawClient one(node().port()), two(node().port()), three(node().port());
+  three.WaitUntilDropped();
+  EXPECT_EQ(node().service().connections(), 3u);
+  EXPECT_TRUE(caller().Read({kChunk, At(1), true, 0, 4096})->first.status.ok());
+}
+
 TEST_F(DataPlaneTest, NobodyIsHeardBeforeTheGreeting) {
   net::RawClient raw(node().port());
   raw.SendFrame(static_cast<uint8_t>(MessageType::kQuery), 1, wire::Encode(wire::QueryRequest{{kChunk}}), {});

@@ -581,6 +581,19 @@ TEST_F(CoreFailuresTest, StatusSaysWhatIsWrong) {
   EXPECT_EQ(unavailable.health(), "unavailable");
 }
 
+// A server that lost power is told a floor for its promises, which may be above the epoch of a delete that is under way.
+TEST_F(CoreFailuresTest, ADeleteBelowAPromiseGoesOnInAHigherEpoch) {
+  const auto [inode, layout] = h_.SealedFile(*a_, "f");
+  const Epoch promised(h_.core().ids().NextEpoch().value() + 2);
+  for (uint32_t i = 1; i <= 2; ++i) h_.replicas(i).Find(ChunkId(layout.chunk()))->state.promised = promised;
+  const uint64_t unlink = b_->SendUnlink(kRoot, "f");
+  h_.Advance(5'000);
+  ASSERT_TRUE(b_->HasReply(unlink));
+  EXPECT_EQ(CodeOf(b_->Wait(unlink)), StatusCode::kOk);
+  h_.Advance(5'000);
+  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(layout.chunk())));
+}
+
 TEST_F(CoreFailuresTest, StrangersAreNotRegistered) {
   class Stranger final : public ServerChannel {
    public:

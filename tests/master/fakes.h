@@ -117,6 +117,9 @@ class FakeClient final : public SessionChannel, public std::enable_shared_from_t
   void Send(proto::MasterMessage message) override;
   void Close(const Status& status) override { closed = status; }
 
+  std::string host() const override { return machine; }
+
+  std::string machine;  // empty: not known
   uint64_t session = 0;
   uint64_t next_number = 1;
   bool answer_recalls = true;  // gives leases back at once

@@ -56,6 +56,8 @@ Status ApplyRecordEvent(Context& c, const proto::RecordEventCmd& op);
 // trash.cc
 Status ApplyUndelete(Context& c, const proto::UndeleteOp& op);
 Status ApplyTrashPurge(Context& c, const proto::TrashPurgeOp& op);
+// repair_metadata.cc. kNotFound: not wrong any more; kDamaged: cannot be decided. Otherwise the reply's status says what was done.
+Status ApplyRepairMetadata(Context& c, const proto::RepairMetadataCmd& op);
 // rebalance.cc
 Status ApplySetRebalance(Context& c, const proto::SetRebalanceCmd& op);
 // policy.cc
