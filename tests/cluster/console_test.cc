@@ -220,6 +220,14 @@ TEST_F(ConsoleTest, ValuesAreTheCommandLinesAndAKilledServerShowsByItself) {
     EXPECT_THAT(browser_->Run("return " + Text("#page")).get<std::string>(), HasSubstr(stamp));
   }
 
+  // What administrators call a server, and where they say that it stands.
+  ASSERT_EQ(cluster_->Cairn({"server", "set", "cs3", "--name", "store-3", "--rack", "B"}).exit_code, 0);
+  Visit("#/server/3");
+  EXPECT_TRUE(browser_->Wait(Has("#page", "store-3 (cs3)")));
+  EXPECT_TRUE(browser_->Wait(Has("#page", "B (set here; it says A)")));
+  Visit("#/servers");
+  EXPECT_TRUE(browser_->Wait(Has("#page", "store-3 (cs3)")));
+
   Visit("#/overview");
   ASSERT_TRUE(browser_->Wait(Has("#up", "3 of 3 servers up")));
   const int64_t killed = NowMillis();

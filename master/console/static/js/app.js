@@ -98,6 +98,7 @@ async function look(force) {
     // It started anew, and its logins ended.
     if (app.status && app.status.incarnation !== status.incarnation) await loadSession().catch(() => {});
     app.status = status;
+    f.noteServerNames(status.servers);
     app.lost = null;
     app.answered = Date.now();
     if (visit !== app.visit) return;

@@ -67,7 +67,13 @@ export function mode(attr) {
 
 export const stamp = (value) => (value ? `${n(value.epoch)}:${n(value.seq)}` : "–");
 export const plural = (count, one, many = `${one}s`) => `${count} ${n(count) === 1 ? one : many}`;
-export const serverName = (id) => `cs${id}`;
+// What administrators call servers ("cairn server set"), as of the last status.
+const names = new Map();
+export function noteServerNames(servers) {
+  names.clear();
+  for (const server of servers) if (server.name) names.set(Number(server.server), server.name);
+}
+export const serverName = (id) => (names.has(Number(id)) ? `${names.get(Number(id))} (cs${id})` : `cs${id}`);
 
 // "64MiB", "1.5 GiB", "1000" -> bytes; NaN when it is no size.
 export function parseBytes(text) {

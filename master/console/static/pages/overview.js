@@ -55,7 +55,7 @@ function work(status) {
       ["Repairs", `${status.repairs_running} running, ${status.repairs_queued} queued`],
       ["Repaired", `${f.plural(status.repaired_chunks, "chunk")}, ${f.bytes(status.repaired_bytes)} sent`],
       ["Moved", `${f.plural(status.moved_chunks, "chunk")}, ${f.bytes(status.moved_bytes)}`],
-      ["Balance", h("a", { href: "#/rebalance" }, `${balance.state}, spread ${balance.spread_percent.toFixed(2)} %`)],
+      ["Balance", h("a", { href: "#/rebalance" }, `${balance.state}${balance.scope && balance.state !== "idle" ? ` (${balance.scope})` : ""}, spread ${balance.spread_percent.toFixed(2)} %`)],
     ]),
     balance.state !== "idle" && planned > 0 && bar(moved / planned, { kind: "", label: f.percent(moved, planned) })));
 }
@@ -68,7 +68,7 @@ function attention(status) {
     const why = server.state !== "up"
       ? `down, last heard of ${f.about(f.n(server.last_heartbeat_ms) / 1000)} ago${server.mode === "maintenance" ? ", in maintenance" : ""}`
       : server.mode !== "in service" ? server.mode
-      : server.downs_last_hour >= 3 ? `went down ${server.downs_last_hour} times within the hour` : "has a failed disk";
+      : server.downs_last_hour >= 3 ? `went down ${server.downs_last_hour} times within the hour` : "has a failed or missing disk";
     rows.push(h("li", { class: "row", "data-key": server.server }, dot(kind), serverLink(server.server), h("span", { class: "muted" }, why)));
   }
   const up = status.servers.filter((server) => server.state === "up").length;

@@ -111,6 +111,7 @@ export default {
           facts([
             ["Plan", balance.state === "idle" ? null : `${balance.by_hand ? "by hand" : "automatic"}, ${f.bytes(moved)}${planned ? ` of ${f.bytes(planned)}` : ""} moved, ${f.plural(balance.moves_running, "move")} under way`],
             ["Last plan", balance.state === "idle" && f.n(balance.number) ? `${f.plural(balance.moved_chunks, "chunk")}, ${f.bytes(moved)} moved` : null],
+            ["Scope", balance.scope || (balance.state === "idle" ? null : "all servers and files")],
             ["Rate", `${f.n(balance.bytes_per_second) ? f.rate(balance.bytes_per_second) : "no limit"}${running ? `, now ${f.rate(balance.effective_bytes_per_second)}` : ""}`],
             ["Yields", balance.yielding],
             ["Automatic", balance.automatic ? `beyond ${balance.automatic_threshold_percent} % of spread` : "off"],
