@@ -1,0 +1,102 @@
+// A disk is pulled out in the middle of a drain: its server's copies are made anew elsewhere, the drain goes on to its end, and a
+// drain that cannot end says for each chunk why.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/cluster/file_ops.h"
+#include "tests/cluster/machines.h"
+
+namespace cairn::cluster_test {
+namespace {
+
+std::string Name(int i) { return "/f" + std::to_string(i); }
+std::string Content(int i) { return Pattern(static_cast<uint64_t>(i), 1 + static_cast<size_t>(i) * 977 % 40'000); }
+
+uint64_t Number(const nlohmann::json& object, const char* field) {
+  return object.is_object() ? std::stoull(object.value(field, std::string("0"))) : UINT64_MAX;
+}
+
+class DrainFailureTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = Machines::WhyNot(); !why.empty()) GTEST_SKIP() << why;
+    Machines::Options options;
+    options.chunkservers = 5;
+    options.disk_mib = LongTests() ? 2048 : 512;
+    machines_ = Machines::Start(options);
+    ASSERT_NE(machines_, nullptr);
+    mount_ = machines_->Mount("m1");
+    ASSERT_NE(mount_, "");
+    for (int i = 0; i < files_; ++i) ASSERT_EQ(WriteFile(mount_ + Name(i), Content(i)), 0) << i;
+    ASSERT_TRUE(WaitUntil([&] { return Number(machines_->Status(), "chunks") >= static_cast<uint64_t>(files_); }, 300'000));
+    ASSERT_EQ(machines_->WaitHealthy(60'000), "");
+  }
+
+  // The server of a machine: numbers are given in the order in which they came.
+  nlohmann::json On(const std::string& node) const {
+    const auto status = machines_->Status();
+    if (!status.is_object()) return {};
+    for (const auto& server : status["servers"]) {
+      if (server.value("address", "") == machines_->AddressOf(node)) return server;
+    }
+    return {};
+  }
+  std::string ServerOn(const std::string& node) const { return "cs" + std::to_string(On(node).value("server", 0)); }
+
+  // A disk that nobody uses is not noticed at once.
+  bool HasFailedDisk(const std::string& node) const { return On(node).dump().find("failed") != std::string::npos; }
+
+  void ExpectAllFiles() {
+    const std::string reader = machines_->Mount("m2");
+    for (int i = 0; i < files_; ++i) ASSERT_EQ(ReadFile(reader + Name(i)) == Content(i), true) << i;
+  }
+
+  // Three of five servers have each chunk: at full size 10,000 on the one that is drained.
+  const int files_ = LongTests() ? 17'000 : 500;
+  std::unique_ptr<Machines> machines_;
+  std::string mount_;
+};
+
+TEST_F(DrainFailureTest, ADiskIsPulledOutInTheMiddle) {
+  const uint64_t before = Number(On("cs2"), "chunks");
+  const int64_t start = NowMillis();
+  ASSERT_EQ(machines_->Cairn({"server", "drain", ServerOn("cs2")}).exit_code, 0);
+  ASSERT_TRUE(WaitUntil([&] { return Number(On("cs2"), "chunks") < before - before / 4; }, 300'000, 5));
+  const uint64_t left = Number(On("cs2"), "chunks");
+  EXPECT_GT(left, 0u);
+  machines_->BreakDisk("cs3");
+  EXPECT_TRUE(WaitUntil([&] { return On("cs2").value("mode", "") == "drained"; }, LongTests() ? 1'800'000 : 240'000, 200))
+      << machines_->Cairn({"server", "show", ServerOn("cs2")}).Both() << machines_->Status().dump(1);
+  const int64_t drained = NowMillis();
+  EXPECT_TRUE(WaitUntil([&] { return Number(machines_->Status(), "chunks_below_policy") == 0; }, 600'000, 200))
+      << machines_->Status().dump(1);
+  Figure(std::to_string(before) + " chunks on cs2, the disk of cs3 pulled out with " + std::to_string(left) + " left: drained after " +
+         std::to_string(drained - start) + " ms, every chunk as its policy wants after " + std::to_string(NowMillis() - start) + " ms");
+  EXPECT_EQ(Number(machines_->Status(), "chunks_damaged"), 0u);
+  ExpectAllFiles();
+  const RunResult removed = machines_->Cairn({"server", "remove", ServerOn("cs2")});
+  EXPECT_EQ(removed.exit_code, 0) << removed.Both();
+  const RunResult fsck = machines_->Cairn({"fsck"});
+  EXPECT_EQ(fsck.exit_code, 0) << fsck.Both();
+}
+
+// Of five servers two lost their disks, one after the other, and one is drained: two are left for three copies.
+TEST_F(DrainFailureTest, ADrainThatCannotEndSaysWhy) {
+  machines_->BreakDisk("cs3");
+  ASSERT_TRUE(WaitUntil(
+      [&] { return HasFailedDisk("cs3") && Number(machines_->Status(), "chunks_below_policy") == 0; }, 240'000, 200))
+      << machines_->Status().dump(1);
+  ASSERT_EQ(machines_->Cairn({"server", "drain", ServerOn("cs2")}).exit_code, 0);
+  machines_->BreakDisk("cs4");
+  EXPECT_TRUE(WaitUntil(
+      [&] { return machines_->Cairn({"server", "show", ServerOn("cs2")}).out.find("no other server that is up has room") != std::string::npos; },
+      240'000, 500))
+      << machines_->Cairn({"server", "show", ServerOn("cs2")}).Both();
+  EXPECT_NE(On("cs2").value("mode", ""), "drained");
+  EXPECT_GT(Number(On("cs2"), "chunks"), 0u) << "its copies are what is left";
+  ExpectAllFiles();
+}
+
+}  // namespace
+}  // namespace cairn::cluster_test
