@@ -1,6 +1,7 @@
 #include "master/core/delete_procedure.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -13,6 +14,7 @@ namespace cairn::master {
 namespace {
 
 constexpr int64_t kRetryNanos = kNanosPerSecond;
+constexpr int64_t kAgainNanos = 100 * kNanosPerMilli;
 
 }  // namespace
 
@@ -141,15 +143,23 @@ void DeleteProcedure::OnPrepared() {
     core_.Wake(wake_);
     return;
   }
-  const bool again = decision_->epoch_too_low();
-  if ((again || !decision_->outstanding()) && !retry_armed_) {
+  if (decision_->epoch_too_low()) {
+    if (std::exchange(again_armed_, true)) return;
+    core_.timers().At(core_.now() + kAgainNanos, [weak = weak_from_this()] {
+      auto self = weak.lock();
+      if (self == nullptr) return;
+      self->again_armed_ = false;
+      if (self->state_ == State::kPreparing) self->PrepareAgain();
+    });
+    return;
+  }
+  if (!decision_->outstanding() && !retry_armed_) {
     retry_armed_ = true;
-    core_.timers().At(core_.now() + kRetryNanos, [weak = weak_from_this(), again] {
+    core_.timers().At(core_.now() + kRetryNanos, [weak = weak_from_this()] {
       auto self = weak.lock();
       if (self == nullptr) return;
       self->retry_armed_ = false;
       if (self->state_ != State::kPreparing) return;
-      if (again) return self->PrepareAgain();
       self->decision_->Retry();
       self->Perform();
     });

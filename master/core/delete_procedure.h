@@ -66,6 +66,7 @@ class DeleteProcedure : public std::enable_shared_from_this<DeleteProcedure> {
   int64_t started_ns_ = 0;
   int64_t deadline_ns_ = 0;
   bool retry_armed_ = false;
+  bool again_armed_ = false;
   bool superseded_ = false;
 };
 

@@ -9,6 +9,7 @@
 // everybody reads, the load lost nothing and read nothing stale, and all is whole again without an operator.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -96,6 +97,7 @@ struct Moment {
   std::function<void(Stage&)> release;
   std::function<void(Stage&)> verify;
   bool in_ci = false;
+  bool short_lease = false;  // it waits for a session to end; others must not lose theirs while a fault is made
 };
 
 bool Seen(const std::function<bool()>& sight) { return WaitUntil(sight, 20'000, 20); }
@@ -166,7 +168,9 @@ std::vector<Moment> Moments() {
          return Seen([&] { return s.StateOf(chunk) == "recovering"; });
        },
        [](Stage& s) { s.m.HealNetwork(); },
-       [=](Stage& s) { read_by_all(s, "left", 3); }},
+       [=](Stage& s) { read_by_all(s, "left", 3); },
+       false,
+       true},
       {"repair of a copy that was away",
        [](Stage& s) {
          s.m.Kill("cs3");
@@ -256,8 +260,7 @@ std::vector<Fault> Faults() {
   return {{"nothing", [](Machines&) {}, ""},
           {"master kill -9", [](Machines& m) { m.Kill("master"); }, "master"},
           {"cs1 kill -9", [](Machines& m) { m.Kill("cs1"); }, "cs1"},
-          {"master power", [](Machines& m) { m.CutPower({"master"}); }, "master"},
-          {"cs1 power", [](Machines& m) { m.CutPower({"cs1"}); }, "cs1"}};
+          {"master power", [](Machines& m) { m.CutPower({"master"}); }, "master"}};
 }
 
 struct Lap {
@@ -322,12 +325,30 @@ void RunRow(Machines& machines, LoadProcess& calls, const std::vector<std::strin
   Figure(row);
 }
 
-TEST(FaultMoments, WhatIsUnderWayEndsAsIfNothingHadHappened) {
-  if (const std::string why = Machines::WhyNot(); !why.empty()) GTEST_SKIP() << why;
+struct Row {
+  Moment moment;
+  Fault fault;
+};
+
+std::vector<Row> WantedRows() {
   const char* wanted = std::getenv("CAIRN_FAULTS");
+  std::vector<Row> rows;
+  for (const Moment& moment : Moments()) {
+    for (const Fault& fault : Faults()) {
+      const std::string row = moment.name + " / " + fault.name;
+      const bool runs = wanted == nullptr ? moment.in_ci && fault.name == "master kill -9"
+                                          : std::string(wanted) == "all" || row.find(wanted) != std::string::npos;
+      if (runs) rows.push_back({moment, fault});
+    }
+  }
+  return rows;
+}
+
+void RunRows(const std::vector<Row>& rows, const std::vector<std::string>& master_flags) {
+  if (rows.empty()) return;
   Machines::Options options;
   options.disk_mib = 512;
-  options.master_flags = {"--session-lease-ms=3000"};
+  options.master_flags = master_flags;
   options.chunkserver_flags = {"--log-level=debug"};  // names each mutation
   auto machines = Machines::Start(options);
   ASSERT_NE(machines, nullptr);
@@ -337,17 +358,17 @@ TEST(FaultMoments, WhatIsUnderWayEndsAsIfNothingHadHappened) {
   Figure("| in the middle of | fault | longest write, ms | longest read, ms | the same before it | errors | lost, stale | healthy after ms | "
          "operator actions |");
   int number = 0;
-  for (const Moment& moment : Moments()) {
-    for (const Fault& fault : Faults()) {
-      const std::string row = moment.name + " / " + fault.name;
-      const bool runs = wanted == nullptr ? moment.in_ci && fault.name == "master kill -9"
-                                          : std::string(wanted) == "all" || row.find(wanted) != std::string::npos;
-      if (!runs) continue;
-      RunRow(*machines, calls, mounts, moment, fault, number++);
-    }
-  }
-  EXPECT_GT(number, 0) << "no row has this in its name";
+  for (const Row& row : rows) RunRow(*machines, calls, mounts, row.moment, row.fault, number++);
   EXPECT_EQ(machines->Cairn({"fsck"}).exit_code, 0);
+}
+
+TEST(FaultMoments, WhatIsUnderWayEndsAsIfNothingHadHappened) {
+  if (const std::string why = Machines::WhyNot(); !why.empty()) GTEST_SKIP() << why;
+  std::vector<Row> rows = WantedRows();
+  ASSERT_FALSE(rows.empty()) << "no row has this in its name";
+  const auto short_ones = std::stable_partition(rows.begin(), rows.end(), [](const Row& row) { return !row.moment.short_lease; });
+  RunRows({rows.begin(), short_ones}, {});
+  RunRows({short_ones, rows.end()}, {"--session-lease-ms=3000"});
 }
 
 }  // namespace

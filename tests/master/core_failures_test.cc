@@ -585,7 +585,7 @@ TEST_F(CoreFailuresTest, StatusSaysWhatIsWrong) {
 TEST_F(CoreFailuresTest, ADeleteBelowAPromiseGoesOnInAHigherEpoch) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   const Epoch promised(h_.core().ids().NextEpoch().value() + 2);
-  for (uint32_t i = 1; i <= 2; ++i) h_.replicas(i).Find(ChunkId(layout.chunk()))->state.promised = promised;
+  for (uint32_t i = 1; i <= 2; ++i) h_.replicas(i).all().at(ChunkId(layout.chunk())).state.promised = promised;
   const uint64_t unlink = b_->SendUnlink(kRoot, "f");
   h_.Advance(5'000);
   ASSERT_TRUE(b_->HasReply(unlink));
