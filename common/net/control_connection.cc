@@ -82,7 +82,9 @@ void ControlConnection::Consumed() {
 
 std::string ControlConnection::Overdue(int64_t now_ns) const {
   if (connection_ == nullptr || ending_) return {};
-  if (!heard_ && now_ns - opened_ns_ > limits_.first_message_timeout_ns) return "nothing was said";
+  // A long first message over a slow line goes on; one that stops, or never begins, keeps no place.
+  const int64_t quiet_ns = now_ns - std::max(opened_ns_, connection_->last_received_ns());
+  if (!heard_ && quiet_ns > limits_.first_message_timeout_ns) return "nothing was said";
   const bool half = !parts_.empty() || connection_->in_the_middle_of_a_frame();
   if (half && !connection_->reading_paused() && now_ns - connection_->last_received_ns() > limits_.half_message_timeout_ns)
     return "half a message came and nothing more";

@@ -252,6 +252,7 @@ TEST_F(MisbehavingClient, HugeAndUnfinishedMessagesAreRefused) {
   std::vector<Socket> many;
   for (int i = 0; i < 8; ++i) many.emplace_back(cluster_->MasterAddress());
   size_t ended = 0;
+  size_t told = 0;  // the reason; a peer that writes on may lose it with the connection
   for (Socket& socket : many) {
     for (int i = 0; i < 100 && socket.Send(part); ++i) {  // 25 MiB
     }
@@ -259,8 +260,9 @@ TEST_F(MisbehavingClient, HugeAndUnfinishedMessagesAreRefused) {
   for (Socket& socket : many) {
     if (!socket.Ended(3'000)) continue;
     ++ended;
-    EXPECT_NE(socket.heard().find("messages without an end"), std::string::npos);
+    told += socket.heard().find("messages without an end") != std::string::npos;
   }
+  EXPECT_GE(told, 1u);
   EXPECT_GE(ended, 2u) << "128 MiB of unfinished messages are the bound of one host";
   good_->WaitForRounds(3);
 }
