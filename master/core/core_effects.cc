@@ -110,9 +110,15 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
                  {.chunk = chunk, .inode = InodeId(record ? record->inode() : 0)});
   }
   for (ChunkId chunk : effects.chunks_sealed) {
-    // Those who confirmed the seal are current, whatever was noted before.
     if (auto record = ChunkRecordOf(txn_, chunk)) {
-      for (uint32_t carrier : record->carriers()) audit_->Clear(chunk, ServerId(carrier));
+      if (record->sealed().epoch() == record->epoch()) {
+        // Those who confirmed the seal are current, whatever was noted before.
+        for (uint32_t carrier : record->carriers()) audit_->Clear(chunk, ServerId(carrier));
+      } else {
+        // The writer never began: the older seal stands, and nobody confirmed it now. What its members reported while the chunk
+        // was open was not compared.
+        for (uint32_t member : record->members()) audit_->Query(chunk, ServerId(member), /*unreported=*/true);
+      }
       if (record->carriers_size() >= record->members_size() &&
           record->members_size() >= static_cast<int>(record->replicas()) && !repair_->Lowering(chunk)) {
         continue;  // all there: nothing to look at

@@ -494,6 +494,40 @@ TEST_F(CoreFailuresTest, AServerThatDoesNotAnswerIsAskedAgainForWhatItDidNotRepo
   EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
 }
 
+// Found by the simulator of the whole service (seed 720). A report is not compared while a writer has the chunk open; when that writer
+// never begins, the seal on record stands with carriers of before.
+TEST_F(CoreFailuresTest, WhatServersReportedOfAnOpenChunkCountsWhenItsWriterNeverBegan) {
+  const auto lost_end = [](FakeReplicas& replicas, ChunkId chunk) { --replicas.all().at(chunk).state.accepted.seq; };
+  const auto lost_all = [](FakeReplicas& replicas, ChunkId chunk) { replicas.all().erase(chunk); };
+  int files = 0;
+  for (const std::function<void(FakeReplicas&, ChunkId)>& lose : {std::function(+lost_end), std::function(+lost_all)}) {
+    const auto [inode, layout] = h_.SealedFile(*a_, "f" + std::to_string(++files));
+    const ChunkId chunk(layout.chunk());
+    const uint32_t away = h_.IndexOf(layout.members(2));
+    h_.StopServer(away);
+    lose(h_.replicas(away), chunk);
+    const proto::Reply opened = a_->Wait(a_->SendLease(inode, proto::LEASE_WRITE, 0, 1));
+    ASSERT_EQ(CodeOf(opened), StatusCode::kOk) << opened.status().message();
+    ASSERT_EQ(Record(chunk.value()).state(), proto::CHUNK_OPEN);
+    h_.StartServer(away);
+    h_.Advance(1'000);
+    proto::Request write_back;
+    proto::InodeCommit* commit = write_back.mutable_write_back()->add_commits();
+    commit->set_inode(inode);
+    commit->set_lease(opened.leases(0).number());
+    commit->set_size(1000);
+    commit->set_keep(proto::LEASE_NONE);
+    commit->add_seals()->set_chunk(chunk.value());
+    commit->mutable_seals(0)->set_never_begun(true);
+    ASSERT_EQ(CodeOf(a_->Call(write_back)), StatusCode::kOk);
+    ASSERT_EQ(Record(chunk.value()).state(), proto::CHUNK_SEALED);
+    h_.Advance(3'000);
+    const auto* replica = h_.replicas(away).Find(chunk);
+    ASSERT_NE(replica, nullptr) << files;
+    EXPECT_EQ(replica->state.accepted, FromProto(Record(chunk.value()).sealed())) << files;
+  }
+}
+
 TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
   const uint32_t lost = h_.IndexOf(layout.members(0));
