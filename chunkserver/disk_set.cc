@@ -467,11 +467,17 @@ Status DiskSet::FlushAndWait(std::span<const ChunkId> chunks) {
   return promise.get_future().get();
 }
 
+std::vector<std::pair<std::string, ChunkStore*>> DiskSet::named_stores() const {
+  std::vector<std::pair<std::string, ChunkStore*>> result;
+  for (const Slot& slot : slots_) {
+    if (slot.disk.store) result.emplace_back(slot.disk.path, slot.disk.store.get());
+  }
+  return result;
+}
+
 std::vector<ChunkStore*> DiskSet::stores() const {
   std::vector<ChunkStore*> result;
-  for (const Slot& slot : slots_) {
-    if (slot.disk.store) result.push_back(slot.disk.store.get());
-  }
+  for (const auto& [path, store] : named_stores()) result.push_back(store);
   return result;
 }
 

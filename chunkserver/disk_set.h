@@ -123,6 +123,7 @@ class DiskSet {
 
   // The stores that work, for background work.
   std::vector<ChunkStore*> stores() const;
+  std::vector<std::pair<std::string, ChunkStore*>> named_stores() const;  // with the paths of their disks
 
  private:
   static constexpr size_t kShards = 64;

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -17,6 +18,10 @@ using replication::ReplicaInfo;
 constexpr uint32_t kPieceBytes = 1u << 20;
 // Chunks listed at a time: the list of a disk with millions is not copied whole.
 constexpr size_t kChunksAtATime = 1024;
+
+int64_t UnixMillis() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
@@ -57,26 +62,58 @@ void Scrubber::Run() {
 
 ScrubResult Scrubber::ScrubOnce() {
   ScrubResult result;
-  for (ChunkStore* store : disks_->stores()) {
-    ChunkId after;
-    while (!store->failed()) {
-      std::vector<ReplicaInfo> batch;
-      const Status listed = store->ForEach([&](const ReplicaInfo& info) {
-        if (info.chunk > after) batch.push_back(info);
-        return batch.size() < kChunksAtATime;
-      });
-      if (!listed.ok()) {
-        CAIRN_LOG(Warning, "scrubbing stopped: {}", listed.message());
-        break;
-      }
-      if (batch.empty()) break;
-      after = batch.back().chunk;
-      for (const ReplicaInfo& info : batch) {
-        if (!ScrubChunk(info, &result)) return result;
-      }
-    }
+  for (const auto& [path, store] : disks_->named_stores()) {
+    ScrubResult disk;
+    const bool went_on = ScrubDisk(path, store, &disk);
+    result.chunks += disk.chunks;
+    result.bytes += disk.bytes;
+    result.bad_blocks += disk.bad_blocks;
+    if (!went_on) break;
   }
   return result;
+}
+
+// False: the process ends.
+bool Scrubber::ScrubDisk(const std::string& path, ChunkStore* store, ScrubResult* result) {
+  ChunkId after;
+  while (!store->failed()) {
+    std::vector<ReplicaInfo> batch;
+    const Status listed = store->ForEach([&](const ReplicaInfo& info) {
+      if (info.chunk > after) batch.push_back(info);
+      return batch.size() < kChunksAtATime;
+    });
+    if (!listed.ok()) {
+      CAIRN_LOG(Warning, "scrubbing stopped: {}", listed.message());
+      return true;
+    }
+    if (batch.empty()) {
+      Note(path, *result, true);
+      return true;
+    }
+    after = batch.back().chunk;
+    for (const ReplicaInfo& info : batch) {
+      if (!ScrubChunk(info, result)) return false;
+      Note(path, *result, false);
+    }
+  }
+  return true;
+}
+
+void Scrubber::Note(const std::string& path, const ScrubResult& disk, bool complete) {
+  const std::lock_guard lock(mu_);
+  ScrubProgress& progress = progress_[path];
+  progress.path = path;
+  progress.chunks_done = disk.chunks;
+  progress.bytes_done = disk.bytes;
+  progress.bad_blocks = disk.bad_blocks;
+  if (complete) progress.last_complete_unix_ms = UnixMillis();
+}
+
+std::vector<ScrubProgress> Scrubber::Progress() const {
+  const std::lock_guard lock(mu_);
+  std::vector<ScrubProgress> all;
+  for (const auto& [path, progress] : progress_) all.push_back(progress);
+  return all;
 }
 
 bool Scrubber::ScrubChunk(const ReplicaInfo& info, ScrubResult* result) {

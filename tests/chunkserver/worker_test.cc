@@ -139,6 +139,15 @@ TEST(ScrubberTest, EveryBadBlockIsFoundMarkedAndReported) {
   const ScrubResult result = scrubber.ScrubOnce();
   EXPECT_EQ(result.chunks, 40u);
   EXPECT_EQ(result.bad_blocks, 3u);
+  uint64_t chunks = 0, bad_blocks = 0;
+  ASSERT_EQ(scrubber.Progress().size(), stores.size());
+  for (const ScrubProgress& disk : scrubber.Progress()) {
+    chunks += disk.chunks_done;
+    bad_blocks += disk.bad_blocks;
+    EXPECT_GT(disk.last_complete_unix_ms, 0) << disk.path;
+  }
+  EXPECT_EQ(chunks, 40u);
+  EXPECT_EQ(bad_blocks, 3u);
   std::sort(reported.begin(), reported.end());
   EXPECT_EQ(reported, (std::vector<std::pair<uint64_t, uint64_t>>{{3, 0}, {3, 767}, {38, 300}}));
   replication::ReplicaInfo info;
