@@ -107,9 +107,10 @@ void BoundedServer::Work() {
     if (jobs_.empty()) return;
     const Job job = jobs_.front();
     jobs_.pop_front();
+    // Before anybody can take the next one: what is taken out but still counted as waiting would cost that one its connection.
+    connections_.Run(job.ticket);
     wake_.notify_all();
     lock.unlock();
-    connections_.Run(job.ticket);
     Serve(job);
     connections_.Leave(job.ticket);
     shutdown(job.socket, SHUT_RDWR);
