@@ -25,7 +25,7 @@ class DrainFailureTest : public ::testing::Test {
     options.chunkservers = 5;
     options.disk_mib = LongTests() ? 2048 : 512;
     // Slow enough for few and small chunks that something fails before the end.
-    if (!LongTests()) options.master_flags = {"--max-repairs", "2", "--repair-bytes-per-second", "200000"};
+    if (!LongTests()) options.master_flags = {"--max-repairs", "2", "--repair-bytes-per-second", "400000"};
     machines_ = Machines::Start(options);
     ASSERT_NE(machines_, nullptr);
     ASSERT_EQ(machines_->WaitHealthy(60'000), "");  // all take chunks
@@ -57,7 +57,7 @@ class DrainFailureTest : public ::testing::Test {
   }
 
   // Three of five servers have each chunk: at full size 10,000 on the one that is drained.
-  const int files_ = LongTests() ? 17'000 : 500;
+  const int files_ = LongTests() ? 17'000 : 250;
   std::unique_ptr<Machines> machines_;
   std::string mount_;
 };
