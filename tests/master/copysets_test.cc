@@ -123,8 +123,8 @@ TEST(CopysetPlacementTest, WhatThreeLostServersLoseIsAsOftenAsTheFormulaSays) {
   }
 }
 
-// Three racks of servers join one after the other: what was placed before stays where it is, and is still few sets.
-TEST(CopysetPlacementTest, NewServersFormNewSets) {
+// Each join cuts the orders anew; the sets of all times together are no more than the sum. (It does not show that old sets are kept: they are not.)
+TEST(CopysetPlacementTest, SetsOfAGrowingClusterAddUp) {
   std::set<Set> all;
   size_t servers_now = 0;
   for (const uint32_t count : {9u, 10u, 12u}) {
