@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -18,10 +17,6 @@ using replication::ReplicaInfo;
 constexpr uint32_t kPieceBytes = 1u << 20;
 // Chunks listed at a time: the list of a disk with millions is not copied whole.
 constexpr size_t kChunksAtATime = 1024;
-
-int64_t UnixMillis() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 
@@ -106,7 +101,7 @@ void Scrubber::Note(const std::string& path, const ScrubResult& disk, bool compl
   progress.chunks_done = disk.chunks;
   progress.bytes_done = disk.bytes;
   progress.bad_blocks = disk.bad_blocks;
-  if (complete) progress.last_complete_unix_ms = UnixMillis();
+  if (complete) progress.last_complete_unix_ms = clock_->WallNanos() / kNanosPerMilli;
 }
 
 std::vector<ScrubProgress> Scrubber::Progress() const {

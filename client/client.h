@@ -179,6 +179,9 @@ class Client {
 // Paths over a Client, for the CLI: resolves with symlinks (at most 40), on behalf of `caller`.
 // Errors as open(2) gives them for a path.
 Result<Entry> ResolvePath(Client& client, const Caller& caller, const std::string& path, bool follow_last);
+// The same with every directory on the way, from the root; `path` of a step is without symlinks.
+struct PathStep { std::string path; Entry entry; };
+Result<std::vector<PathStep>> ResolveSteps(Client& client, const Caller& caller, const std::string& path, bool follow_last);
 // The directory that holds the last component of `path`, and that component.
 struct ParentAndName { InodeId parent; std::string name; };
 Result<ParentAndName> ResolveParent(Client& client, const Caller& caller, const std::string& path);

@@ -31,43 +31,38 @@ class Walk {
  public:
   Walk(Client& client, const Caller& caller) : client_(client), caller_(caller) {}
 
-  Result<Entry> Run(std::deque<std::string> pending, bool follow_last) {
-    CAIRN_ASSIGN_OR_RETURN(Entry current, client_.GetAttr(caller_, kRootInode));
-    std::string walked;  // for messages
+  // The directories passed on the way, from the root, and what the path names at the end.
+  Result<std::vector<PathStep>> Run(std::deque<std::string> pending, bool follow_last) {
+    CAIRN_ASSIGN_OR_RETURN(Entry root, client_.GetAttr(caller_, kRootInode));
+    std::vector<PathStep> steps{{"/", std::move(root)}};
     while (!pending.empty()) {
       const std::string name = std::move(pending.front());
       pending.pop_front();
-      if (current.attr.type != FileType::kDirectory) {
-        return Status(StatusCode::kNotDirectory, (walked.empty() ? "/" : walked) + ": not a directory");
+      const PathStep& current = steps.back();
+      if (current.entry.attr.type != FileType::kDirectory) {
+        return Status(StatusCode::kNotDirectory, current.path + ": not a directory");
       }
       if (name.size() > kMaxNameBytes)
         return Status(StatusCode::kNameTooLong, name.substr(0, 32) + "...: name too long");
       if (name == "..") {
-        CAIRN_ASSIGN_OR_RETURN(const InodeId parent, client_.ParentOf(caller_, current.attr.inode));
-        CAIRN_ASSIGN_OR_RETURN(current, client_.GetAttr(caller_, parent));
-        walked += "/..";
+        if (steps.size() > 1) steps.pop_back();
         continue;
       }
-      auto next = client_.Lookup(caller_, current.attr.inode, name);
-      if (!next.ok()) return next.status().WithContext(walked + "/" + name);
+      const std::string path = (steps.size() == 1 ? "" : current.path) + "/" + name;
+      auto next = client_.Lookup(caller_, current.entry.attr.inode, name);
+      if (!next.ok()) return next.status().WithContext(path);
       if (next->attr.type == FileType::kSymlink && (follow_last || !pending.empty())) {
-        if (++links_ > kMaxSymlinks)
-          return Status(StatusCode::kLoop, walked + "/" + name + ": too many symbolic links");
+        if (++links_ > kMaxSymlinks) return Status(StatusCode::kLoop, path + ": too many symbolic links");
         CAIRN_ASSIGN_OR_RETURN(const std::string target, client_.ReadLink(caller_, next->attr.inode));
-        if (target.empty())
-          return Status(StatusCode::kNotFound, walked + "/" + name + ": empty symbolic link");
+        if (target.empty()) return Status(StatusCode::kNotFound, path + ": empty symbolic link");
         std::deque<std::string> parts = Split(target);
         pending.insert(pending.begin(), parts.begin(), parts.end());
-        if (target.starts_with('/')) {
-          CAIRN_ASSIGN_OR_RETURN(current, client_.GetAttr(caller_, kRootInode));
-          walked.clear();
-        }
+        if (target.starts_with('/')) steps.resize(1);
         continue;
       }
-      current = *std::move(next);
-      walked += "/" + name;
+      steps.push_back({path, *std::move(next)});
     }
-    return current;
+    return steps;
   }
 
  private:
@@ -78,14 +73,19 @@ class Walk {
 
 }  // namespace
 
-Result<Entry> ResolvePath(Client& client, const Caller& caller, const std::string& path, bool follow_last) {
+Result<std::vector<PathStep>> ResolveSteps(Client& client, const Caller& caller, const std::string& path, bool follow_last) {
   if (path.size() > kMaxPathBytes) return Status(StatusCode::kNameTooLong, "path longer than 4096 bytes");
   const bool directory = RequiresDirectory(path);
-  CAIRN_ASSIGN_OR_RETURN(Entry entry, Walk(client, caller).Run(Split(path), follow_last || directory));
-  if (directory && entry.attr.type != FileType::kDirectory) {
+  CAIRN_ASSIGN_OR_RETURN(auto steps, Walk(client, caller).Run(Split(path), follow_last || directory));
+  if (directory && steps.back().entry.attr.type != FileType::kDirectory) {
     return Status(StatusCode::kNotDirectory, path + ": not a directory");
   }
-  return entry;
+  return steps;
+}
+
+Result<Entry> ResolvePath(Client& client, const Caller& caller, const std::string& path, bool follow_last) {
+  CAIRN_ASSIGN_OR_RETURN(auto steps, ResolveSteps(client, caller, path, follow_last));
+  return std::move(steps.back().entry);
 }
 
 Result<ParentAndName> ResolveParent(Client& client, const Caller& caller, const std::string& path) {
@@ -98,7 +98,8 @@ Result<ParentAndName> ResolveParent(Client& client, const Caller& caller, const 
     return Status(StatusCode::kInvalidArgument, path + ": ends in . or ..");
   if (name.size() > kMaxNameBytes)
     return Status(StatusCode::kNameTooLong, name.substr(0, 32) + "...: name too long");
-  CAIRN_ASSIGN_OR_RETURN(const Entry parent, Walk(client, caller).Run(std::move(parts), true));
+  CAIRN_ASSIGN_OR_RETURN(const auto steps, Walk(client, caller).Run(std::move(parts), true));
+  const Entry& parent = steps.back().entry;
   if (parent.attr.type != FileType::kDirectory)
     return Status(StatusCode::kNotDirectory, path + ": not a directory");
   return ParentAndName{parent.attr.inode, std::move(name)};

@@ -139,19 +139,10 @@ Status ExplainFile(Context& context, const std::string& path) {
   CAIRN_ASSIGN_OR_RETURN(const client::PolicyPair policy, session->GetPolicy(CurrentCaller(), attr.inode));
   text += "  policy     " + PolicyText(policy.effective) + "\n";
   json["policy"] = PolicyJson(policy.effective);
-  std::string at = location.path;
-  for (;;) {
-    auto directory = client::ResolvePath(*session, CurrentCaller(), at, true);
-    if (directory.ok() && directory->attr.type == client::FileType::kDirectory) {
-      auto own = session->GetPolicy(CurrentCaller(), directory->attr.inode);
-      if (own.ok() && !PolicyText(own->own).empty()) {
-        text += fmt::format("    set at {}: {}\n", Printable(at), PolicyText(own->own));
-        json["policy_origins"].push_back({{"path", Printable(at)}, {"own", PolicyJson(own->own)}});
-      }
-    }
-    if (at == "/") break;
-    const size_t slash = at.rfind('/');
-    at = slash == 0 ? "/" : at.substr(0, slash);
+  CAIRN_ASSIGN_OR_RETURN(const auto origins, PolicyOrigins(*session, location.path));
+  for (const PolicyOrigin& origin : origins) {
+    text += fmt::format("    set at {}: {}\n", Printable(origin.path), PolicyText(origin.own));
+    json["policy_origins"].push_back({{"path", Printable(origin.path)}, {"own", PolicyJson(origin.own)}});
   }
 
   AdminClient admin(masters);

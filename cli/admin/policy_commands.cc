@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,18 +26,12 @@ struct PolicyOptions {
 };
 
 // Where each value in effect comes from: the nearest directory on the way up that sets it.
-Result<std::map<std::string, std::string>> SourcesOf(client::Client& session, const client::Caller& caller, const std::string& path,
-                                                     const client::PolicyPair& policy) {
+std::map<std::string, std::string> SourcesOf(const std::vector<PolicyOrigin>& origins) {
   std::map<std::string, std::string> sources;
-  client::Policy own = policy.own;
-  for (std::filesystem::path at = path;; at = at.parent_path()) {
-    for (const auto& [key, value] : PolicyFields(own)) sources.emplace(key, at.string());
+  for (const PolicyOrigin& origin : origins) {
+    for (const auto& [key, value] : PolicyFields(origin.own)) sources.emplace(key, origin.path);
     // A write quorum belongs to the number of replicas that it was set with, or is its majority.
-    if (own.replicas != 0) sources.emplace("write_quorum", at.string());
-    if (at == at.parent_path()) break;
-    CAIRN_ASSIGN_OR_RETURN(const client::Entry parent, client::ResolvePath(session, caller, at.parent_path().string(), true));
-    CAIRN_ASSIGN_OR_RETURN(const client::PolicyPair above, session.GetPolicy(caller, parent.attr.inode));
-    own = above.own;
+    if (origin.own.replicas != 0) sources.emplace("write_quorum", origin.path);
   }
   return sources;
 }
@@ -81,10 +74,8 @@ Status RunPolicy(Context& context, const PolicyOptions& options, bool set) {
     CAIRN_ASSIGN_OR_RETURN(const client::Policy wanted, ParsePolicy(options.policy, policy.own));
     CAIRN_ASSIGN_OR_RETURN(policy, session->SetPolicy(caller, entry.attr.inode, wanted));
   }
-  std::string path = std::filesystem::path(location.path).lexically_normal().string();
-  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
-  CAIRN_ASSIGN_OR_RETURN(const auto sources, SourcesOf(*session, caller, path, policy));
-  Print(context, path, policy, sources);
+  CAIRN_ASSIGN_OR_RETURN(const auto origins, PolicyOrigins(*session, location.path));
+  Print(context, location.path, policy, SourcesOf(origins));
   return Status::Ok();
 }
 

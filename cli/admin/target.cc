@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "cli/core/config.h"
+#include "cli/core/policy_text.h"
 #include "fuse/mountpoint.h"
 
 namespace cairn::cli {
@@ -33,6 +34,18 @@ Result<std::vector<std::string>> MastersOf(const Context& context, const Locatio
 Result<client::Entry> ResolveTarget(Sessions& sessions, const Location& location) {
   CAIRN_ASSIGN_OR_RETURN(client::Client * session, sessions.Get(location));
   return client::ResolvePath(*session, CurrentCaller(), location.path, true);
+}
+
+Result<std::vector<PolicyOrigin>> PolicyOrigins(client::Client& session, const std::string& path) {
+  const client::Caller caller = CurrentCaller();
+  CAIRN_ASSIGN_OR_RETURN(const auto steps, client::ResolveSteps(session, caller, path, true));
+  std::vector<PolicyOrigin> origins;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    if (step->entry.attr.type != client::FileType::kDirectory) continue;
+    CAIRN_ASSIGN_OR_RETURN(client::PolicyPair policy, session.GetPolicy(caller, step->entry.attr.inode));
+    if (!PolicyText(policy.own).empty()) origins.push_back({step->path, std::move(policy.own)});
+  }
+  return origins;
 }
 
 }  // namespace cairn::cli

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "cli/files/location.h"
 
@@ -14,5 +15,13 @@ Result<Location> ParseTarget(const std::string& text);
 // The masters that a command talks to: the location's, otherwise the default ones.
 Result<std::vector<std::string>> MastersOf(const Context& context, const Location& location);
 Result<client::Entry> ResolveTarget(Sessions& sessions, const Location& location);
+
+// A directory that sets something of the policy in effect at a path.
+struct PolicyOrigin {
+  std::string path;  // without symlinks
+  client::Policy own;
+};
+// The nearest first.
+Result<std::vector<PolicyOrigin>> PolicyOrigins(client::Client& session, const std::string& path);
 
 }  // namespace cairn::cli

@@ -67,9 +67,9 @@ Result<HostPort> ParseHostPort(std::string_view text, uint16_t default_port) {
   return result;
 }
 
-std::string SocketAddress::Host() const {
-  auto where = ParseHostPort(ToString());
-  return where.ok() ? std::move(where->host) : std::string();
+std::string HostOf(const std::string& address) {
+  auto where = ParseHostPort(address);
+  return where.ok() ? std::move(where->host) : address;
 }
 
 std::string SocketAddress::ToString() const {

@@ -27,6 +27,9 @@ struct HostPort {
 // mandatory. A bare IPv6 address ("::1") is understood as a host without port.
 Result<HostPort> ParseHostPort(std::string_view text, uint16_t default_port = 0);
 
+// "10.0.0.3" of "10.0.0.3:4711"; what is no address stays as it is.
+std::string HostOf(const std::string& address);
+
 struct SocketAddress {
   sockaddr_storage storage{};
   socklen_t length = 0;
@@ -34,7 +37,6 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const { return storage.ss_family; }
   std::string ToString() const;  // "10.0.0.3:9410", "[::1]:9410"
-  std::string Host() const;      // "10.0.0.3", "::1"
 };
 
 // True, with `out` filled, when the host is a numeric address: no name service is needed.

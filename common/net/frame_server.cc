@@ -126,7 +126,7 @@ std::string FrameServer::TakeGreedyHost() {
 }
 
 void FrameServer::Accept(EventLoop* accepting, Socket socket, const SocketAddress& from) {
-  const std::string host = from.Host();
+  const std::string host = HostOf(from.ToString());
   if (state_->connections.load() >= options_.max_connections || !TakePlace(host)) {
     state_->refused.fetch_add(1);
     return;

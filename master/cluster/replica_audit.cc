@@ -20,6 +20,7 @@ constexpr size_t kMaxLater = 100'000;
 constexpr size_t kLaterPerTick = 500;
 constexpr int64_t kSurplusRetryNanos = 5 * kNanosPerSecond;
 constexpr int64_t kSurplusFirstNanos = kNanosPerSecond;
+constexpr int64_t kAskAgainNanos = kNanosPerSecond;
 
 bool IsMember(const proto::ChunkRecord& record, ServerId server) {
   return std::find(record.members().begin(), record.members().end(), server.value()) !=
@@ -34,6 +35,7 @@ bool IsCarrier(const proto::ChunkRecord& record, ServerId server) {
 
 void ReplicaAudit::OnRegistered(ServerId server) {
   differences_.erase(server);
+  unknown_.erase(server);
   Report& report = reports_[server];
   report = Report{};
   report.chunks_below = core_.ids().chunks_next().value();
@@ -41,6 +43,7 @@ void ReplicaAudit::OnRegistered(ServerId server) {
 
 void ReplicaAudit::OnDown(ServerId server) {
   differences_.erase(server);
+  unknown_.erase(server);
   reports_.erase(server);
 }
 
@@ -182,25 +185,45 @@ void ReplicaAudit::OnTrouble(ChunkId chunk, ServerId server, const Status& statu
   }
 }
 
-void ReplicaAudit::Query(ChunkId chunk, ServerId server, bool unreported) {
+void ReplicaAudit::Ask(ChunkId chunk, ServerId server) {
+  if (core_.servers().IsUp(server) && unknown_[server].insert(chunk).second) Query(chunk, server);
+}
+
+bool ReplicaAudit::Unknown(ChunkId chunk, ServerId server) const {
+  const auto it = unknown_.find(server);
+  return it != unknown_.end() && it->second.contains(chunk);
+}
+
+void ReplicaAudit::Query(ChunkId chunk, ServerId server) {
   if (!core_.servers().IsUp(server)) return;
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   command.mutable_query();
   core_.commander().Send(server, std::move(command),
                          core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
-                         [this, chunk, server, unreported](const CommandOutcome& outcome) {
-                           if (unreported && !outcome.answered) return Query(chunk, server, true);
-                           if (unreported && !outcome.status.ok()) return Missing(server, chunk);
-                           if (!outcome.answered) return;
-                           if (outcome.status.code() == StatusCode::kUnknownChunk) {
-                             Missing(server, chunk);
-                           } else if (outcome.status.ok() && outcome.has_info) {
-                             replication::ReplicaInfo info = outcome.info;
-                             info.chunk = chunk;
-                             Compare(server, info);
-                           }
-                         });
+                         [this, chunk, server](const CommandOutcome& outcome) { OnAnswer(chunk, server, outcome); });
+}
+
+void ReplicaAudit::OnAnswer(ChunkId chunk, ServerId server, const CommandOutcome& outcome) {
+  const bool unknown = Unknown(chunk, server);
+  const StatusCode code = outcome.status.code();
+  const bool has = outcome.answered && outcome.status.ok() && outcome.has_info;
+  const bool has_not = outcome.answered && code == StatusCode::kUnknownChunk;
+  const bool disk_failed = outcome.answered && code == StatusCode::kIoError && unknown;  // nor did it report the chunk
+  if (has || has_not || disk_failed) {
+    if (unknown) unknown_[server].erase(chunk);
+    if (!has) return Missing(server, chunk);
+    replication::ReplicaInfo info = outcome.info;
+    info.chunk = chunk;
+    return Compare(server, info);
+  }
+  if (!unknown) return;
+  // Too busy, or its answer was lost: nothing is known yet, and no report will say it.
+  core_.timers().At(core_.now() + kAskAgainNanos, [this, chunk, server] {
+    if (!Unknown(chunk, server)) return;
+    if (ShouldHave(server, chunk)) return Query(chunk, server);
+    unknown_[server].erase(chunk);
+  });
 }
 
 void ReplicaAudit::Postpone(ServerId server, const replication::ReplicaInfo& info, int64_t delay_ns) {
@@ -208,21 +231,20 @@ void ReplicaAudit::Postpone(ServerId server, const replication::ReplicaInfo& inf
   if (later_.size() > kMaxLater) later_.pop_front();
 }
 
-void ReplicaAudit::Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine,
-                         const std::string& why) {
-  CAIRN_LOG(Info, "{} erases chunk {}: {}", ToString(server), ToString(chunk), why);
-  core_.history().Add(chunk, core_.wall(), ToString(server) + " erases its copy: " + why);
+void ReplicaAudit::Erase(const Later& copy, Epoch epoch, bool quarantine, const std::string& why) {
+  const ChunkId chunk = copy.info.chunk;
+  CAIRN_LOG(Info, "{} erases chunk {}: {}", ToString(copy.server), ToString(chunk), why);
+  core_.history().Add(chunk, core_.wall(), ToString(copy.server) + " erases its copy: " + why);
   proto::ChunkCommand command;
   command.set_chunk(chunk.value());
   command.mutable_erase()->set_epoch(epoch.value());
   command.mutable_erase()->set_quarantine(quarantine);
-  core_.commander().Send(server, std::move(command),
-                         core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
-                         [server, chunk](const CommandOutcome& outcome) {
-                           if (!outcome.status.ok()) {
-                             CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(server),
-                                       ToString(chunk), outcome.status.ToString());
-                           }
+  core_.commander().Send(copy.server, std::move(command), core_.now() + core_.options().command_timeout_ms * kNanosPerMilli,
+                         [this, copy](const CommandOutcome& outcome) {
+                           if (outcome.status.ok() || outcome.status.code() == StatusCode::kUnknownChunk) return;
+                           CAIRN_LOG(Warning, "{} did not erase chunk {}: {}", ToString(copy.server), ToString(copy.info.chunk),
+                                     outcome.status.ToString());
+                           Postpone(copy.server, copy.info, kSurplusRetryNanos);
                          });
 }
 
@@ -234,7 +256,9 @@ bool ReplicaAudit::IsSurplusErasable(ChunkId chunk) const {
   uint32_t current = 0;
   for (uint32_t member : record->members()) {
     const ServerId id(member);
-    if (IsCarrier(*record, id) && core_.servers().IsUp(id) && Find(chunk, id) == nullptr) ++current;
+    const auto report = reports_.find(id);
+    if (report == reports_.end() || !report->second.complete || report->second.chunks_below != 0) continue;
+    if (IsCarrier(*record, id) && core_.servers().IsUp(id) && Find(chunk, id) == nullptr && !Unknown(chunk, id)) ++current;
   }
   return current >= record->replicas();
 }
@@ -258,13 +282,14 @@ void ReplicaAudit::Tick() {
         later_.push_back(std::move(later));
         continue;
       }
-      Erase(later.server, chunk, core_.ids().NextEpoch(), !later.info.tombstone, "it belongs to no file");
+      Erase(later, core_.ids().NextEpoch(), !later.info.tombstone, "it belongs to no file");
     } else if (record->state() == proto::CHUNK_DELETING) {
       core_.erasure().Add(chunk, core_.log_index());
     } else if (!IsMember(*record, later.server)) {
       if (IsSurplusErasable(chunk)) {
-        Erase(later.server, chunk, Epoch(record->epoch()), true,
-              "surplus: the chunk has all its copies elsewhere");
+        // Its space is wanted (a full disk is being emptied). What is newer than the record should not be; it is not thrown away.
+        const bool newer = later.info.accepted > FromProto(record->sealed());
+        Erase(later, Epoch(record->epoch()), newer, "surplus: the chunk has all its copies elsewhere");
       } else {
         Postpone(later.server, later.info, kSurplusRetryNanos);
       }
@@ -288,7 +313,7 @@ void ReplicaAudit::FindMissing() {
       report.cursor = chunk;
       if (chunk.value() >= report.chunks_below) break;
       // A report is as old as its beginning: the server may have been given the chunk since, by a recovery or by its writer.
-      if (!report.seen.contains(chunk) && ShouldHave(server, chunk)) Query(chunk, server, /*unreported=*/true);
+      if (!report.seen.contains(chunk) && ShouldHave(server, chunk)) Ask(chunk, server);
     }
     if (page.size() < kPage || report.cursor.value() >= report.chunks_below) {
       report.seen = {};

@@ -1,13 +1,15 @@
 // Compares what chunkservers report with the record of each chunk, and remembers only the differences: which
 // listed replica is not what the record says. Agreement costs no memory.
 //
-//   not recorded, but listed for the server -> the record was lost (fsck): kept
-//   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine), after the
-//   grace period being deleted                               -> erased not a member (any more) -> surplus:
-//   erased when the chunk has all its copies a tombstone, although referenced            -> taken back
-//   accepted above the seal                     -> the record lost its tail: the configuration procedure
-//   decides accepted below the seal, corrupt, missing   -> repaired accepted == seal, not listed as carrier
-//   -> recorded as carrier
+//   not recorded, but listed for the server     -> the record was lost (fsck): kept
+//   not recorded, id below the allocation limit -> deleted long ago: erased (into quarantine) after the grace period
+//   being deleted                               -> erased
+//   not a member (any more)                     -> surplus: erased when the chunk has all its copies, by complete reports;
+//                                                  into quarantine when it is newer than the record
+//   a tombstone, although referenced            -> taken back
+//   accepted above the seal                     -> the record lost its tail: the configuration procedure decides
+//   accepted below the seal, corrupt, missing   -> repaired
+//   accepted == seal, not listed as carrier     -> recorded as carrier
 //
 // Thread-safety: none; owned by the core thread.
 #pragma once
@@ -28,6 +30,7 @@
 namespace cairn::master {
 
 class Core;
+struct CommandOutcome;
 
 struct ReplicaDifference {
   ReplicaCondition condition = ReplicaCondition::kStale;
@@ -48,9 +51,10 @@ class ReplicaAudit {
   // missing.
   void Compare(ServerId server, const replication::ReplicaInfo& info);
   void Missing(ServerId server, ChunkId chunk);
-  // Asks the replica itself and compares its answer.
-  // unreported: a complete report of the server does not have it, so that it is missing unless the answer is that it is there.
-  void Query(ChunkId chunk, ServerId server, bool unreported = false);
+  // Asks the replica itself and compares its answer, if there is one.
+  void Query(ChunkId chunk, ServerId server);
+  // The same for a listed replica of which no report tells anything: asked until it is answered.
+  void Ask(ChunkId chunk, ServerId server);
   void Tick();
 
   const ReplicaDifference* Find(ChunkId chunk, ServerId server) const;
@@ -74,7 +78,9 @@ class ReplicaAudit {
   };
 
   void Note(ChunkId chunk, ServerId server, ReplicaCondition condition, std::string detail);
-  void Erase(ServerId server, ChunkId chunk, Epoch epoch, bool quarantine, const std::string& why);
+  void Erase(const Later& copy, Epoch epoch, bool quarantine, const std::string& why);
+  void OnAnswer(ChunkId chunk, ServerId server, const CommandOutcome& outcome);
+  bool Unknown(ChunkId chunk, ServerId server) const;
   void Postpone(ServerId server, const replication::ReplicaInfo& info, int64_t delay_ns);
   // Whether the record says so. A chunk that is being deleted has one server less to be erased from.
   bool ShouldHave(ServerId server, ChunkId chunk);
@@ -84,6 +90,7 @@ class ReplicaAudit {
   Core& core_;
   std::map<ServerId, std::unordered_map<ChunkId, ReplicaDifference>> differences_;
   std::map<ServerId, Report> reports_;
+  std::map<ServerId, std::unordered_set<ChunkId>> unknown_;  // being asked about
   std::deque<Later> later_;  // bounded; what falls out comes again with the next report
 };
 

@@ -117,7 +117,7 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
       } else {
         // The writer never began: the older seal stands, and nobody confirmed it now. What its members reported while the chunk
         // was open was not compared.
-        for (uint32_t member : record->members()) audit_->Query(chunk, ServerId(member), /*unreported=*/true);
+        for (uint32_t member : record->members()) audit_->Ask(chunk, ServerId(member));
       }
       if (record->carriers_size() >= record->members_size() &&
           record->members_size() >= static_cast<int>(record->replicas()) && !repair_->Lowering(chunk)) {

@@ -30,7 +30,7 @@ std::shared_ptr<net::UnfinishedBudget> SessionConnections::BudgetOf(const std::s
 }
 
 void SessionConnections::Serve(net::Socket socket, std::string peer, std::shared_ptr<void> slot) {
-  auto budget = BudgetOf(HostOf(peer));
+  auto budget = BudgetOf(net::HostOf(peer));
   connections_.push_back(
       ServeFrames(core_, loop_, pool_, std::move(socket), std::move(peer), std::move(slot), std::move(budget)));
 }

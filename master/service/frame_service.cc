@@ -60,11 +60,6 @@ constexpr size_t kMaxSessionMessageBytes = 32u << 20;
 
 }  // namespace
 
-std::string HostOf(const std::string& peer) {
-  auto where = net::ParseHostPort(peer);
-  return where.ok() ? std::move(where->host) : peer;
-}
-
 std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* loop, net::BufferPool* pool,
                                                     net::Socket socket, std::string peer_name,
                                                     std::shared_ptr<void> slot,
@@ -93,7 +88,7 @@ std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* 
   limits.unfinished = std::move(unfinished);
   auto connection =
       net::ControlConnection::Start(loop, std::move(socket), peer_name, pool, limits, std::move(handler), std::move(slot));
-  peer->client = std::make_shared<ClientChannel>(connection, HostOf(peer_name));
+  peer->client = std::make_shared<ClientChannel>(connection, net::HostOf(peer_name));
   return connection;
 }
 

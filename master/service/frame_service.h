@@ -25,7 +25,5 @@ std::shared_ptr<net::ControlConnection> ServeFrames(Core* core, net::EventLoop* 
                                                     net::Socket socket, std::string peer,
                                                     std::shared_ptr<void> slot,
                                                     std::shared_ptr<net::UnfinishedBudget> unfinished);
-// "10.0.0.3" of "10.0.0.3:4711".
-std::string HostOf(const std::string& peer);
 
 }  // namespace cairn::master

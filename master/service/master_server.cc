@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/log.h"
+#include "common/net/address.h"
 #include "common/net/buffer_pool.h"
 #include "common/net/event_loop.h"
 #include "master/core/core.h"
@@ -103,7 +104,7 @@ struct MasterServer::State {
       sessions->Serve(std::move(socket), std::move(peer), std::move(slot));
     };
     handlers.grpc = [this](net::Socket socket, const std::string& peer) {
-      if (!grpc_connections.Admit(socket, HostOf(peer))) {
+      if (!grpc_connections.Admit(socket, net::HostOf(peer))) {
         CAIRN_LOG(Warning, "a connection of {} for administration is refused: {} are open", peer, grpc_connections.size());
         return;
       }

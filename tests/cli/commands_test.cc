@@ -294,6 +294,10 @@ TEST_F(CommandsTest, PoliciesAreShownSetAndInherited) {
   EXPECT_EQ(json["set_at"]["chunk_bytes"], "/");
   ASSERT_EQ(Run({"policy", "get", "/a/b/"}), kExitOk) << Err();
   EXPECT_NE(Out().find("replicas from /a, write_quorum from /a, chunk_bytes from /"), std::string::npos) << Out();
+  FakeClient client(cluster_);
+  ASSERT_TRUE(client.Symlink(client::Caller{}, kRootInode, "link", "a/b").ok());
+  ASSERT_EQ(Run({"policy", "get", "/link"}), kExitOk) << Err();
+  EXPECT_NE(Out().find("replicas from /a, write_quorum from /a, chunk_bytes from /"), std::string::npos) << Out();
   EXPECT_EQ(Run({"policy", "set", "/a", "replicas=1,write_quorum=2"}), kExitUsage);
 }
 

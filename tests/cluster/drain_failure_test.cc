@@ -13,10 +13,6 @@ namespace {
 std::string Name(int i) { return "/f" + std::to_string(i); }
 std::string Content(int i) { return Pattern(static_cast<uint64_t>(i), 1 + static_cast<size_t>(i) * 977 % (LongTests() ? 40'000 : 120'000)); }
 
-uint64_t Number(const nlohmann::json& object, const char* field) {
-  return object.is_object() ? std::stoull(object.value(field, std::string("0"))) : UINT64_MAX;
-}
-
 class DrainFailureTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -35,25 +31,8 @@ class DrainFailureTest : public ::testing::Test {
     ASSERT_EQ(machines_->WaitHealthy(60'000), "");
   }
 
-  // The server of a machine: numbers are given in the order in which they came.
-  nlohmann::json On(const std::string& node) const {
-    const auto status = machines_->Status();
-    if (!status.is_object()) return {};
-    for (const auto& server : status["servers"]) {
-      if (server.value("address", "") == machines_->AddressOf(node)) return server;
-    }
-    return {};
-  }
-  std::string ServerOn(const std::string& node) const { return "cs" + std::to_string(On(node).value("server", 0)); }
-
-  // How many chunks the master has on record there; what a server says of itself is up to a second old.
-  uint64_t ChunksOn(const std::string& node) const {
-    const RunResult run = machines_->Cairn({"server", "show", ServerOn(node), "--json"});
-    return run.exit_code == 0 ? Number(nlohmann::json::parse(run.out)["chunks"], "chunks") : UINT64_MAX;
-  }
-
   // A disk that nobody uses is not noticed at once.
-  bool HasFailedDisk(const std::string& node) const { return On(node).dump().find("failed") != std::string::npos; }
+  bool HasFailedDisk(const std::string& node) const { return machines_->ServerStatus(node).dump().find("failed") != std::string::npos; }
 
   void ExpectAllFiles() {
     const std::string reader = machines_->Mount("m2");
@@ -67,20 +46,20 @@ class DrainFailureTest : public ::testing::Test {
 };
 
 TEST_F(DrainFailureTest, ADiskIsPulledOutInTheMiddle) {
-  const uint64_t before = ChunksOn("cs2");
+  const uint64_t before = machines_->ChunksOnRecord("cs2");
   ASSERT_GE(before, static_cast<uint64_t>(files_) / 10) << machines_->Status().dump(1);
   const int64_t start = NowMillis();
-  ASSERT_EQ(machines_->Cairn({"server", "drain", ServerOn("cs2")}).exit_code, 0);
+  ASSERT_EQ(machines_->Cairn({"server", "drain", machines_->ServerName("cs2")}).exit_code, 0);
   // At full size when a part of it is done; few chunks are moved within seconds.
   if (LongTests()) {
-    ASSERT_TRUE(WaitUntil([&] { return ChunksOn("cs2") < before - before / 8; }, 300'000, 5))
-        << machines_->Cairn({"server", "show", ServerOn("cs2")}).Both() << machines_->Status().dump(1);
+    ASSERT_TRUE(WaitUntil([&] { return machines_->ChunksOnRecord("cs2") < before - before / 8; }, 300'000, 5))
+        << machines_->Cairn({"server", "show", machines_->ServerName("cs2")}).Both() << machines_->Status().dump(1);
   }
   machines_->BreakDisk("cs3");
-  const uint64_t left = ChunksOn("cs2");
+  const uint64_t left = machines_->ChunksOnRecord("cs2");
   EXPECT_GT(left, 0u);
-  EXPECT_TRUE(WaitUntil([&] { return On("cs2").value("mode", "") == "drained"; }, LongTests() ? 1'800'000 : 240'000, 200))
-      << machines_->Cairn({"server", "show", ServerOn("cs2")}).Both() << machines_->Status().dump(1);
+  EXPECT_TRUE(WaitUntil([&] { return machines_->ServerStatus("cs2").value("mode", "") == "drained"; }, LongTests() ? 1'800'000 : 240'000, 200))
+      << machines_->Cairn({"server", "show", machines_->ServerName("cs2")}).Both() << machines_->Status().dump(1);
   const int64_t drained = NowMillis();
   EXPECT_TRUE(WaitUntil([&] { return Number(machines_->Status(), "chunks_below_policy") == 0; }, 600'000, 200))
       << machines_->Status().dump(1);
@@ -88,7 +67,7 @@ TEST_F(DrainFailureTest, ADiskIsPulledOutInTheMiddle) {
          std::to_string(drained - start) + " ms, every chunk as its policy wants after " + std::to_string(NowMillis() - start) + " ms");
   EXPECT_EQ(Number(machines_->Status(), "chunks_damaged"), 0u);
   ExpectAllFiles();
-  const RunResult removed = machines_->Cairn({"server", "remove", ServerOn("cs2")});
+  const RunResult removed = machines_->Cairn({"server", "remove", machines_->ServerName("cs2")});
   EXPECT_EQ(removed.exit_code, 0) << removed.Both();
   const RunResult fsck = machines_->Cairn({"fsck"});
   EXPECT_EQ(fsck.exit_code, 0) << fsck.Both();
@@ -100,14 +79,14 @@ TEST_F(DrainFailureTest, ADrainThatCannotEndSaysWhy) {
   ASSERT_TRUE(WaitUntil(
       [&] { return HasFailedDisk("cs3") && Number(machines_->Status(), "chunks_below_policy") == 0; }, 240'000, 200))
       << machines_->Status().dump(1);
-  ASSERT_EQ(machines_->Cairn({"server", "drain", ServerOn("cs2")}).exit_code, 0);
+  ASSERT_EQ(machines_->Cairn({"server", "drain", machines_->ServerName("cs2")}).exit_code, 0);
   machines_->BreakDisk("cs4");
   EXPECT_TRUE(WaitUntil(
-      [&] { return machines_->Cairn({"server", "show", ServerOn("cs2")}).out.find("no other server that is up has room") != std::string::npos; },
+      [&] { return machines_->Cairn({"server", "show", machines_->ServerName("cs2")}).out.find("no other server that is up has room") != std::string::npos; },
       240'000, 500))
-      << machines_->Cairn({"server", "show", ServerOn("cs2")}).Both();
-  EXPECT_NE(On("cs2").value("mode", ""), "drained");
-  EXPECT_GT(ChunksOn("cs2"), 0u) << "its copies are what is left";
+      << machines_->Cairn({"server", "show", machines_->ServerName("cs2")}).Both();
+  EXPECT_NE(machines_->ServerStatus("cs2").value("mode", ""), "drained");
+  EXPECT_GT(machines_->ChunksOnRecord("cs2"), 0u) << "its copies are what is left";
   ExpectAllFiles();
 }
 

@@ -420,6 +420,25 @@ nlohmann::json Machines::Status() const {
   return nlohmann::json::parse(Cairn({"status", "--json"}, 20).out, nullptr, false);
 }
 
+nlohmann::json Machines::ServerStatus(const std::string& node) const {
+  const auto status = Status();
+  if (!status.is_object()) return {};
+  for (const auto& server : status["servers"]) {
+    if (server.value("address", "") == AddressOf(node)) return server;
+  }
+  return {};
+}
+
+std::string Machines::ServerName(const std::string& node) const {
+  const auto server = ServerStatus(node);
+  return server.is_object() ? "cs" + std::to_string(server.value("server", 0)) : "";
+}
+
+uint64_t Machines::ChunksOnRecord(const std::string& node) const {
+  const RunResult run = Cairn({"server", "show", ServerName(node), "--json"});
+  return run.exit_code == 0 ? Number(nlohmann::json::parse(run.out)["chunks"], "chunks") : UINT64_MAX;
+}
+
 std::string Machines::WhyNotHealthy(bool under_load) const {
   const nlohmann::json status = Status();
   if (!status.is_object() || !status.contains("servers")) return "the master does not answer";

@@ -27,6 +27,11 @@
 
 namespace cairn::cluster_test {
 
+// A 64-bit field of `--json`, which is text there; UINT64_MAX when there was no answer.
+inline uint64_t Number(const nlohmann::json& object, const char* field) {
+  return object.is_object() ? std::stoull(object.value(field, std::string("0"))) : UINT64_MAX;
+}
+
 class Machines {
  public:
   struct Options {
@@ -74,6 +79,11 @@ class Machines {
 
   RunResult Cairn(std::vector<std::string> arguments, int timeout_s = 60) const;
   nlohmann::json Status() const;
+  // The chunkserver of a node as `status` has it, and its name ("cs4"): numbers are given in the order in which they registered.
+  nlohmann::json ServerStatus(const std::string& node) const;
+  std::string ServerName(const std::string& node) const;
+  // How many chunks the master has on record there; what a server says of itself (status) is up to a second old.
+  uint64_t ChunksOnRecord(const std::string& node) const;
   // Empty when all servers are up and every chunk satisfies its policy; else why not. under_load: chunks whose
   // deletion is under way are no trouble, for there always are some.
   std::string WhyNotHealthy(bool under_load = false) const;

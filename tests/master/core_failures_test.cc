@@ -6,34 +6,12 @@
 #include "master/core/admin.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
-#include "tests/master/fakes.h"
+#include "tests/master/core_fixture.h"
 
 namespace cairn::master {
 namespace {
 
-constexpr uint64_t kRoot = 1;
-
-StatusCode CodeOf(const proto::Reply& reply) { return static_cast<StatusCode>(reply.status().code()); }
-
-class CoreFailuresTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
-    a_ = h_.NewClient();
-    a_->Hello();
-    b_ = h_.NewClient();
-    b_->Hello();
-  }
-  proto::ChunkRecord Record(uint64_t chunk) {
-    auto record = ChunkRecordOf(h_.core().txn(), ChunkId(chunk));
-    EXPECT_TRUE(record.has_value());
-    return record.value_or(proto::ChunkRecord{});
-  }
-
-  Harness h_;
-  std::shared_ptr<FakeClient> a_;
-  std::shared_ptr<FakeClient> b_;
-};
+using CoreFailuresTest = CoreFixture;
 
 TEST_F(CoreFailuresTest, AVanishedWritersChunksAreRecoveredAtTheHighestStamp) {
   const proto::Reply created = a_->Create(kRoot, "f");
@@ -425,154 +403,10 @@ TEST_F(CoreFailuresTest, ADiskThatRefusesCopiesIsNotAskedAgainAndAgain) {
   EXPECT_EQ(h_.ReplicasOf(layout.members(2))->Find(ChunkId(layout.chunk())), nullptr);
 }
 
-TEST_F(CoreFailuresTest, AMissingMemberIsReplacedAfterTheGraceTimeAndErasedWhenItComesBack) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  h_.StartServer(4);
-  const uint32_t gone = h_.IndexOf(layout.members(1));
-  h_.StopServer(gone);
-  h_.Advance(20'000);
-  EXPECT_EQ(Record(layout.chunk()).epoch(), layout.epoch()) << "within the grace time";
-  h_.Advance(15'000);
-  const proto::ChunkRecord record = Record(layout.chunk());
-  EXPECT_GT(record.epoch(), layout.epoch());
-  EXPECT_EQ(std::count(record.members().begin(), record.members().end(), layout.members(1)), 0);
-  EXPECT_EQ(record.members_size(), 3);
-  EXPECT_EQ(record.carriers_size(), 3);
-  h_.StartServer(gone);
-  h_.Advance(10'000);
-  EXPECT_EQ(h_.replicas(gone).erased, std::vector<ChunkId>{ChunkId(layout.chunk())});
-}
-
-TEST_F(CoreFailuresTest, ARestartedMasterWaitsForReportsBeforeItCopies) {
-  h_.StartServer(4);
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  uint32_t outside = 0;
-  for (uint32_t i = 1; i <= 4; ++i) {
-    if (h_.replicas(i).Find(ChunkId(layout.chunk())) == nullptr) outside = i;
-  }
-  ASSERT_NE(outside, 0u);
-  h_.RestartMaster();
-  h_.StartServer(outside);
-  h_.StartServer(h_.IndexOf(layout.members(0)));  // one valid copy of three so far
-  h_.Advance(3'000);
-  h_.StartServer(h_.IndexOf(layout.members(1)));
-  h_.StartServer(h_.IndexOf(layout.members(2)));
-  h_.Advance(15'000);
-  EXPECT_EQ(h_.replicas(outside).syncs, 0u);
-  EXPECT_EQ(Record(layout.chunk()).epoch(), layout.epoch());
-  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
-}
-
 // After a loss of power of everything a writer begins its chunks anew while the servers are still reporting.
-TEST_F(CoreFailuresTest, AReplicaThatCameAfterItsServersReportIsNotMissing) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  const ChunkId chunk(layout.chunk());
-  h_.RestartMaster();
-  for (uint32_t i = 1; i <= 3; ++i) {
-    h_.replicas(i).not_yet_there.insert(chunk);
-    h_.StartServer(i);
-  }
-  h_.Advance(15'000);
-  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
-  for (uint32_t i = 1; i <= 3; ++i) {
-    EXPECT_EQ(h_.replicas(i).syncs, 0u);
-  }
-}
-
 // The question after the report is lost: it is asked again, and the replica is missed all the same.
-TEST_F(CoreFailuresTest, AServerThatDoesNotAnswerIsAskedAgainForWhatItDidNotReport) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  const uint32_t lost = h_.IndexOf(layout.members(0));
-  h_.StopServer(lost);
-  h_.replicas(lost).all().clear();
-  h_.StartServer(lost, /*mute=*/true);
-  h_.Advance(2 * h_.core().options().command_timeout_ms);
-  EXPECT_FALSE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
-  h_.server(lost).mute = false;
-  h_.Advance(2 * h_.core().options().command_timeout_ms);
-  EXPECT_TRUE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
-  EXPECT_EQ(h_.core().repair().counters().below_policy, 0u);
-}
-
 // Found by the simulator of the whole service (seed 720). A report is not compared while a writer has the chunk open; when that writer
 // never begins, the seal on record stands with carriers of before.
-TEST_F(CoreFailuresTest, WhatServersReportedOfAnOpenChunkCountsWhenItsWriterNeverBegan) {
-  const auto lost_end = [](FakeReplicas& replicas, ChunkId chunk) { --replicas.all().at(chunk).state.accepted.seq; };
-  const auto lost_all = [](FakeReplicas& replicas, ChunkId chunk) { replicas.all().erase(chunk); };
-  int files = 0;
-  for (const std::function<void(FakeReplicas&, ChunkId)>& lose : {std::function(+lost_end), std::function(+lost_all)}) {
-    const auto [inode, layout] = h_.SealedFile(*a_, "f" + std::to_string(++files));
-    const ChunkId chunk(layout.chunk());
-    const uint32_t away = h_.IndexOf(layout.members(2));
-    h_.StopServer(away);
-    lose(h_.replicas(away), chunk);
-    const proto::Reply opened = a_->Wait(a_->SendLease(inode, proto::LEASE_WRITE, 0, 1));
-    ASSERT_EQ(CodeOf(opened), StatusCode::kOk) << opened.status().message();
-    ASSERT_EQ(Record(chunk.value()).state(), proto::CHUNK_OPEN);
-    h_.StartServer(away);
-    h_.Advance(1'000);
-    proto::Request write_back;
-    proto::InodeCommit* commit = write_back.mutable_write_back()->add_commits();
-    commit->set_inode(inode);
-    commit->set_lease(opened.leases(0).number());
-    commit->set_size(1000);
-    commit->set_keep(proto::LEASE_NONE);
-    commit->add_seals()->set_chunk(chunk.value());
-    commit->mutable_seals(0)->set_never_begun(true);
-    ASSERT_EQ(CodeOf(a_->Call(write_back)), StatusCode::kOk);
-    ASSERT_EQ(Record(chunk.value()).state(), proto::CHUNK_SEALED);
-    h_.Advance(3'000);
-    const auto* replica = h_.replicas(away).Find(chunk);
-    ASSERT_NE(replica, nullptr) << files;
-    EXPECT_EQ(replica->state.accepted, FromProto(Record(chunk.value()).sealed())) << files;
-  }
-}
-
-TEST_F(CoreFailuresTest, ALostReplicaAndADamagedOneAreRepairedAtOnce) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  const uint32_t lost = h_.IndexOf(layout.members(0));
-  h_.StopServer(lost);
-  h_.replicas(lost).all().clear();
-  h_.StartServer(lost);
-  h_.Advance(2'000);
-  EXPECT_TRUE(h_.replicas(lost).Find(ChunkId(layout.chunk())));
-  const uint32_t damaged = h_.IndexOf(layout.members(1));
-  h_.replicas(damaged).all()[ChunkId(layout.chunk())].corrupt = true;
-  auto message = std::make_shared<proto::ChunkserverMessage>();
-  message->mutable_damage()->set_chunk(layout.chunk());
-  message->mutable_damage()->set_detail("flipped");
-  h_.core().inbox().Push(ServerMessageEvent{h_.server(damaged).shared_from_this(), message});
-  h_.Advance(2'000);
-  EXPECT_FALSE(h_.replicas(damaged).Find(ChunkId(layout.chunk()))->corrupt);
-  proto::ExplainChunkRequest ask;
-  ask.set_chunk(layout.chunk());
-  proto::ExplainChunkResponse story;
-  ExplainChunk(h_.core(), ask, [&](proto::ExplainChunkResponse response) { story = std::move(response); });
-  h_.Settle();
-  EXPECT_EQ(story.path(), "/f");
-  EXPECT_EQ(story.members_size(), 3);
-  for (const proto::ReplicaStatus& member : story.members())
-    EXPECT_EQ(member.state(), "current") << member.detail();
-  std::string history;
-  for (const std::string& line : story.history()) history += line + "\n";
-  EXPECT_NE(history.find("corrupt"), std::string::npos) << history;
-  EXPECT_NE(history.find("sync of"), std::string::npos) << history;
-}
-
-TEST_F(CoreFailuresTest, ReplicasOfDeletedFilesAreErasedWhenTheirServerReports) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  const uint32_t away = h_.IndexOf(layout.members(2));
-  h_.StopServer(away);
-  ASSERT_EQ(CodeOf(b_->Unlink(kRoot, "f")), StatusCode::kOk);
-  h_.Advance(4'000);
-  EXPECT_TRUE(h_.replicas(away).Find(ChunkId(layout.chunk())));
-  h_.StartServer(away);
-  h_.Advance(6'000);
-  EXPECT_FALSE(h_.replicas(away).Find(ChunkId(layout.chunk())));
-  EXPECT_FALSE(ChunkRecordOf(h_.core().txn(), ChunkId(layout.chunk())))
-      << "erased everywhere: the record goes";
-}
-
 TEST_F(CoreFailuresTest, AChunkPlacedOnTwoServersIsRaisedToThree) {
   h_.StopServer(3);
   const auto [inode, layout] = h_.SealedFile(*a_, "f");
@@ -581,22 +415,6 @@ TEST_F(CoreFailuresTest, AChunkPlacedOnTwoServersIsRaisedToThree) {
   h_.Advance(4'000);
   EXPECT_EQ(Record(layout.chunk()).members_size(), 3);
   EXPECT_EQ(Record(layout.chunk()).carriers_size(), 3);
-}
-
-TEST_F(CoreFailuresTest, ANewStampAboveTheRecordIsDecidedByTheProcedure) {
-  const auto [inode, layout] = h_.SealedFile(*a_, "f");
-  // As if the master had lost the tail of its log: a later lease, begun and written on two members.
-  h_.RestartMaster();
-  for (uint32_t member : {layout.members(0), layout.members(1)}) {
-    ASSERT_TRUE(h_.replicas(h_.IndexOf(member))
-                    .Mutate(ChunkId(layout.chunk()), Epoch(layout.epoch() + 1), 4,
-                            Stamp{Epoch(layout.epoch()), 3}, 2000)
-                    .ok());
-  }
-  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
-  h_.Advance(15'000);
-  EXPECT_EQ(Record(layout.chunk()).sealed().seq(), 4u);
-  EXPECT_EQ(Record(layout.chunk()).state(), proto::CHUNK_SEALED);
 }
 
 TEST_F(CoreFailuresTest, StatusSaysWhatIsWrong) {

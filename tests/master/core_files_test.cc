@@ -4,29 +4,12 @@
 #include "master/core/admin.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
-#include "tests/master/fakes.h"
+#include "tests/master/core_fixture.h"
 
 namespace cairn::master {
 namespace {
 
-constexpr uint64_t kRoot = 1;
-
-StatusCode CodeOf(const proto::Reply& reply) { return static_cast<StatusCode>(reply.status().code()); }
-
-class CoreFilesTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
-    a_ = h_.NewClient();
-    a_->Hello();
-    b_ = h_.NewClient();
-    b_->Hello();
-  }
-
-  Harness h_;
-  std::shared_ptr<FakeClient> a_;
-  std::shared_ptr<FakeClient> b_;
-};
+using CoreFilesTest = CoreFixture;
 
 TEST_F(CoreFilesTest, CreateGrantsAWriteLeaseWithAPlacedChunkInOneRoundTrip) {
   const proto::Reply created = a_->Create(kRoot, "f");

@@ -6,34 +6,12 @@
 #include "master/core/reconfigure_op.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
-#include "tests/master/fakes.h"
+#include "tests/master/core_fixture.h"
 
 namespace cairn::master {
 namespace {
 
-constexpr uint64_t kRoot = 1;
-
-StatusCode CodeOf(const proto::Reply& reply) { return static_cast<StatusCode>(reply.status().code()); }
-
-class CoreRacesTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
-    a_ = h_.NewClient();
-    a_->Hello();
-    b_ = h_.NewClient();
-    b_->Hello();
-  }
-  proto::ChunkRecord Record(uint64_t chunk) {
-    auto record = ChunkRecordOf(h_.core().txn(), ChunkId(chunk));
-    EXPECT_TRUE(record.has_value());
-    return record.value_or(proto::ChunkRecord{});
-  }
-
-  Harness h_;
-  std::shared_ptr<FakeClient> a_;
-  std::shared_ptr<FakeClient> b_;
-};
+using CoreRacesTest = CoreFixture;
 
 TEST_F(CoreRacesTest, NobodyIsToldTheSizeFromBeforeTheRecoveryOfAVanishedWriter) {
   const proto::Reply created = a_->Create(kRoot, "f");

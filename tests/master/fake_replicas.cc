@@ -36,6 +36,10 @@ proto::ChunkResult FakeReplicas::Execute(const proto::ChunkCommand& command, con
   };
   switch (command.kind_case()) {
     case proto::ChunkCommand::kQuery:
+      if (refuse_queries) {
+        *result.mutable_status() = ToProto(*refuse_queries);
+        break;
+      }
       if (!known) *result.mutable_status() = ToProto(Status(StatusCode::kUnknownChunk, "no such chunk here"));
       *result.mutable_info() = Info(chunk);
       break;
@@ -56,12 +60,17 @@ proto::ChunkResult FakeReplicas::Execute(const proto::ChunkCommand& command, con
       apply(replication::CheckAbortDelete(state, Epoch(command.abort_delete().epoch())), true);
       break;
     case proto::ChunkCommand::kErase: {
+      if (refuse_erasures) {
+        *result.mutable_status() = ToProto(*refuse_erasures);
+        break;
+      }
       const Verdict verdict = replication::CheckErase(state, Epoch(command.erase().epoch()));
       if (verdict.action == Action::kRefuse) {
         *result.mutable_status() = ToProto(verdict.status);
       } else {
         replicas_.erase(chunk);
         erased.push_back(chunk);
+        if (command.erase().quarantine()) quarantined.push_back(chunk);
       }
       break;
     }

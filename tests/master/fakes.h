@@ -41,9 +41,12 @@ class FakeReplicas {
   }
   proto::ReplicaInfoProto Info(ChunkId chunk) const;
   std::vector<ChunkId> erased;
+  std::vector<ChunkId> quarantined;  // of these: those whose bytes were to be kept for a while
   std::set<ChunkId> not_yet_there;  // when reports are made: they come between the report and what the master looks at
   uint64_t syncs = 0;
   std::optional<Status> refuse_syncs;  // its disk says no
+  std::optional<Status> refuse_queries;
+  std::optional<Status> refuse_erasures;
   uint64_t refused_syncs = 0;
 
  private:
