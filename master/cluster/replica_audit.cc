@@ -47,6 +47,15 @@ void ReplicaAudit::OnDown(ServerId server) {
   reports_.erase(server);
 }
 
+void ReplicaAudit::OnDiskFailed(ServerId server) {
+  const auto it = reports_.find(server);
+  if (it == reports_.end()) return;
+  it->second.outdated = true;
+  if (!it->second.complete) return;
+  it->second.chunks_below = core_.ids().chunks_next().value();
+  it->second.cursor = ChunkId{};
+}
+
 void ReplicaAudit::OnReport(ServerId server, const proto::ReplicaReport& report) {
   auto it = reports_.find(server);
   if (it == reports_.end() || it->second.complete) return;
@@ -313,11 +322,12 @@ void ReplicaAudit::FindMissing() {
       report.cursor = chunk;
       if (chunk.value() >= report.chunks_below) break;
       // A report is as old as its beginning: the server may have been given the chunk since, by a recovery or by its writer.
-      if (!report.seen.contains(chunk) && ShouldHave(server, chunk)) Ask(chunk, server);
+      if ((report.outdated || !report.seen.contains(chunk)) && ShouldHave(server, chunk)) Ask(chunk, server);
     }
     if (page.size() < kPage || report.cursor.value() >= report.chunks_below) {
       report.seen = {};
       report.chunks_below = 0;  // done
+      report.outdated = false;
       core_.repair().OnServerReported(server);
     }
   }

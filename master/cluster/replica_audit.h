@@ -44,6 +44,8 @@ class ReplicaAudit {
   void OnRegistered(ServerId server);
   void OnReport(ServerId server, const proto::ReplicaReport& report);
   void OnDown(ServerId server);
+  // Which chunks one of its disks had, only the server knows: it is asked about all of them.
+  void OnDiskFailed(ServerId server);
   void OnDamage(ServerId server, const proto::DamageReport& damage);
   // A client could not use this replica.
   void OnTrouble(ChunkId chunk, ServerId server, const Status& status);
@@ -69,6 +71,7 @@ class ReplicaAudit {
     std::unordered_set<ChunkId> seen;
     uint64_t chunks_below = 0;  // allocated before the report began
     bool complete = false;
+    bool outdated = false;  // a disk failed since: what it says is there may be gone
     ChunkId cursor;  // of the search for missing ones
   };
   struct Later {

@@ -190,13 +190,22 @@ std::shared_ptr<ServerChannel> ServerRegistry::Accept(ServerId id, const proto::
   return replaced;
 }
 
-void ServerRegistry::Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns,
-                               int64_t wall_ns) {
+std::vector<proto::DiskInfo> ServerRegistry::Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns,
+                                                       int64_t wall_ns) {
   server.heard_ns = now_ns;
   server.load = heartbeat.load();
   server.traffic = heartbeat.traffic();
   if (heartbeat.wall_nanos() != 0) server.clock_skew_ns = heartbeat.wall_nanos() - wall_ns;
-  if (heartbeat.disks_size() > 0) server.disks.assign(heartbeat.disks().begin(), heartbeat.disks().end());
+  std::vector<proto::DiskInfo> failed;
+  if (heartbeat.disks_size() == 0) return failed;
+  for (const proto::DiskInfo& disk : heartbeat.disks()) {
+    const bool before = std::any_of(server.disks.begin(), server.disks.end(), [&](const proto::DiskInfo& known) {
+      return known.failed() && known.disk_uuid() == disk.disk_uuid() && known.path() == disk.path();
+    });
+    if (disk.failed() && !before) failed.push_back(disk);
+  }
+  server.disks.assign(heartbeat.disks().begin(), heartbeat.disks().end());
+  return failed;
 }
 
 void ServerRegistry::MarkDown(ServerInfo& server, int64_t now_ns) {

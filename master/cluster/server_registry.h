@@ -97,7 +97,8 @@ class ServerRegistry {
   // Takes the registration: the server is up on this stream. Returns the stream that it replaces, if any.
   std::shared_ptr<ServerChannel> Accept(ServerId id, const proto::Register& request,
                                         std::shared_ptr<ServerChannel> channel, int64_t now_ns);
-  void Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns, int64_t wall_ns);
+  // Returns the disks that failed since what the server said before.
+  std::vector<proto::DiskInfo> Heartbeat(ServerInfo& server, const proto::Heartbeat& heartbeat, int64_t now_ns, int64_t wall_ns);
   void MarkDown(ServerInfo& server, int64_t now_ns);
   // How often it went down within the last hour.
   static uint32_t DownsLastHour(const ServerInfo& server, int64_t now_ns);

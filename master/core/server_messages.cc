@@ -40,6 +40,16 @@ void ServerMessages::Handle(Core& core, const std::shared_ptr<ServerChannel>& ch
   }
 }
 
+namespace {
+
+void TellFailedDisk(Core& core, ServerId server, const proto::DiskInfo& disk) {
+  core.events().Add(Severity::kError, "disk.failed",
+                    ToString(server) + ": disk " + disk.path() + " failed; what it held is copied from other servers: " + disk.problem(),
+                    {.server = server});
+}
+
+}  // namespace
+
 void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>& channel,
                                 const proto::Register& request) {
   const ServerInfo* known = nullptr;
@@ -79,6 +89,9 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
                         std::to_string(request.disks_size()) +
                         (request.disks_size() == 1 ? " disk)" : " disks)"),
                     {.server = id});
+  for (const proto::DiskInfo& disk : request.disks()) {
+    if (disk.failed()) TellFailedDisk(core, id, disk);
+  }
 
   proto::MasterToChunkserver message;
   proto::RegisterReply* reply = message.mutable_register_reply();
@@ -105,7 +118,9 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
 }
 
 void ServerMessages::OnHeartbeat(Core& core, ServerInfo& server, const proto::Heartbeat& heartbeat) {
-  core.servers_.Heartbeat(server, heartbeat, core.now(), core.wall());
+  const std::vector<proto::DiskInfo> failed = core.servers_.Heartbeat(server, heartbeat, core.now(), core.wall());
+  for (const proto::DiskInfo& disk : failed) TellFailedDisk(core, server.id, disk);
+  if (!failed.empty()) core.audit().OnDiskFailed(server.id);
   proto::MasterToChunkserver message;
   message.mutable_heartbeat_reply()->set_number(heartbeat.number());
   core.server_keeper().OnHeartbeat(server, heartbeat, message.mutable_heartbeat_reply());

@@ -31,9 +31,6 @@ class DrainFailureTest : public ::testing::Test {
     ASSERT_EQ(machines_->WaitHealthy(60'000), "");
   }
 
-  // A disk that nobody uses is not noticed at once.
-  bool HasFailedDisk(const std::string& node) const { return machines_->ServerStatus(node).dump().find("failed") != std::string::npos; }
-
   void ExpectAllFiles() {
     const std::string reader = machines_->Mount("m2");
     for (int i = 0; i < files_; ++i) ASSERT_EQ(ReadFile(reader + Name(i)) == Content(i), true) << i;
@@ -61,7 +58,8 @@ TEST_F(DrainFailureTest, ADiskIsPulledOutInTheMiddle) {
   EXPECT_TRUE(WaitUntil([&] { return machines_->ServerStatus("cs2").value("mode", "") == "drained"; }, LongTests() ? 1'800'000 : 240'000, 200))
       << machines_->Cairn({"server", "show", machines_->ServerName("cs2")}).Both() << machines_->Status().dump(1);
   const int64_t drained = NowMillis();
-  EXPECT_TRUE(WaitUntil([&] { return Number(machines_->Status(), "chunks_below_policy") == 0; }, 600'000, 200))
+  EXPECT_TRUE(WaitUntil(
+      [&] { return machines_->ChunksOnRecord("cs3") == 0 && Number(machines_->Status(), "chunks_below_policy") == 0; }, 600'000, 200))
       << machines_->Status().dump(1);
   Figure(std::to_string(before) + " chunks on cs2, the disk of cs3 pulled out with " + std::to_string(left) + " left: drained after " +
          std::to_string(drained - start) + " ms, every chunk as its policy wants after " + std::to_string(NowMillis() - start) + " ms");
@@ -77,7 +75,7 @@ TEST_F(DrainFailureTest, ADiskIsPulledOutInTheMiddle) {
 TEST_F(DrainFailureTest, ADrainThatCannotEndSaysWhy) {
   machines_->BreakDisk("cs3");
   ASSERT_TRUE(WaitUntil(
-      [&] { return HasFailedDisk("cs3") && Number(machines_->Status(), "chunks_below_policy") == 0; }, 240'000, 200))
+      [&] { return machines_->ChunksOnRecord("cs3") == 0 && Number(machines_->Status(), "chunks_below_policy") == 0; }, 240'000, 200))
       << machines_->Status().dump(1);
   ASSERT_EQ(machines_->Cairn({"server", "drain", machines_->ServerName("cs2")}).exit_code, 0);
   machines_->BreakDisk("cs4");

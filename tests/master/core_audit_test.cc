@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "master/cluster/event_log.h"
 #include "master/cluster/repair_manager.h"
 #include "master/core/admin.h"
 #include "tests/master/core_fixture.h"
@@ -206,6 +207,43 @@ TEST_F(CoreAuditTest, AServerWhoseDiskFailedDoesNotHaveWhatItDidNotReport) {
   const proto::ChunkRecord record = Record(layout.chunk());
   EXPECT_EQ(std::count(record.members().begin(), record.members().end(), layout.members(0)), 0);
   EXPECT_EQ(record.carriers_size(), 3);
+}
+
+// Nobody reads or writes its chunks, so that nobody would find out one by one.
+TEST_F(CoreAuditTest, WhatAFailedDiskHeldIsCopiedAtOnce) {
+  h_.StartServer(4);
+  std::vector<uint64_t> chunks;
+  for (int i = 0; i < 20; ++i) chunks.push_back(h_.SealedFile(*a_, "f" + std::to_string(i)).second.chunk());
+  h_.Advance(3'000);
+  const uint32_t broken = 1;
+  const uint32_t server = h_.server(broken).id;
+  const Status failure(StatusCode::kIoError, "the disk failed");
+  h_.replicas(broken).refuse_queries = failure;
+  h_.replicas(broken).refuse_syncs = failure;
+  h_.on_heartbeat = [&](uint32_t index, proto::Heartbeat* heartbeat) {
+    proto::DiskInfo* disk = heartbeat->add_disks();
+    disk->set_disk_uuid(Uuid{2, index}.ToString());
+    disk->set_path("/disk");
+    disk->set_total_bytes(1ull << 40);
+    disk->set_free_bytes(1ull << 39);
+    disk->set_reserve_bytes(1ull << 30);
+    disk->set_failed(index == broken);
+    disk->set_problem(index == broken ? "it was pulled out" : "");
+  };
+  h_.Advance(30'000);
+  for (const uint64_t chunk : chunks) {
+    const proto::ChunkRecord record = Record(chunk);
+    EXPECT_EQ(std::count(record.members().begin(), record.members().end(), server), 0) << chunk;
+    EXPECT_EQ(record.carriers_size(), 3) << chunk;
+  }
+  EXPECT_EQ(h_.replicas(2).all().size() + h_.replicas(3).all().size() + h_.replicas(4).all().size(), 60u);
+  int told = 0;
+  for (const NumberedEvent& event : EventsAfter(h_.core().txn(), 0, 10'000)) {
+    if (event.record.kind() != "disk.failed") continue;
+    ++told;
+    EXPECT_NE(event.record.text().find("it was pulled out"), std::string::npos) << event.record.text();
+  }
+  EXPECT_EQ(told, 1);
 }
 
 class CoreSurplusTest : public CoreAuditTest {

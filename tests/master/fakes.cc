@@ -48,6 +48,7 @@ void FakeServer::Heartbeat() {
   message->mutable_heartbeat()->set_number(1);
   message->mutable_heartbeat()->set_missing_disks_taken(harness_->servers_know_missing_disks &&
                                                         register_reply.missing_disks_size() > 0);
+  if (harness_->on_heartbeat) harness_->on_heartbeat(index_, message->mutable_heartbeat());
   harness_->core().inbox().Push(ServerMessageEvent{shared_from_this(), std::move(message)});
 }
 

@@ -166,6 +166,7 @@ class Harness {
   void StopServer(uint32_t index);
   // Changes what server `index` says of itself when it registers.
   std::function<void(uint32_t index, proto::Register*)> on_register;
+  std::function<void(uint32_t index, proto::Heartbeat*)> on_heartbeat;
   bool servers_know_missing_disks = true;  // false: they are of a version before RegisterReply.missing_disks
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }
