@@ -1,6 +1,6 @@
 # What is installed where, manual pages and completions made by the programs themselves, and the Debian packages:
 #   cairn-server (master, chunkserver, units), cairn-client (mount), cairn-common (cairn, documentation).
-# scripts/package builds them, with /usr as the prefix.
+# scripts/package builds them.
 include(GNUInstallDirs)
 
 set(pages)
@@ -48,6 +48,7 @@ set(CPACK_PACKAGE_CONTACT "The Cairn maintainers <maintainers@cairn.invalid>")
 set(CPACK_PACKAGE_VERSION ${PROJECT_VERSION})
 set(CPACK_PACKAGE_DIRECTORY ${CMAKE_BINARY_DIR}/packages)
 set(CPACK_STRIP_FILES ON)
+set(CPACK_INSTALL_PREFIX /usr)
 set(CPACK_SET_DESTDIR ON)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_ALL server client common)

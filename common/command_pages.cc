@@ -124,7 +124,7 @@ std::string ManPage(const CLI::App& app, const PageOptions& options) {
   std::string upper = options.program;
   for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   std::string page = ".TH " + Escaped(upper) + " " + std::to_string(options.section) + " \"\" \"Cairn " +
-                     Escaped(options.version) + "\" \"Cairn\"\n";
+                     Escaped(options.version) + "\" \"Cairn\"\n.ad l\n";
   page += ".SH NAME\n" + Escaped(options.program) + " \\- " + Escaped(app.get_description()) + "\n";
   page += ".SH SYNOPSIS\n" + Synopsis(app, options.program);
   page += ".SH OPTIONS\n";
