@@ -25,7 +25,6 @@ constexpr int64_t kRetryMaxNanos = 60 * kNanosPerSecond;
 constexpr size_t kDuePerPump = 64;
 // Longer than a chunkserver takes to find a restarted master, shorter than a writer waits for a chunk whose
 // interrupted procedure is run again.
-constexpr int64_t kSettleNanos = 8 * kNanosPerSecond;
 
 // Has an inode to itself while a chunk of it is copied that its writer would open again at once: without
 // that, a file that is written all the time would never be moved. Short, because the writer waits. Taken in
@@ -89,7 +88,16 @@ void RepairManager::Forget(ChunkId chunk) {
   core_.audit().ForgetChunk(chunk);
 }
 
-void RepairManager::OnServerDown(ServerId server) { scans_.push_back({server, ChunkId{}}); }
+void RepairManager::OnServerUp() {
+  const Present present = CountServers();
+  hold_.OnChange(core_.now(), present.away, present.in_service);
+}
+
+void RepairManager::OnServerDown(ServerId server) {
+  const Present present = CountServers();
+  hold_.OnChange(core_.now(), present.away, present.in_service);
+  scans_.push_back({server, ChunkId{}});
+}
 
 void RepairManager::OnServerReported(ServerId server) {
   refusing_.Forget(server);
@@ -107,17 +115,14 @@ void RepairManager::StartScan() {
   scans_.push_back({ServerId{}, ChunkId{}});
 }
 
-bool RepairManager::Settled() {
-  if (settled_) return true;
-  if (started_ns_ == 0) started_ns_ = core_.now();
-  settled_ = core_.now() - started_ns_ >= kSettleNanos;
-  if (!settled_) {
-    const auto& servers = core_.servers().all();
-    settled_ = std::all_of(servers.begin(), servers.end(), [](const auto& entry) {
-      return entry.second.reported || entry.second.mode == proto::SERVER_REMOVED;
-    });
+RepairManager::Present RepairManager::CountServers() const {
+  Present present;
+  for (const auto& [id, server] : core_.servers().all()) {
+    if (server.mode == proto::SERVER_REMOVED) continue;
+    ++present.in_service;
+    if (!server.reported) ++present.away;
   }
-  return settled_;
+  return present;
 }
 
 void RepairManager::MeasureSpeed() {
@@ -138,8 +143,7 @@ void RepairManager::MeasureSpeed() {
 
 void RepairManager::Tick() {
   MeasureSpeed();
-  // Before that nearly everything looks lost, and copying would begin that nobody needs.
-  if (!Settled()) return;
+  if (!hold_.Over(core_.now(), CountServers().away)) return;
   std::erase_if(reserved_until_,
                 [&](const auto& entry) { return entry.second <= core_.now(); });  // of files that are gone
   if (core_.now() >= next_scan_ns_) {
@@ -332,7 +336,7 @@ void RepairManager::LowerWriter(ChunkId chunk, const proto::ChunkRecord& record)
 }
 
 void RepairManager::OnSealed(ChunkId chunk) {
-  if (!settled_ || !lower_since_.contains(chunk)) {
+  if (!hold_.over() || !lower_since_.contains(chunk)) {
     Look(chunk);
     return;
   }
@@ -340,7 +344,7 @@ void RepairManager::OnSealed(ChunkId chunk) {
 }
 
 void RepairManager::Pump() {
-  if (pumping_ || !settled_) return;
+  if (pumping_ || !hold_.over()) return;
   pumping_ = true;
   for (ChunkId chunk : queue_.Due(core_.now(), kDuePerPump)) {
     if (!limits_.HasRoom()) break;

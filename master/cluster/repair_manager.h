@@ -16,6 +16,7 @@
 #include <unordered_set>
 
 #include "common/ids.h"
+#include "master/cluster/outage_hold.h"
 #include "master/cluster/repair_planner.h"
 #include "master/cluster/target_backoff.h"
 #include "proto/cairn/state.pb.h"
@@ -48,6 +49,7 @@ class RepairManager {
   void Look(ChunkId chunk);
   // The chunk is gone.
   void Forget(ChunkId chunk);
+  void OnServerUp();
   void OnServerDown(ServerId server);
   void OnServerReported(ServerId server);
   // Everything is looked at again from the start.
@@ -63,7 +65,7 @@ class RepairManager {
   // Moves one copy of a healthy sealed chunk, copy first (rebalancing). `done` is called once, later, when kStarted.
   enum class MoveStart : uint8_t { kStarted, kNotNow, kNoPlace };
   MoveStart Move(ChunkId chunk, ServerId from, ServerId to, const std::string& reason, std::function<void(bool)> done);
-  bool settled() const { return settled_; }
+  bool settled() const { return hold_.over(); }
 
   bool Busy(ChunkId chunk) const { return busy_.contains(chunk); }
   Counters counters() const;
@@ -97,8 +99,11 @@ class RepairManager {
     uint64_t hold = 0;  // operation that keeps the writer from opening the chunk again; 0: none
   };
 
-  // After a start of the master: has every server that is known said what it has, or had the time to?
-  bool Settled();
+  struct Present {
+    uint32_t away = 0;  // down, or up without having said what it has
+    uint32_t in_service = 0;
+  };
+  Present CountServers() const;
   void RunLooks();
   void RunScans();
   void Pump();
@@ -145,8 +150,7 @@ class RepairManager {
   std::unordered_map<ChunkId, Health> unhealthy_;
   Counters counters_;
   bool pumping_ = false;
-  bool settled_ = false;
-  int64_t started_ns_ = 0;
+  OutageHold hold_;
 };
 
 }  // namespace cairn::master

@@ -63,6 +63,8 @@ class Planner {
     if (chunk_.members.size() > chunk_.replicas && plan_.valid_copies >= chunk_.replicas)
       return DropSurplus();
     if (syncable_ != nullptr) return SyncMember();
+    // Whatever else is to be done takes a new configuration.
+    if (plan_.valid_copies < AnswersNeeded()) return WaitForAnswers();
     if (down_ != nullptr) return ReplaceDown();
     if (short_of_members) {
       return Add("the policy asks for " + std::to_string(chunk_.replicas) + " replicas, it has " +
@@ -81,6 +83,22 @@ class Planner {
     const auto wanted = std::min<uint32_t>(WantedQuorum(), static_cast<uint32_t>(members));
     if (wanted <= copies) return wanted;
     return std::min<uint32_t>(chunk_.write_quorum, static_cast<uint32_t>(members));
+  }
+
+  // R, of the configuration that is to be changed.
+  size_t AnswersNeeded() const {
+    const size_t members = chunk_.members.size();
+    return members < chunk_.write_quorum ? 1 : members - chunk_.write_quorum + 1;
+  }
+  RepairPlan WaitForAnswers() {
+    std::string who;
+    for (const MemberFacts& member : chunk_.members) {
+      if (member.condition == ReplicaCondition::kDown) who += (who.empty() ? "" : ", ") + ToString(member.server);
+    }
+    return Wait("only " + std::to_string(plan_.valid_copies) + " of the " + std::to_string(AnswersNeeded()) +
+                    " members that must agree to a change is up; waiting for " + who +
+                    " (gone for good: cairn chunk accept-loss)",
+                now_ns_ + options_.retry_ns);
   }
 
   void Count() {

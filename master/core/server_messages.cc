@@ -105,6 +105,7 @@ void ServerMessages::OnRegister(Core& core, const std::shared_ptr<ServerChannel>
   }
   core.server_keeper().OnRegistered(id, request, reply);
   core.audit().OnRegistered(id);
+  core.repair().OnServerUp();
   if (is_new) {
     // A new server must not learn an id that a loss of power could take back.
     core.WhenDurable(core.log_index(),

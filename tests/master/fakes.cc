@@ -82,6 +82,7 @@ void FakeServer::Answer(const proto::Command& command) {
   proto::CommandResult* result = answer->mutable_result();
   result->set_number(command.number());
   for (const proto::ChunkCommand& chunk : command.chunks()) {
+    if (chunk.has_sync()) harness_->copied.emplace_back(index_, chunk.chunk());
     *result->add_results() =
         replicas_->Execute(chunk, [this](uint32_t server) { return harness_->ReplicasOf(server); });
   }

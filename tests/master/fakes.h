@@ -167,6 +167,7 @@ class Harness {
   // Changes what server `index` says of itself when it registers.
   std::function<void(uint32_t index, proto::Register*)> on_register;
   std::function<void(uint32_t index, proto::Heartbeat*)> on_heartbeat;
+  std::vector<std::pair<uint32_t, ChunkId>> copied;  // the syncs that servers (index) carried out, in their order
   bool servers_know_missing_disks = true;  // false: they are of a version before RegisterReply.missing_disks
   FakeServer& server(uint32_t index) { return *servers_.at(index); }
   FakeReplicas& replicas(uint32_t index) { return *stores_.at(index); }

@@ -67,9 +67,22 @@ TEST(RepairPlannerTest, ADownMemberIsWaitedForWhileAQuorumOfCopiesExists) {
 }
 
 TEST(RepairPlannerTest, BelowTheWriteQuorumThereIsNoGrace) {
-  const RepairPlan plan = Plan(Chunk({kCurrent, kDown, kDown}), 4, 1 * kSecond, {2, 3});
+  ChunkFacts facts = Chunk({kCurrent, kCurrent, kDown});
+  facts.write_quorum = 3;
+  const RepairPlan plan = Plan(facts, 4, 1 * kSecond, {3});
   EXPECT_EQ(plan.action, RepairAction::kReplace);
   EXPECT_EQ(plan.members.size(), 3u);
+}
+
+TEST(RepairPlannerTest, WithoutThoseWhoMustAgreeItWaitsAndSaysForWhom) {
+  const RepairPlan plan = Plan(Chunk({kCurrent, kDown, kDown}), 4, 60 * kSecond, {2, 3});
+  EXPECT_EQ(plan.action, RepairAction::kWait);
+  EXPECT_NE(plan.reason.find("waiting for cs2, cs3"), std::string::npos) << plan.reason;
+  EXPECT_EQ(plan.valid_copies, 1u);
+  // W = N: any one member may answer for all.
+  ChunkFacts facts = Chunk({kCurrent, kDown, kDown});
+  facts.write_quorum = 3;
+  EXPECT_EQ(Plan(facts, 4, 1 * kSecond, {2, 3}).action, RepairAction::kReplace);
 }
 
 TEST(RepairPlannerTest, WithoutASpareServerItWaitsAndSaysWhy) {
