@@ -17,6 +17,8 @@ using wire::MessageType;
 // Asking a second carrier costs a whole transfer: only for answers far outside of what is usual.
 constexpr int64_t kHedgeAtLeastNanos = 100 * kNanosPerMilli;
 constexpr int64_t kHedgeUsualTimes = 8;
+constexpr int64_t kLateAtLeastNanos = 20 * kNanosPerMilli;
+constexpr uint32_t kSmallBytes = 64u << 10;
 constexpr uint32_t kMaxHedges = 2;  // two silent replicas of three must not keep a reader from the third
 constexpr int64_t kAskTimeoutMs = 5000;
 constexpr int64_t kSuspectNanos = 5 * kNanosPerSecond;
@@ -36,7 +38,7 @@ std::vector<ServerId> FileCore::RankLocked(const std::vector<ServerId>& servers,
       candidate.load = entry->load;
     }
     auto suspect = suspect_until_ns_.find(server);
-    candidate.suspect = suspect != suspect_until_ns_.end() && now < suspect->second;
+    candidate.suspect = (suspect != suspect_until_ns_.end() && now < suspect->second) || context_.servers->trust().Distrusted(server, now);
     candidates.push_back(candidate);
   }
   return replication::RankReplicas(std::move(candidates), chunk.value() ^ inode_.value());
@@ -55,7 +57,10 @@ FileCore::FetchRef FileCore::StartFetchLocked(const ChunkState& chunk, const Sou
   fetch->offset = offset;
   fetch->length = length;
   const std::vector<ServerId> order = RankLocked(source.servers, fetch->chunk);
-  const int64_t usual = order.empty() ? 0 : context_.data_client->Outstanding(order.front()).smoothed_rtt_ns;
+  fetch->servers = order;
+  fetch->first = order.empty() ? ServerId{} : order.front();
+  fetch->began_ns = Now();
+  const int64_t usual = UsualNanos(order, ServerId{});
   fetch->reader.emplace(order, replication::ReaderOptions{
                                    .hedge_after_ns = std::max(kHedgeAtLeastNanos, kHedgeUsualTimes * usual),
                                    .max_hedges = kMaxHedges});
@@ -68,6 +73,25 @@ void FileCore::PollFetchLocked(const FetchRef& fetch) {
     if (fetch->asked > fetch->answered) ++context_.counters->hedged_reads;
     AskLocked(fetch, server);
   }
+}
+
+// Of these servers, the shortest time of late in which one answers; 0: not known.
+int64_t FileCore::UsualNanos(const std::vector<ServerId>& servers, ServerId without) const {
+  int64_t usual = 0;
+  for (ServerId server : servers) {
+    if (server == without) continue;
+    const int64_t rtt = context_.data_client->Outstanding(server).smoothed_rtt_ns;
+    if (rtt != 0 && (usual == 0 || rtt < usual)) usual = rtt;
+  }
+  return usual;
+}
+
+// How a small read went. Large ones take as long as what else is on its way.
+void FileCore::NoteAnswer(ServerId server, const std::vector<ServerId>& servers, int64_t took_ns) {
+  ServerTrust& trust = context_.servers->trust();
+  if (took_ns < kLateAtLeastNanos) return trust.Answered(server, Now());
+  const int64_t usual = UsualNanos(servers, server);
+  if (took_ns > kHedgeUsualTimes * usual) trust.AnsweredLate(server, Now());
 }
 
 void FileCore::AskLocked(const FetchRef& fetch, ServerId server) {
@@ -104,9 +128,16 @@ void FileCore::OnFetchReply(const FetchRef& fetch, ServerId server, const Status
     fetch->data = std::move(data);
     fetch->data_offset = data_offset;
     fetch->reader->OnSuccess(server);
+    if (server != fetch->first && !fetch->first_answered) {
+      context_.servers->trust().Disappointed(fetch->first, Now());
+    } else if (server == fetch->first && fetch->length <= kSmallBytes) {
+      NoteAnswer(server, fetch->servers, Now() - fetch->began_ns);
+    }
   } else {
     ++context_.counters->read_failovers;
     SuspectLocked(server);
+    if (!transport.ok()) context_.servers->trust().Disappointed(server, Now());
+    if (server == fetch->first) fetch->first_answered = true;
     fetch->reader->OnFailure(server, status);
   }
   SettleFetchLocked(fetch);

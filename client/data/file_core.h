@@ -88,6 +88,10 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
     uint64_t offset = 0;
     uint32_t length = 0;
     std::optional<replication::ReplicaReader> reader;
+    std::vector<ServerId> servers;  // best first
+    ServerId first;                 // of these
+    bool first_answered = false;    // with a failure
+    int64_t began_ns = 0;
     uint32_t asked = 0;
     uint32_t answered = 0;
     bool finished = false;
@@ -271,6 +275,8 @@ class FileCore final : public std::enable_shared_from_this<FileCore> {
 
   // fetch.cc
   void SuspectLocked(ServerId server);
+  int64_t UsualNanos(const std::vector<ServerId>& servers, ServerId without) const;
+  void NoteAnswer(ServerId server, const std::vector<ServerId>& servers, int64_t took_ns);
   FetchRef StartFetchLocked(const ChunkState& chunk, const Source& source, uint64_t offset, uint32_t length);
   void PollFetchLocked(const FetchRef& fetch);
   void AskLocked(const FetchRef& fetch, ServerId server);

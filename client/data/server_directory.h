@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "client/data/server_trust.h"
 #include "common/ids.h"
 
 namespace cairn::client {
@@ -32,8 +33,11 @@ class ServerDirectory {
   std::vector<ServerEntry> All() const;
   // "cs3 (10.0.0.3:9410)", or "cs3" when nothing else is known: for messages to people.
   std::string Describe(ServerId server) const;
+  // What this client's own reads found out about them.
+  ServerTrust& trust() const { return trust_; }
 
  private:
+  mutable ServerTrust trust_;
   mutable std::mutex mu_;
   std::unordered_map<ServerId, ServerEntry> servers_;  // guarded by mu_
 };

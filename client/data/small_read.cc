@@ -32,7 +32,8 @@ std::optional<Status> FileCore::ReadSmallLocked(Lock& lock, uint64_t offset, std
   const Result<Source> source = SourceLocked(chunk);
   if (!source.ok() || source->kind != Source::kReplicas || end > source->length) return std::nullopt;
   if (source->servers.empty()) return std::nullopt;
-  const ServerId server = RankLocked(source->servers, chunk.place.chunk).front();
+  const std::vector<ServerId> servers = source->servers;
+  const ServerId server = RankLocked(servers, chunk.place.chunk).front();
   std::optional<ServerEntry> entry = context_.servers->Find(server);
   if (!entry || !entry->alive || entry->address.empty()) return std::nullopt;
 
@@ -55,13 +56,19 @@ std::optional<Status> FileCore::ReadSmallLocked(Lock& lock, uint64_t offset, std
     std::memset(out.data() + have, 0, out.size() - have);
   };
   ++context_.counters->requests;
+  const int64_t began_ns = Now();
   const auto outcome =
       context_.data_client->CallBlocking({server, std::move(entry->address)}, wire::MessageType::kRead,
                                          wire::Encode(request), kSmallReadMs, use);
   if (outcome == net::DataClient::Outcome::kNotTried) --context_.counters->requests;
   lock.lock();
   if (--background_ == 0 && shut_down_) changed_.notify_all();
-  if (outcome == net::DataClient::Outcome::kFailed) SuspectLocked(server);
+  if (outcome == net::DataClient::Outcome::kFailed) {
+    SuspectLocked(server);
+    context_.servers->trust().Disappointed(server, Now());
+  } else if (outcome == net::DataClient::Outcome::kAnswered) {
+    NoteAnswer(server, servers, Now() - began_ns);
+  }
   if (outcome != net::DataClient::Outcome::kAnswered || !status.ok()) return std::nullopt;
   if (attachment != attachment_) return Status(StatusCode::kLeaseLost, "the lease was given back meanwhile");
   return Status::Ok();

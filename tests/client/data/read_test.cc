@@ -262,6 +262,35 @@ TEST(FileDataRead, ASlowCarrierIsHedged) {
   EXPECT_EQ(cluster.counters().hedged_reads > 0, asked_a_held_one);
 }
 
+// One that is slow costs one hedge, not one for each file.
+TEST(FileDataRead, AServerThatWasOvertakenIsAskedLastByAllFiles) {
+  FakeCluster cluster;
+  const auto data = Pattern(2 * kMiB, 12);
+  Store(cluster, data);
+  std::vector<std::byte> large(300'000), small(4096);
+  const auto read = [&](std::vector<std::byte>& out) {
+    auto file = cluster.NewFile();
+    file->AttachRead(data.size(), cluster.master().Chunks());
+    const Result<size_t> got = file->Read(4096, out);
+    ASSERT_TRUE(got.ok()) << got.status().ToString();
+    EXPECT_TRUE(std::equal(out.begin(), out.end(), data.begin() + 4096));
+  };
+  read(large);
+  int carrier = 1;
+  while (cluster.server(carrier).requests()[MessageType::kRead] == 0) ++carrier;
+  const auto asked = [&] { return cluster.server(carrier).requests()[MessageType::kRead]; };
+  cluster.server(carrier).Hold();
+  read(large);
+  EXPECT_EQ(asked(), 2);
+  EXPECT_EQ(cluster.counters().hedged_reads, 1u);
+  for (int i = 0; i < 5; ++i) {
+    read(large);
+    read(small);
+  }
+  EXPECT_EQ(asked(), 2);
+  cluster.server(carrier).Release();
+}
+
 TEST(FileDataRead, MovedReplicasAreFoundThroughANewLayout) {
   FakeCluster cluster({.servers = 4});
   const auto data = Pattern(100'000, 12);
