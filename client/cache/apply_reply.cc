@@ -27,6 +27,11 @@ void LeaseCache::ApplyReply(const proto::Request& request, const proto::Reply& r
     }
     return;
   }
+  // This client changes size and times at the master: the answer has what counts.
+  if (request.has_set_attr() || (request.has_lease() && request.lease().truncate_to_zero())) {
+    const uint64_t inode = request.has_set_attr() ? request.set_attr().inode() : request.lease().inode();
+    if (Node* node = HeldLocked(InodeId(inode))) node->written.reset();
+  }
   switch (reply.result_case()) {
     case proto::Reply::kEntry:
       ApplyEntryLocked(request, reply.entry());
@@ -76,7 +81,10 @@ void LeaseCache::GrantLocked(const proto::Lease& lease) {
   if (!fresh && node.lease.kind == LeaseKind::kWrite && kind == LeaseKind::kRead &&
       lease.number() <= node.lease.number)
     return;
-  if (lease.number() > node.lease.number) node.recalled = false;
+  if (lease.number() > node.lease.number) {
+    node.recalled = false;
+    node.written.reset();  // the attributes that come with it are newer
+  }
   node.lease.kind = kind;
   node.lease.number = std::max(node.lease.number, lease.number());
 }
@@ -85,6 +93,12 @@ void LeaseCache::StoreAttrLocked(const proto::Attr& attr) {
   Node* node = HeldLocked(InodeId(attr.inode()));
   if (node == nullptr) return;
   node->attr = FromProto(attr);
+  // Listings wait for no lease: an answer from before the master was told of what was written may come after it.
+  if (node->written) {
+    node->attr.size = node->written->size;
+    if (node->written->mtime) node->attr.mtime = *node->written->mtime;
+    node->attr.ctime = std::max(node->attr.ctime, node->attr.mtime);
+  }
   if (node->held) node->held->ApplyTo(&node->attr);
   node->has_attr = true;
   node->doubtful = false;

@@ -165,6 +165,7 @@ void LeaseCache::SetWritten(InodeId inode, uint64_t size, std::optional<TimeSpec
   const int64_t blocks = static_cast<int64_t>(node->attr.blocks_512) + allocated_change / 512;
   node->attr.blocks_512 = static_cast<uint64_t>(std::max<int64_t>(blocks, 0));
   node->attr.size = size;
+  node->written = {size, mtime ? mtime : node->written ? node->written->mtime : std::nullopt};
   if (!mtime) return;
   node->attr.mtime = *mtime;
   node->attr.ctime = std::max(node->attr.ctime, *mtime);
@@ -179,6 +180,7 @@ void LeaseCache::SetHeld(InodeId inode, const HeldTimes& times) {
     node->accessed.reset();
     accessed_.erase(inode);
   }
+  if (times.mtime && node->written) node->written->mtime.reset();
   if (!node->held) node->held.emplace();
   node->held->Merge(times);
   node->held->ApplyTo(&node->attr);

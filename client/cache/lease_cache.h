@@ -179,6 +179,12 @@ class LeaseCache {
     bool claimed = false;
     bool has_attr = false;
     bool doubtful = false;  // attr has to be asked for again
+    // What this client told the master under this lease: attributes from before that may still arrive.
+    struct Written {
+      uint64_t size = 0;
+      std::optional<TimeSpec> mtime;
+    };
+    std::optional<Written> written;
     bool has_xattrs = true;
     InodeId parent;
     Attributes attr;
