@@ -27,10 +27,15 @@ void LeaseCache::ApplyReply(const proto::Request& request, const proto::Reply& r
     }
     return;
   }
-  // This client changes size and times at the master: the answer has what counts.
-  if (request.has_set_attr() || (request.has_lease() && request.lease().truncate_to_zero())) {
-    const uint64_t inode = request.has_set_attr() ? request.set_attr().inode() : request.lease().inode();
-    if (Node* node = HeldLocked(InodeId(inode))) node->written.reset();
+  // What this client itself changes at the master counts as the answer says.
+  if (request.has_lease() && request.lease().truncate_to_zero()) {
+    if (Node* node = HeldLocked(InodeId(request.lease().inode()))) node->written.reset();
+  }
+  if (request.has_set_attr()) {
+    const proto::SetAttrOp& op = request.set_attr();
+    Node* node = HeldLocked(InodeId(op.inode()));
+    if (node != nullptr && op.has_size()) node->written.reset();
+    if (node != nullptr && node->written && (op.has_mtime() || op.mtime_now())) node->written->mtime.reset();
   }
   switch (reply.result_case()) {
     case proto::Reply::kEntry:

@@ -72,12 +72,26 @@ TEST_F(StaleAttributes, WhatThisClientChangesAtTheMasterCounts) {
   cache.SetWritten(InodeId(2), 5'000, TimeSpec{9, 0}, 0);
   proto::Request request;
   request.mutable_set_attr()->set_inode(2);
+  request.mutable_set_attr()->set_size(70);
   proto::Reply reply;
   Fill(reply.mutable_entry()->mutable_attr(), 70);
   cache.ApplyReply(request, reply);
   EXPECT_EQ(Size(), 70u);
   Listed(70);
   EXPECT_EQ(Size(), 70u);
+}
+
+TEST_F(StaleAttributes, AnAnswerToAChangeOfTheModeSaysNothingNewOfTheSize) {
+  cache.SetWritten(InodeId(2), 5'000, TimeSpec{9, 0}, 0);
+  proto::Request request;
+  request.mutable_set_attr()->set_inode(2);
+  request.mutable_set_attr()->set_mode(0600);
+  proto::Reply reply;
+  Fill(reply.mutable_entry()->mutable_attr(), 0);
+  reply.mutable_entry()->mutable_attr()->set_mode(0600);
+  cache.ApplyReply(request, reply);
+  EXPECT_EQ(Size(), 5'000u);
+  EXPECT_EQ(cache.Peek(InodeId(2))->attr.mode, 0600u);
 }
 
 }  // namespace
