@@ -46,6 +46,7 @@ class Builder {
   std::vector<std::vector<ServerId>> Build(uint32_t orders) {
     std::vector<std::vector<ServerId>> waiting(orders);
     for (ServerId server : arrivals_) {
+      early_.clear();
       for (auto& pool : waiting) {
         std::vector<ServerId> set = {server};
         int steps = kSearchSteps;
@@ -55,6 +56,7 @@ class Builder {
         } else {
           pool.push_back(server);
         }
+        early_.insert(pool.begin(), pool.end());
       }
     }
     Replace();
@@ -65,7 +67,9 @@ class Builder {
  private:
   bool Fits(const std::vector<ServerId>& set, ServerId server, bool strangers) const {
     return std::none_of(set.begin(), set.end(), [&](ServerId member) {
-      return member == server || Domain(member) == Domain(server) || (strangers && shared_.contains(std::minmax(member, server)));
+      if (member == server || Domain(member) == Domain(server)) return true;
+      if (!strangers) return false;
+      return shared_.contains(std::minmax(member, server)) || (early_.contains(member) && early_.contains(server));
     });
   }
   std::string Domain(ServerId server) const {
@@ -108,21 +112,22 @@ class Builder {
       if (set.size() == replicas_) Add(std::move(set));
     }
   }
-  // Those in no set: together as far as they fit, and with the servers that are in the fewest sets.
+  // Those in no set: together as far as they fit, and with others in turn.
   void FillUp() {
     for (ServerId server : live_) {
       if (count_[server] > 0) continue;
+      const size_t turn = server.value() / replicas_ * (replicas_ - 1) % live_.size();
+      const auto from = live_.begin() + static_cast<std::ptrdiff_t>(turn);
       std::vector<ServerId> set = {server};
       for (ServerId other : live_) {
         if (set.size() < replicas_ && count_[other] == 0 && Fits(set, other, false)) set.push_back(other);
       }
       while (set.size() < replicas_) {
-        std::optional<ServerId> best;
-        for (ServerId other : live_) {
-          if (Fits(set, other, false) && (!best || count_[other] < count_[*best])) best = other;
-        }
-        if (!best) break;
-        set.push_back(*best);
+        const auto fits = [&](ServerId other) { return Fits(set, other, false); };
+        auto next = std::find_if(from, live_.end(), fits);
+        if (next == live_.end()) next = std::find_if(live_.begin(), live_.end(), fits);
+        if (next == live_.end()) break;
+        set.push_back(*next);
       }
       if (set.size() == replicas_) Add(std::move(set));
     }
@@ -135,6 +140,7 @@ class Builder {
   std::vector<std::vector<ServerId>> sets_;
   std::map<ServerId, int> count_;
   std::set<std::pair<ServerId, ServerId>> shared_;
+  std::set<ServerId> early_;  // wait in an earlier order, where they are to come together
 };
 
 }  // namespace

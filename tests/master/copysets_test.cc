@@ -74,7 +74,7 @@ TEST(CopysetsTest, EveryServerIsInASet) {
 TEST(CopysetsTest, AJoinKeepsTheSetsThereAre) {
   EXPECT_EQ(Sets(Servers(9)).size(), 6u);
   EXPECT_EQ(Kept(Sets(Servers(9)), Sets(Servers(10))), 6u);
-  EXPECT_EQ(Sets(Servers(60)).size(), 38u) << "20 of order 1 and 18 of order 2: six servers wait for three more";
+  EXPECT_EQ(Sets(Servers(60)).size(), 38u) << "20 of order 1 and 18 of order 2, where six wait for servers they share nothing with";
   EXPECT_EQ(Kept(Sets(Servers(60)), Sets(Servers(61))), 38u);
 }
 
@@ -85,8 +85,7 @@ TEST(CopysetsTest, GrownOneByOneTheSetsAndTheScatterWidthStayFew) {
     EXPECT_LE(Scatter(now), 6u) << count;
     all.insert(now.begin(), now.end());
   }
-  RecordProperty("sets", static_cast<int>(all.size()));
-  EXPECT_LE(all.size(), 60u);
+  EXPECT_LE(all.size(), 55u);
   EXPECT_LE(Scatter(all), 8u);
 }
 
