@@ -187,13 +187,16 @@ TEST(BalanceModelTest, CopiesOfACopysetMoveTogether) {
 
 // Servers 1, 3, 5, 7, 9, 11 are of the class, their sets of width 1 are 1 3 5 and 7 9 11. Of all servers they would be 1 2 3, 4 5 6 ...
 TEST(BalanceModelTest, CopysetsAreThoseOfTheStorageClass) {
-  Fixture f({0, 0, 0, 0, 0, 0, 900, 0, 0, 0, 0, 0});
-  f.AddChunks(1, {1, 3, 7});
-  BalanceChunk& chunk = f.chunks[0];
-  chunk.scatter_width = 1;
-  chunk.in_class = chunk.may_take = std::set<ServerId>{ServerId(1), ServerId(3), ServerId(5), ServerId(7), ServerId(9), ServerId(11)};
-  BalanceModel model(f.servers, 1);
-  EXPECT_EQ(model.Target(ServerId(7), chunk), ServerId(5));
+  const std::vector<uint32_t> set = {1, 3, 5};
+  for (size_t i = 0; i < set.size(); ++i) {
+    Fixture f({0, 0, 0, 0, 0, 0, 900, 0, 0, 0, 0, 0});
+    f.AddChunks(1, {set[(i + 1) % 3], set[(i + 2) % 3], 7});
+    BalanceChunk& chunk = f.chunks[0];
+    chunk.scatter_width = 1;
+    chunk.in_class = chunk.may_take = std::set<ServerId>{ServerId(1), ServerId(3), ServerId(5), ServerId(7), ServerId(9), ServerId(11)};
+    BalanceModel model(f.servers, 1);
+    EXPECT_EQ(model.Target(ServerId(7), chunk), ServerId(set[i]));
+  }
 }
 
 TEST(BalanceModelTest, UndoTakesAMoveBack) {
