@@ -40,7 +40,7 @@ const PlacementServer* PickWeighted(const std::vector<const PlacementServer*>& c
   return candidates.back();
 }
 
-// A copyset of which all members may take a chunk, at random by their free space; the orders are tried from a random one on.
+// A copyset of which all members may take a chunk, at random by their free space, which one in many sets shares out among them.
 const std::vector<ServerId>* PickCopyset(const std::vector<std::vector<ServerId>>& sets,
                                          const std::vector<const PlacementServer*>& open, uint64_t* random) {
   const auto weight = [&](const std::vector<ServerId>& set) {
@@ -49,7 +49,10 @@ const std::vector<ServerId>* PickCopyset(const std::vector<std::vector<ServerId>
       const auto found = std::find_if(open.begin(), open.end(),
                                       [&](const PlacementServer* server) { return server->server == member; });
       if (found == open.end()) return uint64_t{0};
-      sum += ((*found)->free_bytes >> 20) + 1;
+      const auto in = std::count_if(sets.begin(), sets.end(), [&](const std::vector<ServerId>& one) {
+        return std::find(one.begin(), one.end(), member) != one.end();
+      });
+      sum += (((*found)->free_bytes >> 20) + 1) / static_cast<uint64_t>(in) + 1;
     }
     return sum;
   };
@@ -123,20 +126,22 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
             [](const PlacementServer* a, const PlacementServer* b) { return a->server < b->server; });
 
   uint64_t random = seed;
-  // Sets are made of all servers that belong to the cluster for good: one that is down for a while must not mix the others anew.
-  std::vector<PlacementServer> all;
+  // Sets are made of all servers of the class: one that is down, drained or in maintenance must not mix the others anew.
+  std::vector<std::vector<ServerId>> sets;
   if (request.scatter_width > 0) {
+    std::vector<PlacementServer> all;
+    std::vector<ServerId> others;
     for (const PlacementServer& server : servers) {
-      if (server.in_class && server.accepting && !Contains(request.exclude, server.server)) all.push_back(server);
+      if (server.in_class) {
+        all.push_back(server);
+      } else {
+        others.push_back(server.server);
+      }
     }
+    sets = AllCopysets(all, request.replicas, request.domain, request.scatter_width, others);
   }
   if (request.scatter_width > 0 && request.keep.empty()) {
-    const uint32_t orders = CopysetOrders(request.scatter_width, request.replicas);
-    const auto first = static_cast<uint32_t>(NextRandom(&random) % orders);
-    for (uint32_t i = 0; i < orders; ++i) {
-      const auto sets = CopysetsOfOrder(all, request.replicas, request.domain, (first + i) % orders);
-      if (const auto* set = PickCopyset(sets, open, &random)) return *set;
-    }
+    if (const auto* set = PickCopyset(sets, open, &random)) return *set;
   }
   while (result.size() < request.replicas) {
     std::vector<const PlacementServer*> best;
@@ -157,8 +162,7 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
     if (request.scatter_width > 0 && !result.empty()) {
       std::vector<ServerId> candidates;
       for (const PlacementServer* server : best) candidates.push_back(server->server);
-      const auto successor =
-          CopysetSuccessor(result, candidates, AllCopysets(all, request.replicas, request.domain, request.scatter_width));
+      const auto successor = CopysetSuccessor(result, candidates, sets);
       pick = *std::find_if(best.begin(), best.end(),
                            [&](const PlacementServer* server) { return server->server == *successor; });
     }

@@ -51,13 +51,19 @@ std::optional<ServerId> BalanceModel::Source() const {
 
 std::optional<ServerId> BalanceModel::CopysetTarget(ServerId source, const BalanceChunk& chunk,
                                                     const std::set<std::string>& domains) const {
-  const auto [sets, fresh] = copysets_.try_emplace({chunk.scatter_width, chunk.members.size(), chunk.domain});
+  const auto [sets, fresh] = copysets_.try_emplace({chunk.scatter_width, chunk.members.size(), chunk.domain, chunk.in_class});
   if (fresh) {
     std::vector<PlacementServer> all;
+    std::vector<ServerId> outside;
     for (const auto& [id, place] : places_) {
-      if (place.accepting) all.push_back(place);
+      if (!chunk.in_class || chunk.in_class->contains(id)) {
+        all.push_back(place);
+      } else {
+        outside.push_back(id);
+      }
     }
-    sets->second = AllCopysets(all, static_cast<uint32_t>(chunk.members.size()), chunk.domain, chunk.scatter_width);
+    sets->second = AllCopysets(all, static_cast<uint32_t>(chunk.members.size()), chunk.domain, chunk.scatter_width,
+                               outside);
   }
   std::vector<ServerId> keep;
   std::vector<ServerId> others;

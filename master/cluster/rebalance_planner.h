@@ -40,6 +40,8 @@ struct BalanceChunk {
   FailureDomain domain = FailureDomain::kServer;
   // Servers that may take it by storage class (they have room in it); nullopt: all.
   std::optional<std::set<ServerId>> may_take;
+  // All servers of its storage class, with room or not, of which its copysets are made; nullopt: all.
+  std::optional<std::set<ServerId>> in_class = std::nullopt;
   uint32_t scatter_width = 0;  // of its policy; not 0: only to the server that keeps it in a copyset (copysets.h)
 };
 
@@ -87,8 +89,8 @@ class BalanceModel {
   const double threshold_;
   std::map<ServerId, PlacementServer> places_;  // all servers
   std::map<ServerId, Use> use_;                 // those that take part
-  // By scatter width, replicas and domain; made when they are first asked for.
-  mutable std::map<std::tuple<uint32_t, size_t, FailureDomain>, std::vector<std::vector<ServerId>>> copysets_;
+  // By scatter width, replicas, domain and servers of the class; made when they are first asked for.
+  mutable std::map<std::tuple<uint32_t, size_t, FailureDomain, std::optional<std::set<ServerId>>>, std::vector<std::vector<ServerId>>> copysets_;
   std::set<ServerId> exhausted_;
   uint64_t capacity_ = 0;
   uint64_t total_ = 0;

@@ -69,7 +69,9 @@ BalanceChunk ChunkOf(ChunkId chunk, const proto::ChunkRecord& record, const prot
   out.scatter_width = policy.scatter_width();
   if (!policy.storage_class().empty()) {
     out.may_take.emplace();
+    out.in_class.emplace();
     for (const PlacementServer& place : servers.ForPlacement(policy.storage_class())) {
+      if (place.in_class) out.in_class->insert(place.server);
       if (place.in_class && !place.full && place.free_bytes >= out.bytes) out.may_take->insert(place.server);
     }
   }
