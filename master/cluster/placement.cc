@@ -1,6 +1,8 @@
 #include "master/cluster/placement.h"
 
 #include <algorithm>
+#include <unordered_map>
+#include <utility>
 
 #include "master/cluster/copysets.h"
 
@@ -43,29 +45,65 @@ const PlacementServer* PickWeighted(const std::vector<const PlacementServer*>& c
 // A copyset of which all members may take a chunk, at random by their free space, which one in many sets shares out among them.
 const std::vector<ServerId>* PickCopyset(const std::vector<std::vector<ServerId>>& sets,
                                          const std::vector<const PlacementServer*>& open, uint64_t* random) {
-  const auto weight = [&](const std::vector<ServerId>& set) {
-    uint64_t sum = 0;
-    for (ServerId member : set) {
-      const auto found = std::find_if(open.begin(), open.end(),
-                                      [&](const PlacementServer* server) { return server->server == member; });
-      if (found == open.end()) return uint64_t{0};
-      const auto in = std::count_if(sets.begin(), sets.end(), [&](const std::vector<ServerId>& one) {
-        return std::find(one.begin(), one.end(), member) != one.end();
-      });
-      sum += (((*found)->free_bytes >> 20) + 1) / static_cast<uint64_t>(in) + 1;
-    }
-    return sum;
+  struct Member {
+    uint64_t free_mib = 0;
+    uint64_t sets = 0;
   };
+  std::unordered_map<ServerId, Member> members;
+  for (const PlacementServer* server : open) members[server->server].free_mib = (server->free_bytes >> 20) + 1;
+  for (const auto& set : sets) {
+    for (ServerId member : set) ++members[member].sets;
+  }
+  std::vector<uint64_t> weights;
   uint64_t total = 0;
-  for (const auto& set : sets) total += weight(set);
+  for (const auto& set : sets) {
+    uint64_t weight = 0;
+    for (ServerId member : set) {
+      const Member& one = members[member];
+      if (one.free_mib == 0) {
+        weight = 0;
+        break;
+      }
+      weight += one.free_mib / one.sets + 1;
+    }
+    weights.push_back(weight);
+    total += weight;
+  }
   if (total == 0) return nullptr;
   uint64_t point = NextRandom(random) % total;
-  for (const auto& set : sets) {
-    const uint64_t part = weight(set);
-    if (point < part) return &set;
-    point -= part;
+  for (size_t i = 0; i < sets.size(); ++i) {
+    if (point < weights[i]) return &sets[i];
+    point -= weights[i];
   }
   return nullptr;
+}
+
+// The sets of these servers. The last ones are remembered: they are a function of what changes rarely.
+const std::vector<std::vector<ServerId>>& CopysetsFor(const PlacementRequest& request, const std::vector<PlacementServer>& servers) {
+  struct Remembered {
+    std::vector<std::pair<ServerId, std::string>> key;  // domain, empty: not of the class
+    uint32_t replicas = 0;
+    uint32_t scatter_width = 0;
+    std::vector<std::vector<ServerId>> sets;
+  };
+  thread_local Remembered last;
+  std::vector<std::pair<ServerId, std::string>> key;
+  key.reserve(servers.size());
+  for (const PlacementServer& server : servers)
+    key.emplace_back(server.server, server.in_class ? FailureDomainKey(server, request.domain) : std::string());
+  if (last.key == key && last.replicas == request.replicas && last.scatter_width == request.scatter_width) return last.sets;
+  std::vector<PlacementServer> of_class;
+  std::vector<ServerId> others;
+  for (const PlacementServer& server : servers) {
+    if (server.in_class) {
+      of_class.push_back(server);
+    } else {
+      others.push_back(server.server);
+    }
+  }
+  last = {std::move(key), request.replicas, request.scatter_width,
+          AllCopysets(of_class, request.replicas, request.domain, request.scatter_width, others)};
+  return last.sets;
 }
 
 bool Contains(const std::vector<ServerId>& list, ServerId server) {
@@ -127,19 +165,8 @@ Result<std::vector<ServerId>> Place(const PlacementRequest& request,
 
   uint64_t random = seed;
   // Sets are made of all servers of the class: one that is down, drained or in maintenance must not mix the others anew.
-  std::vector<std::vector<ServerId>> sets;
-  if (request.scatter_width > 0) {
-    std::vector<PlacementServer> all;
-    std::vector<ServerId> others;
-    for (const PlacementServer& server : servers) {
-      if (server.in_class) {
-        all.push_back(server);
-      } else {
-        others.push_back(server.server);
-      }
-    }
-    sets = AllCopysets(all, request.replicas, request.domain, request.scatter_width, others);
-  }
+  static const std::vector<std::vector<ServerId>> kNone;
+  const auto& sets = request.scatter_width > 0 ? CopysetsFor(request, servers) : kNone;
   if (request.scatter_width > 0 && request.keep.empty()) {
     if (const auto* set = PickCopyset(sets, open, &random)) return *set;
   }
