@@ -83,7 +83,26 @@ Status DiskSet::CopyReplica(ChunkStore& from, ChunkStore& to, const ReplicaInfo&
   return Status::Ok();
 }
 
+class DiskSet::Moving {
+ public:
+  Moving(Shard* shard, ChunkId chunk) : shard_(shard), chunk_(chunk) {
+    std::lock_guard lock(shard_->mu);
+    shard_->moving.insert(chunk_);
+  }
+  ~Moving() {
+    std::lock_guard lock(shard_->mu);
+    shard_->moving.erase(chunk_);
+  }
+  Moving(const Moving&) = delete;
+  Moving& operator=(const Moving&) = delete;
+
+ private:
+  Shard* const shard_;
+  const ChunkId chunk_;
+};
+
 Status DiskSet::Relocate(ChunkId chunk, size_t from, RateLimiter* limiter) {
+  const Moving moving(&ShardOf(chunk), chunk);
   ChunkStore& old_store = *slots_[from].disk.store;
   ReplicaInfo before;
   CAIRN_RETURN_IF_ERROR(old_store.Query(chunk, &before));
@@ -134,7 +153,9 @@ Status DiskSet::Relocate(ChunkId chunk, size_t from, RateLimiter* limiter) {
     Shard& shard = ShardOf(chunk);
     std::unique_lock alone(shard.switching);
     ReplicaInfo now;
-    if (!old_store.Query(chunk, &now).ok() || !SameState(before, now)) {
+    if (!FailureOf(static_cast<uint32_t>(from)).ok()) {
+      status = FailureOf(static_cast<uint32_t>(from));  // what it said last may be more than what it keeps
+    } else if (!old_store.Query(chunk, &now).ok() || !SameState(before, now)) {
       status = {StatusCode::kBusy, "it changed while it was copied"};
     } else {
       {

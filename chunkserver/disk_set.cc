@@ -231,6 +231,9 @@ Result<uint32_t> DiskSet::LocateOrPlace(ChunkId chunk, bool replace_failed) {
   const auto found = shard.disk_of.find(chunk);
   if (found != shard.disk_of.end() && (!replace_failed || FailureOf(found->second).ok()))
     return found->second;
+  if (shard.moving.contains(chunk)) {
+    return Status(StatusCode::kBusy, "chunk " + ToString(chunk) + " was being copied from the disk that failed; try again");
+  }
   CAIRN_ASSIGN_OR_RETURN(const uint32_t disk, EmptiestDisk());
   shard.disk_of[chunk] = disk;
   return disk;

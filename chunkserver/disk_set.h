@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "chunkserver/group_flusher.h"
@@ -137,6 +138,9 @@ class DiskSet {
   struct Shard {
     mutable std::mutex mu;
     std::unordered_map<ChunkId, uint32_t> disk_of;  // guarded by mu; only used when there are several disks
+    // Being copied to another disk, guarded by mu: until that has ended they get no third one, also when theirs fails. The copy would
+    // mix with a newer replica, or take its place.
+    std::unordered_set<ChunkId> moving;
     // Shared by whoever works on a chunk of the shard, alone by the switch of one to another disk: a change must not be applied to the
     // copy that is given up. Taken before mu.
     mutable std::shared_mutex switching;
@@ -151,11 +155,12 @@ class DiskSet {
   Shard& ShardOf(ChunkId chunk) const;
   // The disk of the chunk, or -1.
   int Locate(ChunkId chunk) const;
-  // As Locate; a chunk without a disk gets one. replace_failed: also when its disk has failed.
+  // As Locate; a chunk without a disk gets one. replace_failed: also when its disk has failed (kBusy while it is copied from there).
   Result<uint32_t> LocateOrPlace(ChunkId chunk, bool replace_failed);
   Result<uint32_t> EmptiestDisk() const;
   // The disk with most room that may take what is on `from`.
   Result<uint32_t> DiskBeside(size_t from, uint64_t bytes) const;
+  class Moving;
   Status CopyReplica(ChunkStore& from, ChunkStore& to, const replication::ReplicaInfo& info, RateLimiter* limiter) const;
   std::shared_lock<std::shared_mutex> Hold(ChunkId chunk) const;
   Status FailureOf(uint32_t disk) const;

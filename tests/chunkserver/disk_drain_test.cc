@@ -124,6 +124,30 @@ TEST_F(DiskDrainTest, NothingThatIsAppliedDuringTheCopyIsLost) {
   }
 }
 
+// The old disk takes no more changes, and the master wants the chunk to be synced anew: the copy must not mix with that or take its place.
+TEST_F(DiskDrainTest, ACopyFromADiskThatFailedDoesNotReplaceTheNewerReplica) {
+  ASSERT_TRUE(Write(kChunk).ok());
+  const size_t from = DrainUnder(kChunk);
+  int reads = 0;
+  Status early;
+  stores_[from]->on_read = [&] {
+    if (++reads != 3) return;
+    stores_[from]->Fail("the disk broke");
+    early = disks_->SyncStart(kChunk, Epoch{9}, {Epoch{8}, 1}, 0);
+  };
+  EXPECT_EQ(Relocate(kChunk).code(), StatusCode::kIoError);
+  EXPECT_EQ(early.code(), StatusCode::kBusy);
+  EXPECT_GE(reads, 3);
+  for (size_t i = 0; i < stores_.size(); ++i) {
+    if (i == from) continue;
+    EXPECT_EQ(stores_[i]->Query(kChunk, &info_).code(), StatusCode::kUnknownChunk) << "nothing is left of the copy";
+  }
+  ASSERT_TRUE(disks_->SyncStart(kChunk, Epoch{9}, {Epoch{8}, 1}, 0).ok());
+  ASSERT_TRUE(disks_->SyncFinish(kChunk, {Epoch{8}, 1}, &info_).ok());
+  EXPECT_EQ(InfoOf(kChunk).promised, Epoch{9});
+  EXPECT_EQ(InfoOf(kChunk).accepted, (Stamp{Epoch{8}, 1}));
+}
+
 TEST_F(DiskDrainTest, WhatMayHaveForgottenSomethingOrIsDamagedWaits) {
   ASSERT_TRUE(Write(kChunk).ok());
   const size_t from = DrainUnder(kChunk);
