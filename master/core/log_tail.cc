@@ -79,6 +79,7 @@ std::string LogTail::Mac(const proto::KeptCommand& kept) const {
 
 void LogTail::Keep(uint64_t log_index, const proto::LogCommand& command, bool refused) {
   if (core_.options().metadata_sync_always || key_.empty()) return;  // answered only when it is on disk
+  if (!core_.options().rules.Hold(ServiceRule::kTailKept)) return;
   const SessionId session = SessionOf(command);
   if (!session) return;
   proto::KeptCommand kept;

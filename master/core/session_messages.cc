@@ -281,6 +281,7 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
         accepted = core.Apply(command).ok();
       }
     }
+    if (!core.options().rules.Hold(ServiceRule::kClaimsAreChecked)) accepted = true;
     if (!accepted) reply->add_rejected_claims(inode.value());
   }
   // Read leases that the client does not claim any more. Unclaimed write leases stay until their return: their grant may be
@@ -343,7 +344,7 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
 }
 
 void SessionMessages::OnRenew(Core& core, Session& session, const proto::Renew& renew) {
-  if (!session.doomed.empty()) return;
+  if (!session.doomed.empty() && core.options().rules.Hold(ServiceRule::kEvictedIsNotRenewed)) return;
   core.sessions_.Renew(session, core.now());
   proto::MasterMessage message;
   proto::RenewReply* reply = message.mutable_renew_reply();
