@@ -261,7 +261,10 @@ void Core::RunPeriodic() {
   const bool in_grace = sessions_.InGrace(now_ns_);
   if (in_grace_ && !in_grace) CAIRN_LOG(Info, "the grace period is over");
   in_grace_ = in_grace;
-  if (!in_grace) WakeGraceWaiters();
+  if (!in_grace) {
+    if (!tail_->HasHeld()) tail_->Complete();
+    WakeGraceWaiters();
+  }
   free_bytes_ = store_->free_bytes();
   file_locks_->Tick();
   audit_->Tick();

@@ -62,7 +62,15 @@ Result<uint64_t> LogTail::Start(uint64_t wanted, uint64_t recovered_index) {
     PutNumber(index, &text);
   }
   txn.Put(Family::kMeta, kStartsName, text);
+  const std::string& boot = core_.options().boot_id;
+  may_be_missing_ = !core_.options().metadata_sync_always && (boot.empty() || txn.Get(Family::kMeta, kTailBootKey) != boot);
   return incarnation_;
+}
+
+void LogTail::Complete() {
+  if (!may_be_missing_) return;
+  may_be_missing_ = false;
+  core_.txn().Put(Family::kMeta, kTailBootKey, core_.options().boot_id);
 }
 
 std::string LogTail::Mac(const proto::KeptCommand& kept) const {

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/ids.h"
@@ -28,6 +29,9 @@
 namespace cairn::master {
 
 class Core;
+
+// Under it lies in which boot of the machine the log was last known to be whole. A restored backup has none.
+inline constexpr std::string_view kTailBootKey = "master/tail_boot";
 
 class LogTail {
  public:
@@ -50,6 +54,10 @@ class LogTail {
   bool Reopen(const proto::Hello& hello);
   void Closed(const SessionChannel* channel);
   bool HasHeld() const { return !held_.empty(); }
+  // The machine booted, and clients may still bring what is missing here: nobody is told anything meanwhile.
+  bool MayBeMissing() const { return may_be_missing_; }
+  // All are here or their time is over.
+  void Complete();
   // Applies what was brought, in order. The Hellos to answer now are returned; lost_commands says for each
   // session how many of its commands could not be applied as they were before.
   struct Held {
@@ -66,6 +74,7 @@ class LogTail {
 
   Core& core_;
   uint64_t incarnation_ = 0;
+  bool may_be_missing_ = false;
   std::string key_;
   std::map<uint64_t, uint64_t> recovered_;  // incarnation -> index at which its log was found to end
   std::map<SessionId, std::vector<proto::KeptCommand>> outbox_;

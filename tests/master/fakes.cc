@@ -224,6 +224,7 @@ proto::Reply FakeClient::Lookup(uint64_t parent, const std::string& name, bool w
 CoreOptions Harness::DefaultOptions() {
   CoreOptions options;
   options.min_free_bytes = 0;
+  options.boot_id = "this boot";
   return options;
 }
 
@@ -286,6 +287,7 @@ void Harness::LosePower(std::unique_ptr<MetaStore> left) {
   servers_.clear();
   core_.reset();
   store_ = std::move(left);
+  options_.boot_id += ", then another";
   core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
   ASSERT_TRUE(core_->Start().ok());
 }

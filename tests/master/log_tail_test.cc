@@ -78,6 +78,46 @@ TEST_F(LogTailTest, TheOrderIsThatOfTheLogAndNotThatOfComingBack) {
   EXPECT_EQ(Find(*a, d, "of b"), in_d);
 }
 
+// Found by the simulator (seed 91): a client that had nothing to bring was told that the name did not exist.
+TEST_F(LogTailTest, NobodyIsToldAnythingBeforeAllThatWasLostIsBack) {
+  const uint64_t d = Mkdir(*a_, "d");
+  h_.LosePower();
+  auto b = Back(*b_, {});
+  ASSERT_TRUE(b->hello) << "it has nothing to bring";
+  const auto lookup = [&] {
+    proto::Request request;
+    request.mutable_lookup()->set_parent(kRoot);
+    request.mutable_lookup()->set_name("d");
+    return b->Send(request);
+  };
+  const uint64_t early = lookup();
+  h_.Settle();
+  EXPECT_FALSE(b->HasReply(early));
+  auto a = Back(*a_);
+  ASSERT_TRUE(a->hello);
+  EXPECT_EQ(b->Wait(early).entry().attr().inode(), d);
+
+  // A crash of the process takes nothing away: who is back is served at once.
+  h_.RestartMaster();
+  b = Back(*b, {});
+  EXPECT_TRUE(b->HasReply(lookup()));
+}
+
+// The power goes again, or the process ends, before they are: the boot alone does not say that the log is whole.
+TEST_F(LogTailTest, ARestartInBetweenDoesNotMakeTheLogWhole) {
+  const uint64_t d = Mkdir(*a_, "d");
+  h_.LosePower();
+  h_.RestartMaster();
+  auto b = Back(*b_, {});
+  proto::Request request;
+  request.mutable_lookup()->set_parent(kRoot);
+  request.mutable_lookup()->set_name("d");
+  const uint64_t early = b->Send(request);
+  EXPECT_FALSE(b->HasReply(early));
+  auto a = Back(*a_);
+  EXPECT_EQ(b->Wait(early).entry().attr().inode(), d);
+}
+
 TEST_F(LogTailTest, WhoDoesNotComeBackIsWaitedForUntilTheGracePeriodEnds) {
   const uint64_t f = a_->Create(kRoot, "f", false).entry().attr().inode();
   h_.LosePower();

@@ -379,6 +379,7 @@ void ClientNode::OnRecall(const proto::RecallItem& item) {
 }
 
 void ClientNode::TickRecall(File& file) {
+  if (hung_) return;
   if (file.lease == 0 || file.lease != file.recall->number()) return AnswerRecall(file, true);
   if (file.buffered.empty() && !file.announcing && CloseChunk(file, true)) return AnswerRecall(file, true);
   if (world_.now() - file.recalled_at < kFlushMs) {
@@ -443,9 +444,12 @@ void ClientNode::OnSessionLost() {
     file->recall.reset();
   }
   answered_.clear();
+  hung_ = false;
 }
 
 bool ClientNode::GiveEverythingBack() {
+  master::Core* core = master_.core();
+  if (core != nullptr && core->leases().PendingRecalls(SessionId(session_.id())).empty()) hung_ = false;
   bool all = !op_ && session_.requests_open() == 0;
   // Also write leases whose application gave up waiting for them.
   for (const proto::LeaseClaim& claim : session_.cache().Claims(1000)) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "client/session/convert.h"
+#include "master/state/queries.h"
 #include "tests/sim/service/server_node.h"
 
 namespace cairn::sim::service {
@@ -34,6 +35,7 @@ void ClientNode::Boot() {
   files_.clear();
   answered_.clear();
   op_.reset();
+  hung_ = false;
   session_.Boot();
   TickForever();
 }
@@ -48,6 +50,7 @@ void ClientNode::Crash() {
 
 void ClientNode::TickForever() {
   for (const auto& [inode, file] : std::map(files_)) TickFile(*file);
+  Peek();
   if (op_) {
     Step();
   } else if (!quiet_ && session_.id() != 0 && world_.Chance(250)) {
@@ -90,13 +93,71 @@ void ClientNode::Finish() {
 
 void ClientNode::UseLease(InodeId inode, LeaseKind kind) {
   master::Core* core = master_.core();
-  if (core == nullptr) return;
+  // Before the end of its log is back, a master does not know what it gave.
+  if (core == nullptr || core->sessions().InGrace(core->now()) || core->tail().HasHeld()) return;
   for (const master::HeldLease& held : core->leases().Holders(inode)) {
     if (held.session.value() == session_.id()) continue;
     if (kind == LeaseKind::kRead && held.mode != master::LeaseMode::kWrite) continue;
     return world_.Fail("promise of leases: " + NodeName(node_) + " uses a lease on inode " + ToString(inode) +
                        " that the master has given to session " + ToString(held.session) + " meanwhile");
   }
+}
+
+// --- Other programs on the same machine, which find what is cached at any time ---
+
+void ClientNode::Peek() {
+  if (session_.id() == 0) return;
+  PeekName();
+  PeekData();
+  if (!quiet_ && world_.Chance(40) && session_.requests_open() < 4) Glance();
+}
+
+void ClientNode::PeekName() {
+  const std::string name = kNames[world_.Random(std::size(kNames))];
+  InodeId child;
+  const LeaseCache::Name known = session_.cache().FindName(InodeId(kRoot), name, &child);
+  if (known == LeaseCache::Name::kUnknown) return;
+  UseLease(InodeId(kRoot), LeaseKind::kRead);
+  const InodeId cached = known == LeaseCache::Name::kAbsent ? InodeId{} : child;
+  history_.OnLookedUp(name, world_.now(), cached, NodeName(node_) + " (cached)");
+  // Nothing of its own is under way, and nobody else may change the directory: it is as the master has it.
+  master::Core* core = master_.core();
+  if (core == nullptr || core->sessions().InGrace(core->now()) || core->tail().HasHeld()) return;
+  if (!session_.ready() || session_.requests_open() > 0) return;
+  proto::LookupOp op;
+  op.set_parent(kRoot);
+  op.set_name(name);
+  proto::Credentials root;
+  root.set_groups_known(true);
+  const auto entry = master::Lookup(core->txn(), op, root);
+  const InodeId real = entry.ok() ? InodeId(entry->attr().inode()) : InodeId{};
+  if (real == cached) return;
+  world_.Fail("promise of coherence: " + NodeName(node_) + " has inode " + ToString(cached) + " in its cache under name " +
+              name + ", the master has " + ToString(real));
+}
+
+void ClientNode::PeekData() {
+  if (files_.empty()) return;
+  File& file = *std::next(files_.begin(), static_cast<std::ptrdiff_t>(world_.Random(files_.size())))->second;
+  const client::HeldLease held = session_.cache().Lease(file.inode);
+  if (held.kind == LeaseKind::kNone || !session_.LeasesValid() || file.recall || !file.cached) return;
+  if (file.cached_tenure != held.tenure || !file.buffered.empty() || file.writer != nullptr) return;
+  UseLease(file.inode, LeaseKind::kRead);
+  history_.OnReadDone(history_.OnReadStart(file.inode), *file.cached, NodeName(node_) + " (cached)");
+}
+
+// Looks a name up beside whatever else is going on.
+void ClientNode::Glance() {
+  const std::string name = kNames[world_.Random(std::size(kNames))];
+  proto::Request request;
+  request.mutable_lookup()->set_parent(kRoot);
+  request.mutable_lookup()->set_name(name);
+  request.mutable_lookup()->set_want_lease(true);
+  session_.Call(std::move(request), [this, start = world_.now(), name](const Status& status, const proto::Reply& reply) {
+    const bool absent = status.code() == StatusCode::kNotFound;
+    if (!status.ok() && !absent) return;
+    history_.OnLookedUp(name, start, absent ? InodeId{} : InodeId(reply.entry().attr().inode()), NodeName(node_));
+  });
 }
 
 // The name leads to an inode: from the cache under the directory's lease, or by a request.
@@ -402,16 +463,17 @@ void ClientNode::DoFsync() {
 
 // As a cache that evicts: gives a read lease back unasked.
 void ClientNode::DoRelease() {
-  const client::HeldLease held = session_.cache().Lease(op_->inode);
-  File& file = FileOf(op_->inode);
+  const InodeId inode = world_.Chance(500) ? InodeId(kRoot) : op_->inode;
+  const client::HeldLease held = session_.cache().Lease(inode);
+  File& file = FileOf(inode);
   if (held.kind != LeaseKind::kRead || file.recall) return Finish();
   world_.Mark("a lease was given back unasked");
-  session_.cache().MarkRecalled(op_->inode, held.number);
-  session_.cache().Remove(op_->inode, held.number);
+  session_.cache().MarkRecalled(inode, held.number);
+  session_.cache().Remove(inode, held.number);
   file.cached.reset();
   proto::Request request;
   proto::ReleaseItem* item = request.mutable_release()->add_items();
-  item->set_inode(op_->inode.value());
+  item->set_inode(inode.value());
   item->set_number(held.number);
   session_.Call(std::move(request), nullptr);
   Finish();

@@ -36,6 +36,8 @@ class ClientNode final : public SessionUser {
   void set_quiet(bool quiet) { quiet_ = quiet; }
   // Seals and gives back every lease that it writes under; true once that is done.
   bool GiveEverythingBack();
+  // A hung mount: its session lives on, and no recall is answered until that is lost.
+  void Hang() { hung_ = true; }
   uint64_t finished_operations() const { return finished_; }
   uint64_t session_id() const { return session_.id(); }
 
@@ -96,6 +98,10 @@ class ClientNode final : public SessionUser {
   void StartOperation();
   void Step();
   void Finish();
+  void Peek();
+  void PeekName();
+  void PeekData();
+  void Glance();
   void Resolve();
   void Act();
   void DoCreate();
@@ -142,6 +148,7 @@ class ClientNode final : public SessionUser {
   const ServiceRules service_rules_;
   ClientSession session_;
   bool quiet_ = false;
+  bool hung_ = false;
   std::map<InodeId, std::shared_ptr<File>> files_;
   std::map<InodeId, proto::RecallReply> answered_;
   std::unique_ptr<Operation> op_;

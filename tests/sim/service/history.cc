@@ -1,9 +1,13 @@
 #include "tests/sim/service/history.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace cairn::sim::service {
 namespace {
+
+// A disk stalls for up to 8 s, a session lives 4 s beyond its client.
+constexpr int64_t kTailMs = 15'000;
 
 std::string Name(InodeId inode) { return "inode " + std::to_string(inode.value()); }
 std::string Name(uint64_t token) {
@@ -60,7 +64,8 @@ void History::OnToldLost(InodeId inode, uint64_t token) {
   lost.told_lost = true;
 }
 void History::OnClientLost(NodeId client) {
-  ++clients_lost_;
+  client_lost_at_ = world_.now();
+  LookAtTail();
   for (auto& [inode, file] : files_) OnLeaseLost(inode, client);
 }
 void History::OnLeaseLost(InodeId inode, NodeId client) {
@@ -69,11 +74,19 @@ void History::OnLeaseLost(InodeId inode, NodeId client) {
   }
 }
 
-// W is at least two, so one loss of memory loses nothing. What the master's log had not on disk is brought back by
-// living clients.
-bool History::MayLose() const {
-  return memory_losses_ >= 2 || (master_power_losses_ > 0 && clients_lost_ > 0);
+void History::OnMasterPowerLoss() {
+  master_lost_at_ = world_.now();
+  LookAtTail();
 }
+
+// What the master's log had not on disk is brought back by clients, unless they went about the same time.
+void History::LookAtTail() {
+  if (!master_lost_at_ || !client_lost_at_) return;
+  if (std::abs(*master_lost_at_ - *client_lost_at_) < kTailMs) tail_lost_ = true;
+}
+
+// W is at least two, so one loss of memory loses nothing.
+bool History::MayLose() const { return memory_losses_ >= 2 || tail_lost_; }
 
 History::ReadMark History::OnReadStart(InodeId inode) const {
   ReadMark mark{.inode = inode};

@@ -42,7 +42,8 @@ class History final : public ReplicaObserver {
   // The client died, lost its session or a lease: what it had not got to W replicas may be lost.
   void OnClientLost(NodeId client);
   void OnLeaseLost(InodeId inode, NodeId client);
-  void OnMasterPowerLoss() { ++master_power_losses_; }
+  // The end of its log went with it.
+  void OnMasterPowerLoss();
 
   struct ReadMark {
     InodeId inode;
@@ -93,14 +94,16 @@ class History final : public ReplicaObserver {
     std::map<Epoch, NodeId> writers;
   };
   void Fail(const std::string& why) { world_.Fail(why); }
+  void LookAtTail();
 
   World& world_;
   std::map<InodeId, File> files_;
   std::map<std::string, std::vector<Binding>> names_;
   std::map<ChunkId, Chunk> chunks_;
   int memory_losses_ = 0;
-  int master_power_losses_ = 0;
-  int clients_lost_ = 0;
+  std::optional<int64_t> master_lost_at_;
+  std::optional<int64_t> client_lost_at_;
+  bool tail_lost_ = false;
 };
 
 }  // namespace cairn::sim::service

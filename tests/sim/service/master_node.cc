@@ -62,7 +62,9 @@ MasterNode::MasterNode(World* world, const Clock* clock, master::CoreOptions opt
 
 void MasterNode::Boot() {
   world_.Start(kMaster);
-  core_ = std::make_unique<Core>(options_, &store_, clock_);
+  master::CoreOptions options = options_;
+  options.boot_id = std::to_string(boot_);
+  core_ = std::make_unique<Core>(options, &store_, clock_);
   core_->SetSyncRequest([this] { StartSync(); });
   if (!core_->Start().ok()) return world_.Fail("the master did not start");
   round_due_ = syncing_ = sync_again_ = false;
@@ -75,13 +77,15 @@ void MasterNode::CrashProcess() {
   core_.reset();
 }
 
-void MasterNode::LosePower() {
+bool MasterNode::LosePower() {
   CrashProcess();
   const size_t lost = store_.unsynced();
   const size_t kept = lost == 0 || world_.Chance(500) ? 0 : world_.Random(lost + 1);
   if (kept < lost) world_.Mark("the end of the master's log was lost");
   world_.Trace("master loses power, and " + std::to_string(lost - kept) + " commits");
   store_.LosePower(kept);
+  ++boot_;
+  return kept < lost;
 }
 
 void MasterNode::Push(master::Event event) {

@@ -70,7 +70,8 @@ class MasterNode {
 
   void Boot();
   void CrashProcess();
-  void LosePower();
+  // True: the end of the log went with it.
+  bool LosePower();
   // The disk takes until then for a sync.
   void StallDisk(int64_t until) { stalled_until_ = until; }
   bool up() const { return core_ != nullptr; }
@@ -90,6 +91,7 @@ class MasterNode {
   ForgetfulStore store_;
   std::unique_ptr<master::Core> core_;
   bool round_due_ = false;
+  uint64_t boot_ = 1;  // of the machine
   bool syncing_ = false;
   bool sync_again_ = false;
   int64_t stalled_until_ = 0;

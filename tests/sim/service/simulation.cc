@@ -14,7 +14,8 @@
 namespace cairn::sim::service {
 namespace {
 
-constexpr int64_t kMaxPpm = 10'000;  // clocks run within 1 % of each other
+constexpr int64_t kMaxPpm = 30'000;  // clocks run within 3 % of each other
+constexpr int64_t kRecallMs = 30'000;  // then nobody may have a lease any more that was recalled
 
 master::CoreOptions MasterOptions(const ServiceRules& rules) {
   master::CoreOptions options;
@@ -63,6 +64,7 @@ class Simulation {
       while (!server->registered() && world_.failure().empty()) RunUntil(world_.now() + 50);
     }
     for (const auto& client : clients_) client->Boot();
+    LookAtRecallsForever();
     hostile_until_ = world_.now() + options_.hostile_ms;
     ChooseFaults();
     RunUntil(hostile_until_);
@@ -108,6 +110,30 @@ class Simulation {
     while (!reached && world_.RunOne()) LookAtSessions();
   }
 
+  void LookAtRecallsForever() {
+    world_.At(world_.now() + 500, [this] {
+      LookAtRecalls();
+      LookAtRecallsForever();
+    });
+  }
+  void LookAtRecalls() {
+    std::map<std::pair<SessionId, uint64_t>, int64_t> waiting;
+    if (master_->up()) {
+      master::Core& core = *master_->core();
+      for (const auto& [id, session] : core.sessions().all()) {
+        for (const master::RecallOrder& order : core.leases().PendingRecalls(id)) {
+          const auto key = std::make_pair(id, order.number.value());
+          const auto since = recalls_.find(key);
+          waiting[key] = since == recalls_.end() ? world_.now() : since->second;
+          if (world_.now() - waiting[key] < kRecallMs) continue;
+          world_.Fail("promise of leases: session " + ToString(id) + " has lease " + ToString(order.number) + " on inode " +
+                      ToString(order.inode) + " 30 s after it was recalled");
+        }
+      }
+    }
+    recalls_ = std::move(waiting);
+  }
+
   // A session that the master has ended is over for the checker from then on, whenever its client hears of it.
   void LookAtSessions() {
     master::Core* core = master_->core();
@@ -132,6 +158,12 @@ class Simulation {
     server_power_ = world_.Chance(300);
     master_power_ = world_.Chance(400);
     clients_crash_ = world_.Chance(500);
+    focus_ = static_cast<Focus>(world_.Random(4));
+    if (focus_ == Focus::kMasterPower) {
+      server_power_ = false;
+      master_power_ = true;
+      clients_crash_ = world_.Chance(300);
+    }
     NextFault();
   }
 
@@ -153,7 +185,50 @@ class Simulation {
     return clients_[dice - 2 - servers_.size()]->node();
   }
 
+  // The ends of several rules have to meet in one moment: these runs try for that.
+  void FocusedFault() {
+    switch (focus_) {
+      case Focus::kMasterPower: {  // much is unsynced when the power goes, perhaps with that of a client
+        world_.CountFault("the master's disk stalled");
+        const int64_t when = world_.now() + 50 + static_cast<int64_t>(world_.Random(2'000));
+        master_->StallDisk(when + 100);
+        return world_.At(when, [this] {
+          if (!master_->up()) return;
+          if (clients_crash_ && world_.Chance(500)) CrashClient(AnyClient());
+          StopMaster(true);
+        });
+      }
+      case Focus::kPartition: {  // renewals are answered late, and then not at all
+        const NodeId client = AnyClient().node();
+        const int64_t late = 300 + static_cast<int64_t>(world_.Random(1'200));
+        const int64_t cut = 3'000 + static_cast<int64_t>(world_.Random(4'000));
+        world_.CountFault("one-way partition");
+        world_.Cut(kMaster, client, late);
+        return world_.At(world_.now() + late + 20 + static_cast<int64_t>(world_.Random(40)), [this, client, cut] {
+          world_.CountFault("partition of a client and the master");
+          world_.Cut(kMaster, client, cut);
+          world_.Cut(client, kMaster, cut);
+        });
+      }
+      case Focus::kHungClient: {
+        world_.CountFault("a client hung");
+        return AnyClient().Hang();
+      }
+      default:
+        return;
+    }
+  }
+
+  void CrashClient(ClientNode& client) {
+    if (!world_.IsUp(client.node())) return;
+    world_.CountFault("client crashed");
+    network_.ProcessGone(client.node());
+    client.Crash();
+    world_.At(world_.now() + Briefly(), [&client] { client.Boot(); });
+  }
+
   void OneFault() {
+    if (focus_ != Focus::kNone && world_.Chance(focus_ == Focus::kHungClient ? 100 : 500)) return FocusedFault();
     switch (world_.Random(12)) {
       case 0:
       case 1: {
@@ -171,14 +246,9 @@ class Simulation {
       }
       case 2:
       case 3:
-        return StopMaster();
+        return StopMaster(master_power_ && world_.Chance(600));
       case 4: {
-        ClientNode& client = AnyClient();
-        if (!clients_crash_ || !world_.IsUp(client.node())) return;
-        world_.CountFault("client crashed");
-        network_.ProcessGone(client.node());
-        client.Crash();
-        world_.At(world_.now() + Briefly(), [&client] { client.Boot(); });
+        if (clients_crash_) CrashClient(AnyClient());
         return;
       }
       case 5:
@@ -223,13 +293,12 @@ class Simulation {
     return all;
   }
 
-  void StopMaster() {
+  void StopMaster(bool power) {
     if (!master_->up()) return;
     network_.ProcessGone(kMaster);
-    if (master_power_ && world_.Chance(600)) {
+    if (power) {
       world_.CountFault("master lost power");
-      history_.OnMasterPowerLoss();
-      master_->LosePower();
+      if (master_->LosePower()) history_.OnMasterPowerLoss();
     } else {
       world_.CountFault("master crashed");
       master_->CrashProcess();
@@ -322,6 +391,9 @@ class Simulation {
   std::set<SessionId> seen_ended_;
   int64_t hostile_until_ = 0;
   uint64_t fault_every_ms_ = 1'000;
+  std::map<std::pair<SessionId, uint64_t>, int64_t> recalls_;  // by session and lease: seen unanswered since
+  enum class Focus : uint8_t { kNone, kMasterPower, kPartition, kHungClient };
+  Focus focus_ = Focus::kNone;
   bool server_power_ = false;
   bool master_power_ = false;
   bool clients_crash_ = false;
