@@ -18,13 +18,12 @@ enum class ServiceRule : uint8_t {
   kLeaseMargin,            // the client ends its term early, the master ends it late: clocks differ
   kRecallDropsCache,       // what was cached under a lease goes with it (lease_cache.cc)
   kReturnedStaysReturned,  // a lease that was given back does not come to life with a late reply (lease_cache.cc)
-  kForgetfulMasterEndsReads,  // a master that forgot what it had answered ends what was cached (lease_cache.cc)
+  kForgetfulMasterEndsReads,  // a master that forgot what it had answered ends what was cached (lease_cache.cc, session_messages.cc)
   // Master: to whom leases are given, and when.
   kRecallBeforeGrant,   // nobody gets what others hold before they gave it back (core_effects.cc)
   kTermRunsOut,         // a holder that does not answer keeps its leases until its term is over (core_effects.cc)
   kEvictedIsNotRenewed, // a holder that did not answer a recall is not renewed any more (session_messages.cc)
   kGracePeriod,         // a new master gives nothing away while sessions may still hold leases (session_registry.cc)
-  kClaimsAreChecked,    // a claim stands only if the lease was not given away meanwhile (session_messages.cc)
   // Master: what may be said before it is on disk.
   kIdsReservedDurably,       // ids and epochs come from ranges reserved on disk before their first use (core.cc)
   kTailKept,                 // clients keep what is not on the master's disk yet (log_tail.cc)

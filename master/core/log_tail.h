@@ -50,12 +50,12 @@ class LogTail {
 
   // Takes the lost commands out of a Hello. True: there were some, and the Hello is answered by Run.
   bool Hold(const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello);
-  // The opening of this session was lost as well: applies it if the Hello brings it. True: it is there now.
-  bool Reopen(const proto::Hello& hello);
   void Closed(const SessionChannel* channel);
   bool HasHeld() const { return !held_.empty(); }
   // The machine booted, and clients may still bring what is missing here: nobody is told anything meanwhile.
   bool MayBeMissing() const { return may_be_missing_; }
+  // The same, also when everybody is back: whoever brought nothing may have seen what nobody brought.
+  bool MayHaveBeenLost() const { return may_have_been_lost_; }
   // All are here or their time is over.
   void Complete();
   // Applies what was brought, in order. The Hellos to answer now are returned; lost_commands says for each
@@ -75,6 +75,7 @@ class LogTail {
   Core& core_;
   uint64_t incarnation_ = 0;
   bool may_be_missing_ = false;
+  bool may_have_been_lost_ = false;
   std::string key_;
   std::map<uint64_t, uint64_t> recovered_;  // incarnation -> index at which its log was found to end
   std::map<SessionId, std::vector<proto::KeptCommand>> outbox_;

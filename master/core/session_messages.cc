@@ -165,7 +165,6 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
     return;
   }
   if (hello.session() != 0) {
-    if (core.sessions_.Find(SessionId(hello.session())) == nullptr) core.tail().Reopen(hello);
     Session* session = core.sessions_.Find(SessionId(hello.session()));
     if (session != nullptr && core.tail().Hold(channel, hello)) {
       core.sessions_.MarkPresent(*session, core.now());  // answered when the others are here, too
@@ -243,6 +242,13 @@ void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& 
   const int64_t grace_left = core.sessions_.GraceLeft(core.now());
   reply->set_grace_left_ms(static_cast<uint32_t>(grace_left / kNanosPerMilli));
   if (grace_left == 0) core.WakeGraceWaiters();
+  if (hello.session() == 0) {
+    // On disk first: a master that forgot a session does not wait for it, nor for what only that client can bring back.
+    core.WhenDurable(core.log_index(), [&core, channel, message = std::move(message)]() mutable {
+      core.session_outbox_.emplace_back(channel, std::move(message));
+    });
+    return;
+  }
   send();
   core.SendRecalls(core.leases().PendingRecalls(session->id));
   core.file_locks().Resumed(session->id);
@@ -259,7 +265,10 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
     const HeldLease* held = core.leases().Find(inode, session.id);
     if (held != nullptr && held->number == number && held->mode >= mode) continue;
     bool accepted = false;
-    if (after_restart && held == nullptr && InodeExists(core.txn(), inode)) {
+    // What was read may be forgotten with the end of the log.
+    const bool forgotten = mode == LeaseMode::kRead && core.tail().MayHaveBeenLost() &&
+                           core.options().rules.Hold(ServiceRule::kForgetfulMasterEndsReads);
+    if (after_restart && !forgotten && held == nullptr && InodeExists(core.txn(), inode)) {
       // A claim that contradicts what another session holds under a higher number loses; one with a higher
       // number wins.
       for (const HeldLease& other : core.leases().Holders(inode)) {
@@ -281,7 +290,6 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
         accepted = core.Apply(command).ok();
       }
     }
-    if (!core.options().rules.Hold(ServiceRule::kClaimsAreChecked)) accepted = true;
     if (!accepted) reply->add_rejected_claims(inode.value());
   }
   // Read leases that the client does not claim any more. Unclaimed write leases stay until their return: their grant may be

@@ -379,7 +379,7 @@ void ClientNode::OnRecall(const proto::RecallItem& item) {
 }
 
 void ClientNode::TickRecall(File& file) {
-  if (hung_) return;
+  if (hung_ || (quiet_ && !session_.ready())) return;
   if (file.lease == 0 || file.lease != file.recall->number()) return AnswerRecall(file, true);
   if (file.buffered.empty() && !file.announcing && CloseChunk(file, true)) return AnswerRecall(file, true);
   if (world_.now() - file.recalled_at < kFlushMs) {

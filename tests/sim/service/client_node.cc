@@ -36,6 +36,7 @@ void ClientNode::Boot() {
   answered_.clear();
   op_.reset();
   hung_ = false;
+  names_mostly_ = world_.Chance(300);
   session_.Boot();
   TickForever();
 }
@@ -65,7 +66,8 @@ void ClientNode::StartOperation() {
   op_->started = world_.now();
   op_->name = kNames[world_.Random(std::size(kNames))];
   const uint64_t dice = world_.Random(100);
-  op_->kind = dice < 10   ? Kind::kLookup
+  op_->kind = names_mostly_ && world_.Chance(500) ? (world_.Chance(500) ? Kind::kCreate : Kind::kRemove)
+              : dice < 10   ? Kind::kLookup
               : dice < 22 ? Kind::kCreate
               : dice < 52 ? Kind::kWrite
               : dice < 82 ? Kind::kRead
@@ -107,13 +109,12 @@ void ClientNode::UseLease(InodeId inode, LeaseKind kind) {
 
 void ClientNode::Peek() {
   if (session_.id() == 0) return;
-  PeekName();
+  for (const char* name : kNames) PeekName(name);
   PeekData();
   if (!quiet_ && world_.Chance(40) && session_.requests_open() < 4) Glance();
 }
 
-void ClientNode::PeekName() {
-  const std::string name = kNames[world_.Random(std::size(kNames))];
+void ClientNode::PeekName(const std::string& name) {
   InodeId child;
   const LeaseCache::Name known = session_.cache().FindName(InodeId(kRoot), name, &child);
   if (known == LeaseCache::Name::kUnknown) return;
@@ -123,7 +124,7 @@ void ClientNode::PeekName() {
   // Nothing of its own is under way, and nobody else may change the directory: it is as the master has it.
   master::Core* core = master_.core();
   if (core == nullptr || core->sessions().InGrace(core->now()) || core->tail().HasHeld()) return;
-  if (!session_.ready() || session_.requests_open() > 0) return;
+  if (session_.ChangesNames() || (!session_.ready() && history_.MasterForgot())) return;
   proto::LookupOp op;
   op.set_parent(kRoot);
   op.set_name(name);

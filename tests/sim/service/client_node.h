@@ -99,7 +99,7 @@ class ClientNode final : public SessionUser {
   void Step();
   void Finish();
   void Peek();
-  void PeekName();
+  void PeekName(const std::string& name);
   void PeekData();
   void Glance();
   void Resolve();
@@ -149,6 +149,7 @@ class ClientNode final : public SessionUser {
   ClientSession session_;
   bool quiet_ = false;
   bool hung_ = false;
+  bool names_mostly_ = false;
   std::map<InodeId, std::shared_ptr<File>> files_;
   std::map<InodeId, proto::RecallReply> answered_;
   std::unique_ptr<Operation> op_;

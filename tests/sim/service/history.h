@@ -65,6 +65,8 @@ class History final : public ReplicaObserver {
   void OnLookedUp(const std::string& name, int64_t start, InodeId inode, const std::string& who);
 
   bool MayLose() const;
+  // The master lost the end of its log a short while ago: it knows less than clients do.
+  bool MasterForgot() const { return master_lost_at_ && world_.now() - *master_lost_at_ < 15'000; }
 
  private:
   struct Token {

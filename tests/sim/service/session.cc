@@ -1,5 +1,6 @@
 #include "tests/sim/service/session.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -188,6 +189,12 @@ uint64_t ClientSession::Call(proto::Request request, Done done) {
   if (ready_) Write(message);
   pending_[number] = {std::move(message), std::move(done)};
   return number;
+}
+
+bool ClientSession::ChangesNames() const {
+  return std::any_of(pending_.begin(), pending_.end(), [](const auto& call) {
+    return call.second.message->request().has_create() || call.second.message->request().has_unlink();
+  });
 }
 
 void ClientSession::Abandon(uint64_t number) {

@@ -48,6 +48,8 @@ class ClientSession {
   bool LeasesValid() const { return clock_.NowNanos() < term_->valid_until_ns(); }
   uint64_t id() const { return session_; }
   bool ready() const { return ready_; }
+  // A request of its own that changes names is under way.
+  bool ChangesNames() const;
   uint64_t requests_open() const { return pending_.size(); }
   // True once after the master lost commands of this session for good.
   bool TakeLostCommands() { return std::exchange(lost_commands_, false); }
