@@ -265,10 +265,7 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
     const HeldLease* held = core.leases().Find(inode, session.id);
     if (held != nullptr && held->number == number && held->mode >= mode) continue;
     bool accepted = false;
-    // What was read may be forgotten with the end of the log.
-    const bool forgotten = mode == LeaseMode::kRead && core.tail().MayHaveBeenLost() &&
-                           core.options().rules.Hold(ServiceRule::kForgetfulMasterEndsReads);
-    if (after_restart && !forgotten && held == nullptr && InodeExists(core.txn(), inode)) {
+    if (after_restart && held == nullptr && InodeExists(core.txn(), inode)) {
       // A claim that contradicts what another session holds under a higher number loses; one with a higher
       // number wins.
       for (const HeldLease& other : core.leases().Holders(inode)) {
@@ -282,6 +279,9 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
       if (free && mode == LeaseMode::kRead) {
         core.SendRecalls(core.leases().Grant(inode, session.id, mode, number, core.now()));
         accepted = true;
+        // What was read may be forgotten with the end of the log. Recalled and not refused: its holder goes on until it hears.
+        if (core.tail().MayHaveBeenLost() && core.options().rules.Hold(ServiceRule::kForgetfulMasterEndsReads))
+          core.leases().RecallOne(inode, session.id, LeaseMode::kNone, false, core.now());  // sent by Answer
       } else if (free && number < core.ids().epochs_below()) {
         proto::LogCommand command;
         command.set_new_epoch(number.value());

@@ -118,6 +118,37 @@ TEST_F(LogTailTest, ARestartInBetweenDoesNotMakeTheLogWhole) {
   EXPECT_EQ(b->Wait(early).entry().attr().inode(), d);
 }
 
+// Found by the simulator (seed 198): a session that the master had forgotten came back later than the others, and what it
+// brought changed what they had been told meanwhile.
+TEST_F(LogTailTest, ANewSessionIsAnsweredWhenItsOpeningIsOnDisk) {
+  h_.publish_durable = false;
+  auto c = h_.NewClient();
+  c->SendHello(0, {}, {});
+  EXPECT_FALSE(c->hello);
+  h_.SyncLog();
+  h_.Settle();
+  EXPECT_TRUE(c->hello);
+}
+
+// Found by the simulator: a client that only read kept in its cache what was gone with the end of the log.
+TEST_F(LogTailTest, ReadLeasesAreRecalledAfterALossOfPower) {
+  const proto::Reply read = b_->Lookup(kRoot, "none", true);
+  ASSERT_EQ(read.leases_size(), 1);
+  proto::LeaseClaim claim;
+  claim.set_inode(kRoot);
+  claim.set_number(read.leases(0).number());
+  claim.set_mode(proto::LEASE_READ);
+  h_.RestartMaster();
+  auto b = h_.NewClient();
+  b->Hello(b_->session, {claim});
+  EXPECT_TRUE(b->recalls.empty()) << "a crash of the process takes nothing away";
+  h_.LosePower();
+  b = h_.NewClient();
+  EXPECT_EQ(b->Hello(b_->session, {claim}).rejected_claims_size(), 0) << "it is used until its holder hears";
+  ASSERT_EQ(b->recalls.size(), 1u);
+  EXPECT_EQ(b->recalls[0].inode(), kRoot);
+}
+
 TEST_F(LogTailTest, WhoDoesNotComeBackIsWaitedForUntilTheGracePeriodEnds) {
   const uint64_t f = a_->Create(kRoot, "f", false).entry().attr().inode();
   h_.LosePower();

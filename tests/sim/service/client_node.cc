@@ -124,7 +124,9 @@ void ClientNode::PeekName(const std::string& name) {
   // Nothing of its own is under way, and nobody else may change the directory: it is as the master has it.
   master::Core* core = master_.core();
   if (core == nullptr || core->sessions().InGrace(core->now()) || core->tail().HasHeld()) return;
-  if (session_.ChangesNames() || (!session_.ready() && history_.MasterForgot())) return;
+  if (session_.ChangesNames()) return;
+  const master::HeldLease* held = core->leases().Find(InodeId(kRoot), SessionId(session_.id()));
+  if (history_.MasterForgot() && (!session_.ready() || (held != nullptr && held->recalled))) return;
   proto::LookupOp op;
   op.set_parent(kRoot);
   op.set_name(name);
