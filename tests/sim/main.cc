@@ -35,6 +35,7 @@ struct SimulationOptions {
   uint64_t seed = 1;
   bool trace = false;
   std::string broken;  // rule
+  cairn::sim::service::Focus focus = cairn::sim::service::Focus::kAny;
 };
 
 SimulationResult Simulate(const SimulationOptions& options) {
@@ -43,9 +44,11 @@ SimulationResult Simulate(const SimulationOptions& options) {
                                  .rules = {cairn::sim::RuleByName(options.broken)},
                                  .trace = options.trace});
   }
-  cairn::sim::service::ServiceOptions service{.seed = options.seed, .trace = options.trace};
+  cairn::sim::service::ServiceOptions service{.seed = options.seed, .trace = options.trace, .focus = options.focus};
   for (const auto& canary : cairn::sim::service::ServiceCanaries()) {
-    if (options.broken == canary.name) service.service_rules.broken = canary.rule;
+    if (options.broken != canary.name) continue;
+    service.service_rules.broken = canary.rule;
+    service.focus = canary.focus;
   }
   return cairn::sim::service::SimulateService(service);
 }
@@ -63,7 +66,7 @@ constexpr double kDayMs = 24.0 * 3600 * 1000;
 int Usage() {
   std::fprintf(stderr,
                "usage: cairn-sim [--service] [--seed S | --seeds N | --days D | --canaries | --list] [--from S] "
-               "[--canary RULE]\n");
+               "[--canary RULE] [--focus 0..4]\n");
   return 2;
 }
 
@@ -162,6 +165,8 @@ int main(int argc, char** argv) {
       from = std::strtoull(value, nullptr, 10);
     } else if (flag == "--days") {
       days = std::strtod(value, nullptr);
+    } else if (flag == "--focus") {
+      options.focus = static_cast<cairn::sim::service::Focus>(std::min(4ul, std::strtoul(value, nullptr, 10)));
     } else if (flag == "--canary") {
       canary = value;
       const std::vector<Canary> known = Canaries(options.service);

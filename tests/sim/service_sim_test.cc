@@ -69,7 +69,7 @@ class ServiceCanaryTest : public ::testing::TestWithParam<ServiceCanary> {};
 TEST_P(ServiceCanaryTest, IsCaught) {
   SetLogLevel("error");
   for (uint64_t seed = 1; seed <= GetParam().within_seeds; ++seed) {
-    if (!SimulateService({.seed = seed, .service_rules = {GetParam().rule}}).failure.empty()) return;
+    if (!SimulateService({.seed = seed, .service_rules = {GetParam().rule}, .focus = GetParam().focus}).failure.empty()) return;
   }
   FAIL() << "nobody noticed that " << GetParam().name << " is broken";
 }

@@ -256,6 +256,7 @@ void ClientNode::DoRemove() {
         } else if (status.code() == StatusCode::kNoQuorum) {
           world_.Mark("a remove was refused for want of a quorum");
         }
+        if (status.code() != StatusCode::kMayHaveCommitted) history_.OnRemoveEnd(name);
         if (Is(number)) Finish();
       });
 }

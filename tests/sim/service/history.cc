@@ -138,6 +138,7 @@ void History::OnReadDone(const ReadMark& mark, const Content& content, const std
 
 size_t History::OnCreateStart(const std::string& name) {
   names_[name].push_back({.create_start = world_.now()});
+  if (removes_open_[name] > 0) names_[name].back().remove_start = world_.now();
   return names_[name].size() - 1;
 }
 void History::OnCreated(const std::string& name, size_t attempt, InodeId inode) {
@@ -151,6 +152,7 @@ void History::OnCreateFailed(const std::string& name, size_t attempt) {
   if (!failed.inode) failed.never = true;
 }
 void History::OnRemoveStart(const std::string& name) {
+  ++removes_open_[name];
   for (Binding& binding : names_[name]) {
     if (!binding.remove_start) binding.remove_start = world_.now();
   }

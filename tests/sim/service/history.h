@@ -60,6 +60,8 @@ class History final : public ReplicaObserver {
   void OnCreated(const std::string& name, size_t attempt, InodeId inode);
   void OnCreateFailed(const std::string& name, size_t attempt);
   void OnRemoveStart(const std::string& name);
+  // It was refused or done: from now on it removes nothing any more.
+  void OnRemoveEnd(const std::string& name) { --removes_open_[name]; }
   void OnRemoved(const std::string& name, InodeId inode);
   // A lookup that began at `start` found `inode`, or nothing.
   void OnLookedUp(const std::string& name, int64_t start, InodeId inode, const std::string& who);
@@ -101,6 +103,7 @@ class History final : public ReplicaObserver {
   World& world_;
   std::map<InodeId, File> files_;
   std::map<std::string, std::vector<Binding>> names_;
+  std::map<std::string, int> removes_open_;
   std::map<ChunkId, Chunk> chunks_;
   int memory_losses_ = 0;
   std::optional<int64_t> master_lost_at_;

@@ -159,6 +159,7 @@ class Simulation {
     master_power_ = world_.Chance(400);
     clients_crash_ = world_.Chance(500);
     focus_ = static_cast<Focus>(world_.Random(4));
+    if (options_.focus != Focus::kAny) focus_ = options_.focus;
     if (focus_ == Focus::kMasterPower) {
       server_power_ = false;
       master_power_ = true;
@@ -393,7 +394,6 @@ class Simulation {
   int64_t hostile_until_ = 0;
   uint64_t fault_every_ms_ = 1'000;
   std::map<std::pair<SessionId, uint64_t>, int64_t> recalls_;  // by session and lease: seen unanswered since
-  enum class Focus : uint8_t { kNone, kMasterPower, kPartition, kHungClient };
   Focus focus_ = Focus::kNone;
   bool server_power_ = false;
   bool master_power_ = false;
@@ -407,20 +407,20 @@ SimulationResult SimulateService(const ServiceOptions& options) { return Simulat
 
 const std::vector<ServiceCanary>& ServiceCanaries() {
   static const std::vector<ServiceCanary> canaries = {
-      {"count_from_sending", ServiceRule::kCountFromSending, 300},
-      {"lease_margin", ServiceRule::kLeaseMargin, 300},
-      {"recall_drops_cache", ServiceRule::kRecallDropsCache, 300},
-      {"returned_stays_returned", ServiceRule::kReturnedStaysReturned, 300},
-      {"forgetful_master_ends_reads", ServiceRule::kForgetfulMasterEndsReads, 300},
-      {"recall_before_grant", ServiceRule::kRecallBeforeGrant, 300},
-      {"term_runs_out", ServiceRule::kTermRunsOut, 300},
-      {"evicted_is_not_renewed", ServiceRule::kEvictedIsNotRenewed, 300},
-      {"grace_period", ServiceRule::kGracePeriod, 300},
-      {"ids_reserved_durably", ServiceRule::kIdsReservedDurably, 300},
-      {"tail_kept", ServiceRule::kTailKept, 300},
-      {"tail_waits_for_all", ServiceRule::kTailWaitsForAll, 300},
-      {"erase_after_durable_delete", ServiceRule::kEraseAfterDurableDelete, 300},
-      {"activation_durable", ServiceRule::kActivationDurable, 300},
+      {"count_from_sending", ServiceRule::kCountFromSending, Focus::kPartition, 300},
+      {"lease_margin", ServiceRule::kLeaseMargin, Focus::kAny, 300},
+      {"recall_drops_cache", ServiceRule::kRecallDropsCache, Focus::kAny, 300},
+      {"returned_stays_returned", ServiceRule::kReturnedStaysReturned, Focus::kAny, 300},
+      {"forgetful_master_ends_reads", ServiceRule::kForgetfulMasterEndsReads, Focus::kMasterPower, 300},
+      {"recall_before_grant", ServiceRule::kRecallBeforeGrant, Focus::kAny, 300},
+      {"term_runs_out", ServiceRule::kTermRunsOut, Focus::kAny, 300},
+      {"evicted_is_not_renewed", ServiceRule::kEvictedIsNotRenewed, Focus::kHungClient, 300},
+      {"grace_period", ServiceRule::kGracePeriod, Focus::kMasterPower, 300},
+      {"ids_reserved_durably", ServiceRule::kIdsReservedDurably, Focus::kAny, 300},
+      {"tail_kept", ServiceRule::kTailKept, Focus::kMasterPower, 300},
+      {"tail_waits_for_all", ServiceRule::kTailWaitsForAll, Focus::kMasterPower, 300},
+      {"erase_after_durable_delete", ServiceRule::kEraseAfterDurableDelete, Focus::kMasterPower, 300},
+      {"activation_durable", ServiceRule::kActivationDurable, Focus::kAny, 300},
   };
   return canaries;
 }

@@ -13,11 +13,15 @@
 
 namespace cairn::sim::service {
 
+// Which faults have to meet in one moment; kAny: the seed chooses one of the others.
+enum class Focus : uint8_t { kNone, kMasterPower, kPartition, kHungClient, kAny };
+
 struct ServiceOptions {
   uint64_t seed = 1;
   replication::Rules rules;
   ServiceRules service_rules;
   bool trace = false;
+  Focus focus = Focus::kAny;
   int64_t hostile_ms = 20'000;
   int64_t peace_ms = 90'000;  // at most; ends as soon as everything is whole
 };
@@ -27,6 +31,7 @@ SimulationResult SimulateService(const ServiceOptions& options);
 struct ServiceCanary {
   const char* name;
   ServiceRule rule;
+  Focus focus;
   uint64_t within_seeds;
 };
 const std::vector<ServiceCanary>& ServiceCanaries();
