@@ -420,7 +420,7 @@ const std::vector<ServiceCanary>& ServiceCanaries() {
       {"tail_kept", ServiceRule::kTailKept, Focus::kMasterPower, 300},
       {"tail_waits_for_all", ServiceRule::kTailWaitsForAll, Focus::kMasterPower, 300},
       {"erase_after_durable_delete", ServiceRule::kEraseAfterDurableDelete, Focus::kMasterPower, 300},
-      {"activation_durable", ServiceRule::kActivationDurable, Focus::kAny, 300},
+      {"activation_durable", ServiceRule::kActivationDurable, Focus::kAny, 1000},
   };
   return canaries;
 }
