@@ -92,7 +92,7 @@ void FakeServer::Answer(const proto::Command& command) {
 proto::HelloReply FakeClient::Hello(uint64_t id, std::vector<proto::LeaseClaim> claims) {
   SendHello(id, std::move(claims), {});
   if (!hello && id == 0) {  // a session is opened when it is on disk
-    harness_->SyncStore();
+    harness_->SyncLog();
     harness_->Settle();
   }
   EXPECT_TRUE(hello.has_value()) << (closed ? closed->ToString() : "no answer to Hello");
@@ -239,11 +239,6 @@ Harness::Harness(CoreOptions options, std::unique_ptr<MetaStore> store)
 }
 
 void Harness::SyncLog() { core_->PublishDurable(core_->committed_index()); }
-
-void Harness::SyncStore() {
-  ASSERT_TRUE(store_->SyncLog().ok());
-  SyncLog();
-}
 
 void Harness::Settle() {
   // Answers of the fakes arrive in the inbox during a round; a few quiet rounds mean that nothing is under

@@ -153,7 +153,6 @@ class Harness {
   void KeepDisk();
   void LosePower();
   void SyncLog();
-  void SyncStore();
   // The same with what is left on the disk of another kind of store.
   void LosePower(std::unique_ptr<MetaStore> left);
   // Whether what is committed counts as being on disk at once (default), or only what the core itself syncs.
