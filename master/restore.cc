@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/durable_files.h"
+#include "master/core/log_tail.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/state_machine.h"
 #include "master/store/meta_txn.h"
@@ -35,6 +36,7 @@ Status MoveIdsAhead(MetaStore* store) {
     return Status(StatusCode::kCorrupt,
                   "the backup refuses new id ranges: " + result.reply.status().message());
   SetAppliedIndex(index, &txn);
+  txn.Delete(Family::kMeta, kTailBootKey);
   CAIRN_RETURN_IF_ERROR(store->Commit(&txn));
   return store->SyncLog();
 }

@@ -75,7 +75,8 @@ void LeaseCache::GrantLocked(const proto::Lease& lease) {
   const InodeId inode(lease.inode());
   if (kind == LeaseKind::kNone || !inode) return;
   const auto returned = returned_.find(inode);
-  if (returned != returned_.end() && returned->second >= lease.number()) return;
+  const bool given_back = returned != returned_.end() && returned->second >= lease.number();
+  if (given_back && rules_.Hold(ServiceRule::kReturnedStaysReturned)) return;
   auto [it, fresh] = nodes_.try_emplace(inode);
   Node& node = it->second;
   if (fresh) {

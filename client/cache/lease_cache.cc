@@ -19,8 +19,12 @@ constexpr uint32_t kUnknownPerFetch[] = {1, 16, 64};
 
 }  // namespace
 
-LeaseCache::LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns)
-    : max_leases_(max_leases), clock_(clock), valid_until_ns_(std::move(valid_until_ns)) {}
+LeaseCache::LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns,
+                       ServiceRules rules)
+    : max_leases_(max_leases),
+      clock_(clock),
+      valid_until_ns_(std::move(valid_until_ns)),
+      rules_(rules) {}
 
 LeaseCache::Node* LeaseCache::HeldLocked(InodeId inode) {
   const auto it = nodes_.find(inode);
@@ -283,6 +287,7 @@ Exposure LeaseCache::Remove(InodeId inode, uint64_t number) {
   if (it == nodes_.end() || it->second.lease.number > number) return {.inode = inode};
   Exposure exposure = ExposureLocked(inode, it->second);
   exposure.accessed = TakeAccessLocked(inode, it->second);
+  if (!rules_.Hold(ServiceRule::kRecallDropsCache)) return exposure;
   if (it->second.directory) contended_until_ns_[inode] = clock_->NowNanos() + kContendedNanos;
   EraseLocked(it);
   return exposure;
@@ -354,6 +359,7 @@ std::vector<proto::LeaseClaim> LeaseCache::Claims(size_t max) {
 std::vector<Exposure> LeaseCache::DropExcept(Keep keep, const std::unordered_set<uint64_t>& rejected) {
   std::lock_guard lock(mu_);
   std::vector<Exposure> dropped;
+  if (!rules_.Hold(ServiceRule::kForgetfulMasterEndsReads) && keep == Keep::kClaimedWrite) keep = Keep::kClaimed;
   for (auto it = nodes_.begin(); it != nodes_.end();) {
     const auto next = std::next(it);
     const Node& node = it->second;

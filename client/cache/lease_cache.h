@@ -30,6 +30,7 @@
 #include "client/session/session.h"
 #include "client/types.h"
 #include "common/clock.h"
+#include "common/service_rules.h"
 
 namespace cairn::client {
 
@@ -72,7 +73,8 @@ struct ListingPage {
 class LeaseCache {
  public:
   // valid_until_ns: the end of all leases on `clock` (Session::ValidUntilNanos).
-  LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns);
+  LeaseCache(size_t max_leases, const Clock* clock, std::function<int64_t()> valid_until_ns,
+             ServiceRules rules = {});
 
   // Attributes under a lease that may be used now.
   std::optional<NodeView> Find(InodeId inode);
@@ -226,6 +228,7 @@ class LeaseCache {
   const size_t max_leases_;
   const Clock* const clock_;
   const std::function<int64_t()> valid_until_ns_;
+  const ServiceRules rules_;
 
   std::mutex mu_;
   // Guarded by mu_:

@@ -18,7 +18,7 @@
 //
 // Time. All leases live lease_ms from the moment the last answered renewal was *sent*, by CLOCK_BOOTTIME;
 // ValidUntilNanos is earlier by a margin of 5 %, so that the client stops using them before the master gives
-// them away.
+// them away (lease_term.h).
 //
 // Thread-safety: all methods may be called from any thread, except that an observer must not call Call.
 #pragma once
@@ -36,6 +36,7 @@
 #include <thread>
 #include <vector>
 
+#include "client/session/lease_term.h"
 #include "client/session/stream.h"
 #include "common/clock.h"
 
@@ -123,7 +124,7 @@ class Session {
   uint64_t newest_index() const { return newest_index_.load(std::memory_order_relaxed); }
 
   // Until when leases may be used, on the clock given.
-  int64_t ValidUntilNanos() const { return valid_until_ns_.load(std::memory_order_acquire); }
+  int64_t ValidUntilNanos() const { return term_.valid_until_ns(); }
   bool LeasesValid() const { return clock_->NowNanos() < ValidUntilNanos(); }
   // Waits until leases may be used again (or were lost and a new session began).
   Status WaitLeasesValid(int64_t timeout_ms);
@@ -188,7 +189,7 @@ class Session {
   SessionObserver* const observer_;
   const Clock* const clock_;
 
-  std::atomic<int64_t> valid_until_ns_{0};
+  LeaseTerm term_;  // guarded by mu_, but for valid_until_ns()
   std::atomic<uint64_t> requests_{0};
   std::atomic<uint64_t> durable_index_{0};
   std::atomic<int64_t> write_timeout_ms_{10'000};
@@ -212,10 +213,8 @@ class Session {
   std::deque<Outgoing> queue_;  // bounded by max_outstanding plus recalls under way
   std::map<uint64_t, std::shared_ptr<Pending>> pending_;
   uint64_t next_number_ = 1;
-  std::map<uint64_t, int64_t> renewals_;  // number -> when sent, on clock_
   SteadyTime oldest_renewal_{};           // of those not answered
   SteadyTime next_renewal_{};
-  uint64_t next_renewal_number_ = 1;
   bool renew_now_ = false;
   uint64_t session_ = 0;
   uint64_t incarnation_ = 0;

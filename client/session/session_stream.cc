@@ -225,9 +225,8 @@ void Session::Established(const std::shared_ptr<MasterStream>& stream, const pro
   cluster_id_ = reply.cluster_id();
   if (reply.lease_ms() > 0) lease_ms_ = reply.lease_ms();
   if (reply.write_timeout_ms() > 0) write_timeout_ms_ = reply.write_timeout_ms();
-  renewals_.clear();
   next_renewal_ = steady_clock::now() + milliseconds(lease_ms_ / 5);
-  valid_until_ns_.store(sent_ns + lease_ms_ * kNanosPerMilli * 19 / 20, std::memory_order_release);
+  term_.Start(sent_ns, lease_ms_ * kNanosPerMilli);
   queue_.clear();
   for (const auto& [number, call] : pending_) {
     if (!call->done) queue_.push_back({call->message, call});
@@ -242,7 +241,7 @@ void Session::Established(const std::shared_ptr<MasterStream>& stream, const pro
 void Session::FailForLostSession() {
   std::lock_guard lock(mu_);
   session_ = 0;
-  valid_until_ns_.store(0, std::memory_order_release);
+  term_.End();
   for (auto it = pending_.begin(); it != pending_.end();) {
     const auto& call = it->second;
     const proto::Request& request = call->message->request();
@@ -336,23 +335,15 @@ void Session::HandleReply(proto::Reply& reply) {
 void Session::HandleRenewed(const proto::RenewReply& reply) {
   if (reply.servers_size() > 0) observer_->OnServers(reply.servers());
   std::lock_guard lock(mu_);
-  const auto it = renewals_.find(reply.number());
-  if (it == renewals_.end()) return;
-  const int64_t until_ns = it->second + lease_ms_ * kNanosPerMilli * 19 / 20;
-  renewals_.erase(renewals_.begin(), std::next(it));
+  if (!term_.Renewed(reply.number(), clock_->NowNanos())) return;
   oldest_renewal_ = steady_clock::now();
-  if (until_ns > valid_until_ns_.load(std::memory_order_relaxed)) {
-    valid_until_ns_.store(until_ns, std::memory_order_release);
-  }
   changed_.notify_all();
 }
 
 void Session::EnqueueRenew(SteadyTime now) {
   auto message = std::make_shared<proto::ClientMessage>();
-  const uint64_t number = next_renewal_number_++;
-  message->mutable_renew()->set_number(number);
-  if (renewals_.empty()) oldest_renewal_ = now;
-  renewals_.emplace(number, clock_->NowNanos());
+  if (!term_.waiting()) oldest_renewal_ = now;
+  message->mutable_renew()->set_number(term_.Sent(clock_->NowNanos()));
   queue_.push_back({std::move(message), nullptr});
   next_renewal_ = now + milliseconds(lease_ms_ / 5);
   renew_now_ = false;
@@ -363,11 +354,11 @@ void Session::KeeperMain() {
   while (!stopping_) {
     const auto now = steady_clock::now();
     if (ready_) {
-      if (now >= next_renewal_ || (renew_now_ && renewals_.empty())) EnqueueRenew(now);
+      if (now >= next_renewal_ || (renew_now_ && !term_.waiting())) EnqueueRenew(now);
       if (!queue_.empty()) Drain(lock);
       // A master that answers nothing for 40 % of a lease is given up while there is time to find another
       // one.
-      if (ready_ && !renewals_.empty() && now - oldest_renewal_ > milliseconds(lease_ms_ * 2 / 5)) {
+      if (ready_ && term_.waiting() && now - oldest_renewal_ > milliseconds(lease_ms_ * 2 / 5)) {
         last_error_ = Status(StatusCode::kUnavailable, "the master does not answer renewals");
         if (stream_) stream_->Cancel();
       }

@@ -69,19 +69,24 @@ void Reconfiguration::OnFenceReply(ServerId server, const Status& status, const 
   Member* member = Find(server);
   if (member == nullptr || !member->in_old) return;
   highest_promise_ = std::max(highest_promise_, info.promised);
-  if (phase_ != Phase::kFencing || member->fence == Ask::kAnswered) return;
+  const bool late = phase_ == Phase::kInstalling && base_damaged_;
+  if ((phase_ != Phase::kFencing && !late) || member->fence == Ask::kAnswered) return;
   if (status.code() == StatusCode::kFenced) {
     return Fail(status.WithContext("fence of " + ToString(server) + " in epoch " + ToString(input_.epoch)));
   }
   if (!status.ok()) {
     member->fence = Ask::kError;
     member->problem = status;
-    return;
+    return TryToChooseBase();
   }
   member->fence = Ask::kAnswered;
   member->info = info;
   member->problem = Status::Ok();
-  TryToChooseBase();
+  if (!late) return TryToChooseBase();
+  if (info.accepted == base_ && member->in_new && !info.corrupt) return SendBegin(*member);
+  // Who has begun under e' is at the damaged base: a lower one needs another epoch, or stamps would repeat.
+  Fail(Status(StatusCode::kUnavailable, ToString(server) + " answers now, at " + ToString(info.accepted) + ", and the base " +
+                                            ToString(base_) + " has damaged blocks wherever it is"));
 }
 
 // Whether the answer tells all that was ever confirmed to a writer. See the header for the sealed case.
@@ -112,7 +117,52 @@ void Reconfiguration::TryToChooseBase() {
   const bool quorum_voted = votes >= read_quorum;
   const bool everybody_answered = unheard == 0 && answers >= read_quorum;
   const bool operator_decides = input_.accept_loss && unheard == 0 && answers >= 1;
-  if (quorum_voted || everybody_answered || operator_decides) ChooseBase();
+  if (!quorum_voted && !everybody_answered && !operator_decides) return;
+  const Member* best = Best();
+  if (IntactAt(best->info.accepted)) return ChooseBase(*best);
+  // Only damaged members have it. A lower one will do if nothing above it can have been acknowledged; answers under way may
+  // prove that, or bring an intact copy.
+  if (const Member* lower = BestIntact(); lower != nullptr && NothingAcknowledgedAbove(lower->info.accepted))
+    return ChooseBase(*lower);
+  const auto under_way = [](const Member& member) { return member.in_old && member.fence == Ask::kSent; };
+  if (std::any_of(members_.begin(), members_.end(), under_way)) return;
+  ChooseBase(*best);
+}
+
+const Reconfiguration::Member* Reconfiguration::Best() const {
+  const Member* best = nullptr;
+  for (const Member& member : members_) {
+    if (member.fence != Ask::kAnswered) continue;
+    const bool better = best == nullptr ||
+                        (input_.rules.Hold(Rule::kHighestStamp) ? member.info.accepted > best->info.accepted
+                                                                : member.info.accepted < best->info.accepted);
+    if (better) best = &member;
+  }
+  return best;
+}
+
+const Reconfiguration::Member* Reconfiguration::BestIntact() const {
+  const Member* best = nullptr;
+  for (const Member& member : members_) {
+    if (member.fence != Ask::kAnswered || member.info.corrupt) continue;
+    if (best == nullptr || member.info.accepted > best->info.accepted) best = &member;
+  }
+  return best;
+}
+
+bool Reconfiguration::IntactAt(Stamp stamp) const {
+  return std::any_of(members_.begin(), members_.end(), [stamp](const Member& member) {
+    return member.fence == Ask::kAnswered && member.info.accepted == stamp && !member.info.corrupt;
+  });
+}
+
+// R members that never confirmed more leave at most W - 1 that may have.
+bool Reconfiguration::NothingAcknowledgedAbove(Stamp stamp) const {
+  const auto never_confirmed = [this, stamp](const Member& member) {
+    return member.in_old && member.fence == Ask::kAnswered && Votes(member) && member.info.accepted <= stamp;
+  };
+  return std::count_if(members_.begin(), members_.end(), never_confirmed) >=
+         static_cast<std::ptrdiff_t>(ReadQuorum(input_.old));
 }
 
 bool Reconfiguration::RecordAllows(Stamp base) {
@@ -138,20 +188,13 @@ bool Reconfiguration::RecordAllows(Stamp base) {
   return false;
 }
 
-void Reconfiguration::ChooseBase() {
-  const Member* best = nullptr;
-  for (const Member& member : members_) {
-    if (member.fence != Ask::kAnswered) continue;
-    const bool better = best == nullptr ||
-                        (input_.rules.Hold(Rule::kHighestStamp) ? member.info.accepted > best->info.accepted
-                                                                : member.info.accepted < best->info.accepted);
-    if (better) best = &member;
-  }
-  const Stamp base = best->info.accepted;
+void Reconfiguration::ChooseBase(const Member& best) {
+  const Stamp base = best.info.accepted;
   damaged_ = !RecordAllows(base);
   if (damaged_) return;
   base_ = base;
-  length_ = best->info.length;
+  length_ = best.info.length;
+  base_damaged_ = !IntactAt(base);
   // With a seal on record it was written and lost, which the record allowed: that becomes an empty chunk, not
   // no chunk.
   const bool recorded = input_.sealed != Stamp{} || input_.old.base != Stamp{};
@@ -303,6 +346,8 @@ void Reconfiguration::OnMemberBack(ServerId server) {
     SendFence(*member);
   }
   if (phase_ == Phase::kFailed || phase_ == Phase::kNeverWritten) return;
+  if (phase_ == Phase::kInstalling && base_damaged_ && member->in_old && !member->lost && member->fence != Ask::kAnswered)
+    return SendFence(*member);
   if (phase_ == Phase::kFencing || !member->in_new || member->install == Install::kDone) return;
   // After an activation under a live writer the member is out of date by the time it would be done.
   if (phase_ != Phase::kInstalling && input_.purpose == ReconfigurePurpose::kLiveWriter) return;

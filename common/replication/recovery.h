@@ -20,7 +20,8 @@
 // Rules (docs/protocol.md): a base needs R answers without amnesia of the old configuration, or answers of
 // every member not declared lost and at least R; the highest accepted stamp of all answers is the base; it is
 // never below the recorded durable stamp, and below the recorded seal (or the base of the old configuration)
-// only when at least W old members are amnesic or declared lost; at least W of the new set hold (e',
+// only when at least W old members are amnesic or declared lost; a stamp that only damaged members hold is passed
+// over for the best intact one when R voting answers are not above that (nothing more was acknowledged); at least W of the new set hold (e',
 // base.seq) on disk before Activate. What cannot be decided waits, with a reason, and goes on when
 // OnMemberBack or DeclareLost is called.
 //
@@ -179,7 +180,11 @@ class Reconfiguration {
   bool Votes(const Member& member) const;
   void SendFence(Member& member);
   void TryToChooseBase();
-  void ChooseBase();
+  const Member* Best() const;
+  const Member* BestIntact() const;
+  bool IntactAt(Stamp stamp) const;
+  bool NothingAcknowledgedAbove(Stamp stamp) const;
+  void ChooseBase(const Member& best);
   bool RecordAllows(Stamp base);
   void InstallAll();
   void SendBegin(Member& member);
@@ -197,6 +202,7 @@ class Reconfiguration {
   std::vector<ReconfigureAction> actions_;
   Phase phase_ = Phase::kFencing;
   bool damaged_ = false;
+  bool base_damaged_ = false;  // no intact member answered that it holds the base
   std::string damage_;
   Status failure_;
   Epoch highest_promise_;

@@ -47,12 +47,13 @@ void Erasure::Tick() {
     if (running_ >= kMaxRunning) break;
     Entry& entry = it->second;
     cursor_ = it->first;
-    if (entry.running > 0 || entry.log_index > durable) {
+    const bool waits = core_.options().rules.Hold(ServiceRule::kEraseAfterDurableDelete);
+    if (entry.running > 0 || (entry.log_index > durable && waits)) {
       ++it;
       continue;
     }
     if (entry.due_ns == 0) entry.due_ns = core_.now() + core_.options().delete_grace_ms * kNanosPerMilli;
-    if (entry.due_ns > core_.now() || Send(it->first, entry)) {
+    if ((entry.due_ns > core_.now() && waits) || Send(it->first, entry)) {
       ++it;
     } else {
       it = queue_.erase(it);

@@ -36,7 +36,8 @@ LeaseTable::Options LeaseOptionsOf(const CoreOptions& options) {
 SessionRegistry::Options SessionOptionsOf(const CoreOptions& options) {
   // Clocks may differ by 1 %, and a wake-up may be late: 3 % of the lease covers both.
   const int64_t lease_ns = options.session_lease_ms * kNanosPerMilli;
-  return {.lease_ns = lease_ns, .drift_ns = lease_ns * 3 / 100};
+  const bool margin = options.rules.Hold(ServiceRule::kLeaseMargin);
+  return {.lease_ns = lease_ns, .rules = options.rules, .drift_ns = margin ? lease_ns * 3 / 100 : 0};
 }
 
 }  // namespace
@@ -107,8 +108,10 @@ Status Core::ReserveIds(bool wait) {
     return Status::Ok();
   }
   CAIRN_RETURN_IF_ERROR(CommitRound());
-  CAIRN_RETURN_IF_ERROR(store_->SyncLog());
-  PublishDurable(committed_index());
+  if (options_.rules.Hold(ServiceRule::kIdsReservedDurably)) {
+    CAIRN_RETURN_IF_ERROR(store_->SyncLog());
+    PublishDurable(committed_index());
+  }
   ids_->Reserved();
   return Status::Ok();
 }
@@ -193,7 +196,8 @@ OperationId Core::StartOperation(std::unique_ptr<Operation> operation) {
 }
 
 void Core::RunTail() {
-  if (!tail_->HasHeld() || sessions_.InGrace(now_ns_)) return;
+  if (!tail_->HasHeld()) return;
+  if (sessions_.InGrace(now_ns_) && options_.rules.Hold(ServiceRule::kTailWaitsForAll)) return;
   // Who did not come back ends first: the end of the log may have given to others what those hold on record.
   EndExpiredSessions();
   std::vector<LogTail::Held> ready = tail_->Run();
@@ -257,7 +261,10 @@ void Core::RunPeriodic() {
   const bool in_grace = sessions_.InGrace(now_ns_);
   if (in_grace_ && !in_grace) CAIRN_LOG(Info, "the grace period is over");
   in_grace_ = in_grace;
-  if (!in_grace) WakeGraceWaiters();
+  if (!in_grace) {
+    if (!tail_->HasHeld()) tail_->Complete();
+    WakeGraceWaiters();
+  }
   free_bytes_ = store_->free_bytes();
   file_locks_->Tick();
   audit_->Tick();

@@ -143,6 +143,12 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
 bool Core::OthersAtMost(InodeId inode, SessionId session, LeaseMode leave, bool deleting,
                         OperationId operation) {
   if (!leases_.OthersHoldMore(inode, session, leave)) return true;
+  if (!options_.rules.Hold(ServiceRule::kRecallBeforeGrant)) {
+    for (const HeldLease& held : leases_.Holders(inode)) {
+      if (held.session != session) leases_.Returned(inode, held.session, held.number, leave);
+    }
+    return true;
+  }
   SendRecalls(leases_.RecallOthers(inode, session, leave, deleting, now_ns_));
   inodes_.Wait(inode, operation);
   return false;
@@ -182,6 +188,7 @@ void Core::StopRenewing(Session& session, const std::string& reason) {
   CAIRN_LOG(Warning, "session {} ({}) is not renewed any more: {}", session.id.value(), session.client_name,
             reason);
   session.doomed = reason;
+  if (!options_.rules.Hold(ServiceRule::kTermRunsOut)) EndSession(session, SessionEnd::kLost, reason);
 }
 
 void Core::EndSession(Session& session, SessionEnd end, const std::string& reason) {

@@ -62,7 +62,15 @@ Result<uint64_t> LogTail::Start(uint64_t wanted, uint64_t recovered_index) {
     PutNumber(index, &text);
   }
   txn.Put(Family::kMeta, kStartsName, text);
+  const std::string& boot = core_.options().boot_id;
+  may_have_been_lost_ = may_be_missing_ = !core_.options().metadata_sync_always && (boot.empty() || txn.Get(Family::kMeta, kTailBootKey) != boot);
   return incarnation_;
+}
+
+void LogTail::Complete() {
+  if (!may_be_missing_) return;
+  may_be_missing_ = false;
+  core_.txn().Put(Family::kMeta, kTailBootKey, core_.options().boot_id);
 }
 
 std::string LogTail::Mac(const proto::KeptCommand& kept) const {
@@ -79,8 +87,9 @@ std::string LogTail::Mac(const proto::KeptCommand& kept) const {
 
 void LogTail::Keep(uint64_t log_index, const proto::LogCommand& command, bool refused) {
   if (core_.options().metadata_sync_always || key_.empty()) return;  // answered only when it is on disk
+  if (!core_.options().rules.Hold(ServiceRule::kTailKept)) return;
   const SessionId session = SessionOf(command);
-  if (!session) return;
+  if (!session || command.has_open_session()) return;  // that is answered when it is on disk
   proto::KeptCommand kept;
   kept.set_incarnation(incarnation_);
   kept.set_log_index(log_index);
@@ -120,21 +129,6 @@ bool LogTail::Parse(const proto::KeptCommand& kept, SessionId session, proto::Lo
     return false;
   }
   return command->ParseFromString(kept.command()) && SessionOf(*command) == session;
-}
-
-bool LogTail::Reopen(const proto::Hello& hello) {
-  const SessionId session(hello.session());
-  for (const proto::KeptCommand& kept : hello.kept()) {
-    proto::LogCommand command;
-    if (!Lost(kept) || !Parse(kept, session, &command) || !command.has_open_session()) continue;
-    if (!core_.ApplyAgain(command).ok()) return false;
-    core_.sessions().AddMissing(session, command.open_session().client_name(),
-                                command.open_session().host_id());
-    CAIRN_LOG(Info, "session {} ({}) is opened again: a loss of power had taken its opening", session.value(),
-              command.open_session().client_name());
-    return true;
-  }
-  return false;
 }
 
 bool LogTail::Hold(const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello) {

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/ids.h"
@@ -28,6 +29,9 @@
 namespace cairn::master {
 
 class Core;
+
+// Under it lies in which boot of the machine the log was last known to be whole. A restored backup has none.
+inline constexpr std::string_view kTailBootKey = "master/tail_boot";
 
 class LogTail {
  public:
@@ -46,10 +50,14 @@ class LogTail {
 
   // Takes the lost commands out of a Hello. True: there were some, and the Hello is answered by Run.
   bool Hold(const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello);
-  // The opening of this session was lost as well: applies it if the Hello brings it. True: it is there now.
-  bool Reopen(const proto::Hello& hello);
   void Closed(const SessionChannel* channel);
   bool HasHeld() const { return !held_.empty(); }
+  // The machine booted, and clients may still bring what is missing here: nobody is told anything meanwhile.
+  bool MayBeMissing() const { return may_be_missing_; }
+  // The same, also when everybody is back: whoever brought nothing may have seen what nobody brought.
+  bool MayHaveBeenLost() const { return may_have_been_lost_; }
+  // All are here or their time is over.
+  void Complete();
   // Applies what was brought, in order. The Hellos to answer now are returned; lost_commands says for each
   // session how many of its commands could not be applied as they were before.
   struct Held {
@@ -66,6 +74,8 @@ class LogTail {
 
   Core& core_;
   uint64_t incarnation_ = 0;
+  bool may_be_missing_ = false;
+  bool may_have_been_lost_ = false;
   std::string key_;
   std::map<uint64_t, uint64_t> recovered_;  // incarnation -> index at which its log was found to end
   std::map<SessionId, std::vector<proto::KeptCommand>> outbox_;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/service_rules.h"
+
 namespace cairn::metrics {
 class Registry;
 }
@@ -37,6 +39,9 @@ struct CoreOptions {
   uint64_t repair_bytes_per_second = 0;    // per sync; 0: no limit
   uint64_t min_free_bytes = 256ull << 20;  // of the master's disk: below this mutations get kNoSpace
   int64_t clock_skew_warning_ms = 2'000;
+  ServiceRules rules;                    // the simulator breaks one at a time
+  // Of the machine: while it is the same, the end of the log cannot have been lost. Empty: not known.
+  std::string boot_id;
   std::string version;                   // of this program, for people
   metrics::Registry* metrics = nullptr;  // where requests are counted; none: they are not
 };

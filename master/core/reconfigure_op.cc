@@ -136,7 +136,8 @@ bool ReconfigureOp::Begin(Core& core) {
 
 Progress ReconfigureOp::Step(Core& core) {
   if (activated_) {
-    if (core.durable_index() < final_index_) return Progress::kWaiting;
+    const bool waits = core.options().rules.Hold(ServiceRule::kActivationDurable);
+    if (core.durable_index() < final_index_ && waits) return Progress::kWaiting;
     if (!dropped_ && procedure_->phase() == Reconfiguration::Phase::kActivating) {
       procedure_->OnActivated();
       TellWriter(core);
@@ -326,6 +327,7 @@ void ReconfigureOp::OnActivate(Core& core, const replication::Activate& activate
   activated_ = true;
   final_index_ = core.log_index();
   core.WhenDurable(final_index_, [&core, me = id] { core.Wake(me); });
+  if (!core.options().rules.Hold(ServiceRule::kActivationDurable)) core.Wake(id);
 }
 
 // The writer need not have asked for the change, and need not wait for a refusal to hear of it.

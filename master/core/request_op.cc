@@ -50,6 +50,10 @@ Progress RequestOp::Step(Core& core) {
     return Progress::kFinished;
   }
   if (taken_up_ns_ == 0) taken_up_ns_ = core.request_metrics().Now();
+  if (core.tail().MayBeMissing() && core.sessions().InGrace(core.now())) {
+    core.WaitForGrace(id);
+    return Progress::kWaiting;
+  }
   return Try(core);
 }
 

@@ -165,7 +165,6 @@ void SessionMessages::OnHello(Core& core, const std::shared_ptr<SessionChannel>&
     return;
   }
   if (hello.session() != 0) {
-    if (core.sessions_.Find(SessionId(hello.session())) == nullptr) core.tail().Reopen(hello);
     Session* session = core.sessions_.Find(SessionId(hello.session()));
     if (session != nullptr && core.tail().Hold(channel, hello)) {
       core.sessions_.MarkPresent(*session, core.now());  // answered when the others are here, too
@@ -243,6 +242,13 @@ void SessionMessages::Answer(Core& core, const std::shared_ptr<SessionChannel>& 
   const int64_t grace_left = core.sessions_.GraceLeft(core.now());
   reply->set_grace_left_ms(static_cast<uint32_t>(grace_left / kNanosPerMilli));
   if (grace_left == 0) core.WakeGraceWaiters();
+  if (hello.session() == 0) {
+    // On disk first: a master that forgot a session does not wait for it, nor for what only that client can bring back.
+    core.WhenDurable(core.log_index(), [&core, channel, message = std::move(message)]() mutable {
+      core.session_outbox_.emplace_back(channel, std::move(message));
+    });
+    return;
+  }
   send();
   core.SendRecalls(core.leases().PendingRecalls(session->id));
   core.file_locks().Resumed(session->id);
@@ -273,6 +279,9 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
       if (free && mode == LeaseMode::kRead) {
         core.SendRecalls(core.leases().Grant(inode, session.id, mode, number, core.now()));
         accepted = true;
+        // What was read may be forgotten with the end of the log. Recalled and not refused: its holder goes on until it hears.
+        if (core.tail().MayHaveBeenLost() && core.options().rules.Hold(ServiceRule::kForgetfulMasterEndsReads))
+          core.leases().RecallOne(inode, session.id, LeaseMode::kNone, false, core.now());  // sent by Answer
       } else if (free && number < core.ids().epochs_below()) {
         proto::LogCommand command;
         command.set_new_epoch(number.value());
@@ -343,7 +352,7 @@ void SessionMessages::OnRequest(Core& core, Session& session, proto::Request& re
 }
 
 void SessionMessages::OnRenew(Core& core, Session& session, const proto::Renew& renew) {
-  if (!session.doomed.empty()) return;
+  if (!session.doomed.empty() && core.options().rules.Hold(ServiceRule::kEvictedIsNotRenewed)) return;
   core.sessions_.Renew(session, core.now());
   proto::MasterMessage message;
   proto::RenewReply* reply = message.mutable_renew_reply();

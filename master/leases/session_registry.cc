@@ -24,7 +24,7 @@ void SessionRegistry::StartGrace(int64_t now_ns) {
 }
 
 int64_t SessionRegistry::GraceLeft(int64_t now_ns) const {
-  if (missing_ == 0) return 0;
+  if (missing_ == 0 || !options_.rules.Hold(ServiceRule::kGracePeriod)) return 0;
   return std::max<int64_t>(0, grace_end_ns_ - now_ns);
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "common/service_rules.h"
 #include "master/leases/inode_queue.h"
 
 namespace cairn::master {
@@ -45,6 +46,7 @@ class SessionRegistry {
  public:
   struct Options {
     int64_t lease_ns = 10'000'000'000;
+    ServiceRules rules;
     int64_t drift_ns = 300'000'000;  // clocks: 1 % of the lease and the delay of one wake-up
   };
 

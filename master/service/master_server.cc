@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "common/daemon.h"
 #include "common/log.h"
 #include "common/net/address.h"
 #include "common/net/buffer_pool.h"
@@ -179,6 +180,7 @@ Result<std::unique_ptr<MasterServer>> MasterServer::Start(const MasterServerOpti
   state.store = std::move(store);
   state.on_failure = std::move(on_failure);
   CoreOptions core_options = options.core;
+  if (core_options.boot_id.empty()) core_options.boot_id = BootIdentity();
   if (!options.metrics.address.empty() || !options.console.address.empty()) core_options.metrics = &state.registry;
   state.core = std::make_unique<Core>(core_options, state.store.get(), clock);
   CAIRN_RETURN_IF_ERROR(state.core->Start());

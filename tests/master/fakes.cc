@@ -93,6 +93,10 @@ void FakeServer::Answer(const proto::Command& command) {
 
 proto::HelloReply FakeClient::Hello(uint64_t id, std::vector<proto::LeaseClaim> claims) {
   SendHello(id, std::move(claims), {});
+  if (!hello && id == 0) {  // a session is opened when it is on disk
+    harness_->SyncLog();
+    harness_->Settle();
+  }
   EXPECT_TRUE(hello.has_value()) << (closed ? closed->ToString() : "no answer to Hello");
   if (!hello) return {};
   session = hello->session();
@@ -226,6 +230,7 @@ proto::Reply FakeClient::Lookup(uint64_t parent, const std::string& name, bool w
 CoreOptions Harness::DefaultOptions() {
   CoreOptions options;
   options.min_free_bytes = 0;
+  options.boot_id = "this boot";
   return options;
 }
 
@@ -288,6 +293,7 @@ void Harness::LosePower(std::unique_ptr<MetaStore> left) {
   servers_.clear();
   core_.reset();
   store_ = std::move(left);
+  options_.boot_id += ", then another";
   core_ = std::make_unique<Core>(options_, store_.get(), &clock_);
   ASSERT_TRUE(core_->Start().ok());
 }

@@ -190,7 +190,7 @@ class Harness {
   void ForgetClient(FakeClient* client);
 
  private:
-  const CoreOptions options_;
+  CoreOptions options_;
   ManualClock clock_;
   std::unique_ptr<MetaStore> store_;
   std::unique_ptr<MetaStore> disk_;

@@ -338,7 +338,92 @@ TEST(Reconfiguration, DamagedReplicasAreSourcesOnlyWithoutAnIntactOne) {
   (void)only.TakeActions();
   Fenced(only, kA, corrupt);
   Fenced(only, kB, At(S(5, 4)));
+  EXPECT_EQ(only.phase(), Phase::kFencing) << "C is still asked, and may have an intact copy";
+  only.OnFenceReply(kC, kDown, {});
   EXPECT_EQ(Take<BeginMember>(only).size(), 2u) << "A is the only one that has the base";
+}
+
+// A member with a damaged block that alone holds what nobody acknowledged must not be waited for.
+TEST(Reconfiguration, WhatOnlyADamagedMemberHoldsIsPassedOverWhenItCannotHaveBeenAcknowledged) {
+  ReplicaInfo corrupt = At(S(5, 10));
+  corrupt.corrupt = true;
+  Reconfiguration r(Input());
+  (void)r.TakeActions();
+  Fenced(r, kA, corrupt);
+  Fenced(r, kB, At(S(5, 4), 40));
+  Fenced(r, kC, At(S(5, 3), 30));
+  ASSERT_EQ(r.phase(), Phase::kInstalling);
+  EXPECT_EQ(r.base(), S(5, 4));
+  EXPECT_EQ(r.length(), 40u);
+  EXPECT_EQ(Take<BeginMember>(r), (std::vector<BeginMember>{{kB, Epoch{7}, S(5, 4)}}));
+  Begun(r, kB);
+  EXPECT_EQ(Take<SyncMember>(r).size(), 2u) << "A and C";
+  r.OnSyncReply(kC, Status::Ok(), At(S(7, 4)));
+  EXPECT_EQ(Take<Activate>(r).size(), 1u);
+}
+
+TEST(Reconfiguration, WhatOnlyADamagedMemberHoldsStaysTheBaseWhenItMayHaveBeenAcknowledged) {
+  ReplicaInfo corrupt = At(S(5, 10));
+  corrupt.corrupt = true;
+  {
+    Reconfiguration r(Input());
+    (void)r.TakeActions();
+    Fenced(r, kA, corrupt);
+    Fenced(r, kB, At(S(5, 4)));
+    Fenced(r, kC, AmnesicAt(S(5, 4)));  // may have confirmed 5.10 and forgotten it
+    EXPECT_EQ(r.base(), S(5, 10));
+  }
+  {
+    Reconfiguration r(Input());
+    (void)r.TakeActions();
+    Fenced(r, kA, corrupt);
+    corrupt.corrupt = true;
+    Fenced(r, kB, corrupt);
+    Fenced(r, kC, At(S(5, 4)));
+    EXPECT_EQ(r.base(), S(5, 10)) << "two of three have it: it may be acknowledged";
+  }
+}
+
+TEST(Reconfiguration, AMemberThatComesBackGetsItsVoteOnADamagedBase) {
+  ReplicaInfo corrupt = At(S(5, 10));
+  corrupt.corrupt = true;
+  Reconfiguration r(Input());
+  (void)r.TakeActions();
+  Fenced(r, kA, corrupt);
+  Fenced(r, kB, At(S(5, 4)));
+  r.OnFenceReply(kC, kDown, {});
+  ASSERT_EQ(r.phase(), Phase::kInstalling);
+  Begun(r, kA);
+  (void)r.TakeActions();
+  r.OnSyncReply(kB, Status(StatusCode::kCorrupt, "the source is damaged"), At(S(5, 4)));
+  r.OnBeginReply(kC, kDown, {});
+  r.OnMemberBack(kC);
+  EXPECT_EQ(Take<FenceMember>(r), (std::vector<FenceMember>{{kC, Epoch{7}}}));
+  Fenced(r, kC, At(S(5, 4)));
+  EXPECT_EQ(r.phase(), Phase::kFailed) << "a lower base needs another epoch: A has begun under this one";
+
+  ReconfigureInput input = Input();
+  input.epoch = Epoch{8};
+  Reconfiguration again(input);
+  (void)again.TakeActions();
+  corrupt.accepted = S(7, 10);
+  Fenced(again, kA, corrupt);
+  Fenced(again, kB, At(S(5, 4)));
+  Fenced(again, kC, At(S(5, 4)));
+  EXPECT_EQ(again.base(), S(5, 4));
+
+  // Back with an intact copy it is the source.
+  Reconfiguration intact(Input());
+  (void)intact.TakeActions();
+  corrupt.accepted = S(5, 10);
+  Fenced(intact, kA, corrupt);
+  Fenced(intact, kB, At(S(5, 4)));
+  intact.OnFenceReply(kC, kDown, {});
+  (void)intact.TakeActions();
+  intact.OnMemberBack(kC);
+  Fenced(intact, kC, At(S(5, 10)));
+  EXPECT_EQ(intact.phase(), Phase::kInstalling);
+  EXPECT_EQ(intact.base(), S(5, 10));
 }
 
 // Found by the simulator (seed 3 of its first run): the base was only on the member that left, and nobody

@@ -5,8 +5,9 @@
 //   reached cairn-sim --days 24                        the soak: as many seeds as make so many simulated days
 //   cairn-sim --canary no_gaps [--seeds 200]   with one rule broken: the first seed that catches it
 //   cairn-sim --canaries                       every rule broken in turn: a table of who is caught where
-//   cairn-sim --list                           the names of the rules, and within how many seeds each is
-//   caught
+//   cairn-sim --list                           the names of the rules, and within how many seeds each is caught
+//
+// With --service first, each of these runs the whole service with the production master instead of single chunks.
 #include <algorithm>
 #include <chrono>
 #include <cinttypes>
@@ -15,24 +16,57 @@
 #include <ctime>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "common/log.h"
 #include "tests/sim/canaries.h"
+#include "tests/sim/service/simulation.h"
 #include "tests/sim/simulation.h"
 
 namespace {
 
 using cairn::sim::Canary;
 using cairn::sim::kCanaries;
-using cairn::sim::Simulate;
-using cairn::sim::SimulationOptions;
 using cairn::sim::SimulationResult;
+
+// What is to be run: single chunks or the whole service.
+struct SimulationOptions {
+  bool service = false;
+  uint64_t seed = 1;
+  bool trace = false;
+  std::string broken;  // rule
+  cairn::sim::service::Focus focus = cairn::sim::service::Focus::kAny;
+};
+
+SimulationResult Simulate(const SimulationOptions& options) {
+  if (!options.service) {
+    return cairn::sim::Simulate({.seed = options.seed,
+                                 .rules = {cairn::sim::RuleByName(options.broken)},
+                                 .trace = options.trace});
+  }
+  cairn::sim::service::ServiceOptions service{.seed = options.seed, .trace = options.trace, .focus = options.focus};
+  for (const auto& canary : cairn::sim::service::ServiceCanaries()) {
+    if (options.broken != canary.name) continue;
+    service.service_rules.broken = canary.rule;
+    service.focus = canary.focus;
+  }
+  return cairn::sim::service::SimulateService(service);
+}
+
+std::vector<Canary> Canaries(bool service) {
+  if (!service) return {std::begin(kCanaries), std::end(kCanaries)};
+  std::vector<Canary> canaries;
+  for (const auto& canary : cairn::sim::service::ServiceCanaries())
+    canaries.push_back({canary.name, canary.within_seeds});
+  return canaries;
+}
 
 constexpr double kDayMs = 24.0 * 3600 * 1000;
 
 int Usage() {
   std::fprintf(stderr,
-               "usage: cairn-sim [--seed S | --seeds N | --days D | --canaries | --list] [--from S] "
-               "[--canary RULE]\n");
+               "usage: cairn-sim [--service] [--seed S | --seeds N | --days D | --canaries | --list] [--from S] "
+               "[--canary RULE] [--focus 0..4]\n");
   return 2;
 }
 
@@ -83,26 +117,27 @@ int RunMany(SimulationOptions options, uint64_t from, uint64_t count, double day
 
 // 0: caught.
 int RunCanary(SimulationOptions options, const std::string& name, uint64_t from, uint64_t count) {
-  options.rules.broken = cairn::sim::RuleByName(name);
+  options.broken = name;
   for (options.seed = from; options.seed < from + count; ++options.seed) {
     const SimulationResult result = Simulate(options);
     if (result.failure.empty()) continue;
-    std::printf("%-22s seed %-5" PRIu64 " %s\n", name.c_str(), options.seed, result.failure.c_str());
+    std::printf("%-28s seed %-5" PRIu64 " %s\n", name.c_str(), options.seed, result.failure.c_str());
     return 0;
   }
-  std::printf("%-22s NOT CAUGHT within %" PRIu64 " seeds\n", name.c_str(), count);
+  std::printf("%-28s NOT CAUGHT within %" PRIu64 " seeds\n", name.c_str(), count);
   return 1;
 }
 
 int RunCanaries(const SimulationOptions& options) {
   int escaped = 0;
-  for (const Canary& canary : kCanaries) escaped += RunCanary(options, canary.rule, 1, canary.within_seeds);
+  for (const Canary& canary : Canaries(options.service)) escaped += RunCanary(options, canary.rule, 1, canary.within_seeds);
   return escaped == 0 ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  cairn::SetLogLevel("error");  // the production master logs what it meets
   SimulationOptions options;
   uint64_t from = 1;
   uint64_t count = 0;
@@ -110,10 +145,14 @@ int main(int argc, char** argv) {
   std::string canary;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
+    if (flag == "--service") {
+      options.service = true;
+      continue;
+    }
     if (flag == "--canaries") return RunCanaries(options);
     if (flag == "--list") {
-      for (const Canary& each : kCanaries)
-        std::printf("%-22s %5" PRIu64 " seeds\n", each.rule, each.within_seeds);
+      for (const Canary& each : Canaries(options.service))
+        std::printf("%-28s %5" PRIu64 " seeds\n", each.rule, each.within_seeds);
       return 0;
     }
     if (i + 1 >= argc) return Usage();
@@ -126,9 +165,12 @@ int main(int argc, char** argv) {
       from = std::strtoull(value, nullptr, 10);
     } else if (flag == "--days") {
       days = std::strtod(value, nullptr);
+    } else if (flag == "--focus") {
+      options.focus = static_cast<cairn::sim::service::Focus>(std::min(4ul, std::strtoul(value, nullptr, 10)));
     } else if (flag == "--canary") {
       canary = value;
-      if (cairn::sim::RuleByName(canary) == cairn::replication::Rule::kNone) {
+      const std::vector<Canary> known = Canaries(options.service);
+      if (std::none_of(known.begin(), known.end(), [&canary](const Canary& each) { return canary == each.rule; })) {
         std::fprintf(stderr, "there is no rule \"%s\"; --list prints their names\n", value);
         return 2;
       }
