@@ -276,7 +276,11 @@ void SessionMessages::TakeClaims(Core& core, Session& session, const proto::Hell
       }
       const auto recorded = WriteLeaseOf(core.txn(), inode);
       const bool free = !recorded && core.leases().Compatible(inode, session.id, mode);
-      if (free && mode == LeaseMode::kRead) {
+      if (!free && mode == LeaseMode::kRead) {
+        // The write lease on record came back before this one was given out, and the log lost that. A refusal would not be waited for.
+        core.leases().HoldForRecall(inode, session.id, number, core.now());
+        accepted = true;
+      } else if (free && mode == LeaseMode::kRead) {
         core.SendRecalls(core.leases().Grant(inode, session.id, mode, number, core.now()));
         accepted = true;
         // What was read may be forgotten with the end of the log. Recalled and not refused: its holder goes on until it hears.

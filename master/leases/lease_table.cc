@@ -108,6 +108,14 @@ std::vector<RecallOrder> LeaseTable::Grant(InodeId inode, SessionId session, Lea
   return orders;
 }
 
+void LeaseTable::HoldForRecall(InodeId inode, SessionId session, Epoch number, int64_t now_ns) {
+  CAIRN_CHECK(FindMutable(inode, session) == nullptr);
+  const HeldLease lease{.session = session, .mode = LeaseMode::kRead, .number = number};
+  by_inode_[inode].push_back(lease);
+  Index(inode, lease);
+  (void)RecallOne(inode, session, LeaseMode::kNone, false, now_ns);  // PendingRecalls has it
+}
+
 void LeaseTable::Touch(InodeId inode, SessionId session) {
   auto it = by_session_.find(session);
   if (it == by_session_.end()) return;

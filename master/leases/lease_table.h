@@ -71,6 +71,9 @@ class LeaseTable {
   // which the session now exceeds its bound.
   std::vector<RecallOrder> Grant(InodeId inode, SessionId session, LeaseMode mode, Epoch number,
                                  int64_t now_ns);
+  // A read lease that its holder uses, although by what is known here it cannot: held until the recall that this begins is answered.
+  // Precondition: the session holds none on the inode.
+  void HoldForRecall(InodeId inode, SessionId session, Epoch number, int64_t now_ns);
   // Marks a use of a read lease, for the order of eviction.
   void Touch(InodeId inode, SessionId session);
 

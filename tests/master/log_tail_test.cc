@@ -150,6 +150,40 @@ TEST_F(LogTailTest, ReadLeasesAreRecalledAfterALossOfPower) {
   EXPECT_EQ(b->recalls[0].inode(), kRoot);
 }
 
+// a gave its write lease back, b got a read lease; then the log forgot that a's came back. b reads from its cache until it hears of it.
+TEST_F(LogTailTest, AReadLeaseThatTheRecordContradictsIsRecalledAndWaitedFor) {
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  const proto::Reply created = a_->Create(kRoot, "f");
+  const uint64_t inode = created.entry().attr().inode();
+  h_.KeepDisk();
+  const proto::Reply read = b_->Wait(b_->SendLease(inode, proto::LEASE_READ));
+  ASSERT_EQ(CodeOf(read), StatusCode::kOk);
+  h_.LosePower();
+  for (uint32_t i = 1; i <= 3; ++i) h_.StartServer(i);
+  auto b = h_.NewClient();
+  b->answer_recalls = false;
+  b->next_number = b_->next_number + 100;
+  proto::LeaseClaim claim;
+  claim.set_inode(inode);
+  claim.set_number(read.leases(0).number());
+  claim.set_mode(proto::LEASE_READ);
+  b->SendHello(b_->session, {claim}, b_->kept);
+  b->session = b_->session;
+  h_.Settle();
+  ASSERT_TRUE(b->hello);
+  EXPECT_EQ(b->hello->rejected_claims_size(), 0);
+  auto a = Back(*a_);
+  ASSERT_TRUE(a->hello);
+  a->session = a_->session;
+  const uint64_t wants = a->SendLease(inode, proto::LEASE_WRITE, 0, 1);
+  h_.Advance(1'000);
+  EXPECT_FALSE(a->HasReply(wants)) << "b still reads from its cache";
+  ASSERT_FALSE(b->recalls.empty());
+  b->AnswerRecall(b->recalls.front());
+  h_.Settle();
+  EXPECT_EQ(CodeOf(a->Wait(wants)), StatusCode::kOk);
+}
+
 TEST_F(LogTailTest, WhoDoesNotComeBackIsWaitedForUntilTheGracePeriodEnds) {
   const uint64_t f = a_->Create(kRoot, "f", false).entry().attr().inode();
   h_.LosePower();
