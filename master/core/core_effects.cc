@@ -43,7 +43,14 @@ ApplyResult Core::ApplyAgain(const proto::LogCommand& command) {
     failed_ = txn_.status().WithContext("reading the metadata");
     return result;
   }
-  if (!result.repeated) ActOnEffects(result.effects, command);
+  if (result.repeated) return result;
+  ActOnEffects(result.effects, command);
+  // What came after that seal may be lost for good, but not on its members, which reported while the chunk was open.
+  for (ChunkId chunk : result.effects.chunks_sealed) {
+    const auto record = ChunkRecordOf(txn_, chunk);
+    if (!record) continue;
+    for (uint32_t member : record->members()) audit_->Ask(chunk, ServerId(member));
+  }
   return result;
 }
 
@@ -71,13 +78,17 @@ void Core::ActOnEffects(const Effects& effects, const proto::LogCommand& command
   }
   for (const LeaseChange& granted : effects.leases_granted) {
     if (!leases_.Compatible(granted.inode, granted.session, LeaseMode::kWrite)) {
-      // Only a bug can bring two writers here; the epochs keep the data safe, the older holder loses.
-      CAIRN_LOG(Error, "inode {}: write lease {} granted to session {} beside others", granted.inode.value(),
-                granted.lease.value(), granted.session.value());
       for (const HeldLease& held : leases_.Holders(granted.inode)) {
-        if (held.session != granted.session) {
-          leases_.Returned(granted.inode, held.session, held.number, LeaseMode::kNone);
+        if (held.session == granted.session) continue;
+        if (held.mode == LeaseMode::kRead && held.number > granted.lease) {
+          // A grant of the past, brought back after a loss of power: the reader came after it, and reads until it answers.
+          SendRecalls(leases_.RecallOne(granted.inode, held.session, LeaseMode::kNone, false, now_ns_));
+          continue;
         }
+        // Only a bug can bring two writers here; the epochs keep the data safe, the older holder loses.
+        CAIRN_LOG(Error, "inode {}: write lease {} granted to session {} beside session {}", granted.inode.value(),
+                  granted.lease.value(), granted.session.value(), held.session.value());
+        leases_.Returned(granted.inode, held.session, held.number, LeaseMode::kNone);
       }
     }
     SendRecalls(leases_.Grant(granted.inode, granted.session, LeaseMode::kWrite, granted.lease, now_ns_));

@@ -141,7 +141,8 @@ bool LogTail::Hold(const std::shared_ptr<SessionChannel>& channel, const proto::
                      Brought{std::move(command), kept.refused()});
     lost = true;
   }
-  if (!lost) return false;
+  // Also who brings nothing: its claims are decided by the log as it was, which others may still bring.
+  if (!lost && !(may_be_missing_ && core_.sessions().InGrace(core_.now()))) return false;
   Held& held = held_[session];
   held.channel = channel;
   held.hello = hello;
@@ -172,8 +173,10 @@ std::vector<LogTail::Held> LogTail::Run() {
               session.value(), command.request_number(), result.reply.status().message());
   }
   brought_.clear();
-  CAIRN_LOG(Info, "{} commands that a loss of power had taken were brought back by {} sessions{}", applied,
-            held_.size(), lost == 0 ? "" : "; " + std::to_string(lost) + " could not be applied any more");
+  if (applied > 0) {
+    CAIRN_LOG(Info, "{} commands that a loss of power had taken were brought back by {} sessions{}", applied,
+              held_.size(), lost == 0 ? "" : "; " + std::to_string(lost) + " could not be applied any more");
+  }
   std::vector<Held> ready;
   for (auto& [session, held] : held_) {
     if (Session* waiting = core_.sessions().Find(session)) {

@@ -48,7 +48,7 @@ class LogTail {
   using Outbox = std::vector<std::pair<std::shared_ptr<SessionChannel>, proto::MasterMessage>>;
   void Attach(Outbox* outbox);
 
-  // Takes the lost commands out of a Hello. True: there were some, and the Hello is answered by Run.
+  // Takes the lost commands out of a Hello. True: there were some, or others may still bring some, and the Hello is answered by Run.
   bool Hold(const std::shared_ptr<SessionChannel>& channel, const proto::Hello& hello);
   void Closed(const SessionChannel* channel);
   bool HasHeld() const { return !held_.empty(); }

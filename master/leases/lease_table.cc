@@ -46,6 +46,13 @@ bool LeaseTable::Compatible(InodeId inode, SessionId session, LeaseMode mode) co
   return !OthersHoldMore(inode, session, mode == LeaseMode::kWrite ? LeaseMode::kNone : LeaseMode::kRead);
 }
 
+bool LeaseTable::BeforeReadersUnderRecall(InodeId inode, SessionId session, LeaseMode mode, Epoch number) const {
+  const auto it = by_inode_.find(inode);
+  return mode == LeaseMode::kWrite && it != by_inode_.end() && std::all_of(it->second.begin(), it->second.end(), [&](const HeldLease& held) {
+           return held.session == session || (held.mode == LeaseMode::kRead && held.recalled && held.number > number);
+         });
+}
+
 void LeaseTable::Index(InodeId inode, const HeldLease& lease) {
   PerSession& session = by_session_[lease.session];
   if (lease.mode == LeaseMode::kWrite) {
@@ -88,7 +95,8 @@ void LeaseTable::Erase(InodeId inode, SessionId session) {
 std::vector<RecallOrder> LeaseTable::Grant(InodeId inode, SessionId session, LeaseMode mode, Epoch number,
                                            int64_t now_ns) {
   CAIRN_CHECK(mode != LeaseMode::kNone);
-  CAIRN_CHECK(Compatible(inode, session, mode), "a lease was granted against one that is held");
+  CAIRN_CHECK(Compatible(inode, session, mode) || BeforeReadersUnderRecall(inode, session, mode, number),
+              "a lease was granted against one that is held");
   Erase(inode, session);
   HeldLease lease{.session = session, .mode = mode, .number = number};
   by_inode_[inode].push_back(lease);

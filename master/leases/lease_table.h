@@ -67,8 +67,8 @@ class LeaseTable {
   // May `session` be given `mode` now, with what the other sessions hold? kNone asks nothing and is always
   // compatible.
   bool Compatible(InodeId inode, SessionId session, LeaseMode mode) const;
-  // Installs or replaces the session's lease. Precondition: Compatible. Returns recalls of read leases by
-  // which the session now exceeds its bound.
+  // Installs or replaces the session's lease. Precondition: Compatible, or a write lease of the past (its number is lower) whose return
+  // is still to come, beside readers under recall. Returns recalls of read leases by which the session now exceeds its bound.
   std::vector<RecallOrder> Grant(InodeId inode, SessionId session, LeaseMode mode, Epoch number,
                                  int64_t now_ns);
   // A read lease that its holder uses, although by what is known here it cannot: held until the recall that this begins is answered.
@@ -117,6 +117,7 @@ class LeaseTable {
   };
 
   HeldLease* FindMutable(InodeId inode, SessionId session);
+  bool BeforeReadersUnderRecall(InodeId inode, SessionId session, LeaseMode mode, Epoch number) const;
   void Index(InodeId inode, const HeldLease& lease);
   void Unindex(InodeId inode, const HeldLease& lease);
   void Erase(InodeId inode, SessionId session);

@@ -130,6 +130,19 @@ int RunCanary(SimulationOptions options, const std::string& name, uint64_t from,
 
 int RunCanaries(const SimulationOptions& options) {
   int escaped = 0;
+  if (options.service) {
+    for (const auto& canary : cairn::sim::service::ServiceCanaries()) {
+      const auto caught = cairn::sim::service::CatchCanary(canary);
+      if (caught.seed == 0) {
+        std::printf("%-28s NOT CAUGHT within %" PRIu64 " seeds\n", canary.name, canary.within_seeds);
+        ++escaped;
+      } else {
+        std::printf("%-28s seed %-5" PRIu64 " %s\n", canary.name, caught.seed, caught.how.c_str());
+      }
+      std::fflush(stdout);
+    }
+    return escaped == 0 ? 0 : 1;
+  }
   for (const Canary& canary : Canaries(options.service)) escaped += RunCanary(options, canary.rule, 1, canary.within_seeds);
   return escaped == 0 ? 0 : 1;
 }

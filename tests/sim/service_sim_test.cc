@@ -50,7 +50,10 @@ TEST_F(ServiceSimulator, EveryPromiseIsKeptAndRarePathsAreReached) {
 TEST_F(ServiceSimulator, SeedsThatFoundSomethingStaySound) {
   // 11, 17, 159: a write lease that was given back to a master that had just died was granted again under its number.
   // 215: the same, and nobody asked for it any more. 221: a report came while a chunk was being erased elsewhere.
-  for (uint64_t seed : {11, 17, 159, 215, 221}) EXPECT_EQ(SimulateService({.seed = seed}).failure, "") << seed;
+  // 1293, and 191 with power: what was written behind a seal that came back with the end of the log was found by nobody.
+  // 124 with power: a read lease was refused after a loss of power and used until its holder heard of it.
+  for (uint64_t seed : {11, 17, 159, 215, 221, 1293}) EXPECT_EQ(SimulateService({.seed = seed}).failure, "") << seed;
+  for (uint64_t seed : {124, 191}) EXPECT_EQ(SimulateService({.seed = seed, .focus = Focus::kMasterPower}).failure, "") << seed;
 }
 
 TEST_F(ServiceSimulator, ASeedReplaysExactly) {
@@ -76,10 +79,7 @@ class ServiceCanaryTest : public ::testing::TestWithParam<ServiceCanary> {};
 
 TEST_P(ServiceCanaryTest, IsCaught) {
   SetLogLevel("error");
-  for (uint64_t seed = 1; seed <= GetParam().within_seeds; ++seed) {
-    if (!SimulateService({.seed = seed, .service_rules = {GetParam().rule}, .focus = GetParam().focus}).failure.empty()) return;
-  }
-  FAIL() << "nobody noticed that " << GetParam().name << " is broken";
+  EXPECT_NE(CatchCanary(GetParam()).seed, 0u) << "nobody noticed that " << GetParam().name << " is broken";
 }
 
 INSTANTIATE_TEST_SUITE_P(EachRule, ServiceCanaryTest, ::testing::ValuesIn(QuickCanaries()),

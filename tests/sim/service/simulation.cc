@@ -1,9 +1,14 @@
 #include "tests/sim/service/simulation.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "master/cluster/repair_manager.h"
+#include "master/cluster/replica_audit.h"
 #include "master/state/chunk_queries.h"
 #include "master/state/queries.h"
 #include "tests/sim/service/client_node.h"
@@ -354,9 +359,16 @@ class Simulation {
     for (uint32_t member : record.members()) {
       const Replica* replica = servers_[member - 1]->server().Find(chunk, false);
       if (replica == nullptr || replica->corrupt || replica->state.accepted.seq != sealed.seq)
-        return ToString(ServerId(member)) + " does not hold " + ToString(sealed);
+        return ToString(ServerId(member)) + " does not hold " + ToString(sealed) + " but " +
+               (replica == nullptr ? "nothing" : ToString(replica->state.accepted) + (replica->corrupt ? ", damaged" : "")) +
+               "; to the master it is " + ConditionOf(chunk, ServerId(member)) + "; next: " + master_->core()->repair().NextAttempt(chunk);
     }
     return {};
+  }
+
+  std::string ConditionOf(ChunkId chunk, ServerId server) const {
+    const auto* difference = master_->core()->audit().Find(chunk, server);
+    return difference == nullptr ? "as it should be" : master::ConditionName(difference->condition) + " (" + difference->detail + ")";
   }
 
   // What a reader would be shown now.
@@ -408,7 +420,7 @@ SimulationResult SimulateService(const ServiceOptions& options) { return Simulat
 const std::vector<ServiceCanary>& ServiceCanaries() {
   static const std::vector<ServiceCanary> canaries = {
       {"count_from_sending", ServiceRule::kCountFromSending, Focus::kPartition, 300},
-      {"lease_margin", ServiceRule::kLeaseMargin, Focus::kAny, 300},
+      {"lease_margin", ServiceRule::kLeaseMargin, Focus::kPartition, 300},
       {"recall_drops_cache", ServiceRule::kRecallDropsCache, Focus::kAny, 300},
       {"returned_stays_returned", ServiceRule::kReturnedStaysReturned, Focus::kAny, 300},
       {"forgetful_master_ends_reads", ServiceRule::kForgetfulMasterEndsReads, Focus::kMasterPower, 300},
@@ -416,13 +428,52 @@ const std::vector<ServiceCanary>& ServiceCanaries() {
       {"term_runs_out", ServiceRule::kTermRunsOut, Focus::kAny, 300},
       {"evicted_is_not_renewed", ServiceRule::kEvictedIsNotRenewed, Focus::kHungClient, 300},
       {"grace_period", ServiceRule::kGracePeriod, Focus::kMasterPower, 300},
-      {"ids_reserved_durably", ServiceRule::kIdsReservedDurably, Focus::kAny, 300},
+      {"ids_reserved_durably", ServiceRule::kIdsReservedDurably, Focus::kMasterPower, 300},
       {"tail_kept", ServiceRule::kTailKept, Focus::kMasterPower, 300},
       {"tail_waits_for_all", ServiceRule::kTailWaitsForAll, Focus::kMasterPower, 300},
       {"erase_after_durable_delete", ServiceRule::kEraseAfterDurableDelete, Focus::kMasterPower, 300},
-      {"activation_durable", ServiceRule::kActivationDurable, Focus::kAny, 1000},
+      {"activation_durable", ServiceRule::kActivationDurable, Focus::kMasterPower, 300},
   };
   return canaries;
+}
+
+CanaryCatch CatchCanary(const ServiceCanary& canary) {
+  int pipe_ends[2];
+  CAIRN_CHECK(pipe(pipe_ends) == 0);
+  const pid_t child = fork();
+  CAIRN_CHECK(child >= 0);
+  if (child == 0) {
+    close(pipe_ends[0]);
+    for (uint64_t seed = 1; seed <= canary.within_seeds; ++seed) {
+      (void)!write(pipe_ends[1], &seed, sizeof(seed));
+      const SimulationResult result = SimulateService({.seed = seed, .service_rules = {canary.rule}, .focus = canary.focus});
+      if (result.failure.empty()) continue;
+      (void)!write(pipe_ends[1], result.failure.data(), result.failure.size());
+      _exit(0);
+    }
+    _exit(1);
+  }
+  close(pipe_ends[1]);
+  CanaryCatch caught;
+  uint64_t seed = 0;
+  std::string said;
+  for (char buffer[4096]; true;) {
+    const ssize_t got = read(pipe_ends[0], buffer, sizeof(buffer));
+    if (got <= 0) break;
+    said.append(buffer, static_cast<size_t>(got));
+  }
+  close(pipe_ends[0]);
+  size_t at = 0;  // seeds count up from 1, what follows the last one is text
+  for (uint64_t next = 0; at + sizeof(next) <= said.size(); at += sizeof(next)) {
+    std::memcpy(&next, said.data() + at, sizeof(next));
+    if (next != seed + 1) break;
+    seed = next;
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) caught = {seed, said.substr(at)};
+  if (WIFSIGNALED(status)) caught = {seed, "a check of the program stopped it"};
+  return caught;
 }
 
 }  // namespace cairn::sim::service

@@ -36,4 +36,11 @@ struct ServiceCanary {
 };
 const std::vector<ServiceCanary>& ServiceCanaries();
 
+// Runs seeds with the rule broken until one is caught, in a process of its own: a check of the program itself may be what catches it.
+struct CanaryCatch {
+  uint64_t seed = 0;  // 0: nobody noticed
+  std::string how;
+};
+CanaryCatch CatchCanary(const ServiceCanary& canary);
+
 }  // namespace cairn::sim::service
